@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Metadata cache of slices: L2 tables and refcount blocks.
+ *
+ * INV-CACHE-1  A slice's bytes change only under the image's meta_lock AND the cache's
+ *              spin lock; so a reader may decode under the spin lock alone, and a holder of
+ *              meta_lock may read without it.
+ * INV-CACHE-2  A dirty slice is never evicted; the flusher (flush.h) writes it. When every slice
+ *              is dirty or held, the cache exceeds its budget for the moment.
+ * INV-CACHE-3  A loading slice is found by others, who wait for it.
+ */
+#ifndef QCOW2_CACHE_H
+#define QCOW2_CACHE_H
+
+#include "block/io.h"
+#include "util/co-lock.h"
+
+typedef struct MetaCache MetaCache;
+
+typedef struct MetaSlice {
+    uint64_t offset;    /* of the slice in the image file */
+    uint8_t *data;      /* slice_size bytes, on-disk byte order */
+    /* guarded by the cache's spin lock: */
+    unsigned refs;
+    bool dirty, loading, dead;
+    int load_error;
+    struct MetaSlice *hash_next, *lru_prev, *lru_next, *dirty_next, *dirty_prev;
+    bool referenced;
+    int64_t last_use_ns;
+} MetaSlice;
+
+/* @event: debug event of a load. Budget in bytes. NULL without memory. */
+MetaCache *meta_cache_new(BdrvChild *file, size_t slice_size, uint64_t budget, BlkdebugEvent event);
+void meta_cache_free(MetaCache *c); /* slices must be clean or to be lost */
+size_t meta_cache_slice_size(const MetaCache *c);
+
+/* Slice that holds image offset @offset (any byte of it); loads it if need be.
+ * Holds a reference. */
+int coroutine_fn meta_cache_co_get(MetaCache *c, uint64_t offset, MetaSlice **ret);
+/* A new slice of zeroes, without a load; @offset aligned; replaces what was cached. Not dirty yet. */
+int meta_cache_get_new(MetaCache *c, uint64_t offset, MetaSlice **ret);
+void meta_cache_put(MetaCache *c, MetaSlice *s);
+
+/* Hit path: spin lock held from begin to end; NULL (and no lock held) on a miss. No reference. */
+MetaSlice *meta_cache_peek_begin(MetaCache *c, uint64_t offset);
+void meta_cache_peek_end(MetaCache *c);
+
+/* Bracket a change of s->data (caller holds meta_lock and a reference). end marks dirty. */
+void meta_cache_modify_begin(MetaCache *c, MetaSlice *s);
+void meta_cache_modify_end(MetaCache *c, MetaSlice *s);
+
+/* Forget slices of a freed table [@offset, @offset + bytes): dirty content is dropped. */
+void meta_cache_drop(MetaCache *c, uint64_t offset, uint64_t bytes);
+
+size_t meta_cache_dirty_bytes(MetaCache *c);
+uint64_t meta_cache_budget(MetaCache *c);
+
+/* Flusher: copies of all dirty slices, which become clean. Caller holds meta_lock. -ENOMEM leaves all as it was. */
+typedef struct SealedSlice { uint64_t offset; uint8_t *data; } SealedSlice;
+typedef struct SealedSet { SealedSlice *slices; size_t count; size_t slice_size; } SealedSet;
+int meta_cache_seal(MetaCache *c, SealedSet *set);
+/* Write the set (sorted, contiguous ones merged). On error the slices are dirty again. */
+int coroutine_fn meta_cache_co_write_sealed(MetaCache *c, SealedSet *set, BlkdebugEvent event);
+void sealed_set_clear(SealedSet *set);
+
+/* Drop clean slices not used since @older_than_ns (cache-clean-interval). */
+void meta_cache_clean(MetaCache *c, int64_t older_than_ns);
+
+#endif

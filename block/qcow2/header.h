@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: MIT */
+/* The header and its extensions: parse, validate, serialise. No I/O but in the two _co_ functions. */
+#ifndef QCOW2_HEADER_H
+#define QCOW2_HEADER_H
+
+#include "block/io.h"
+#include "geometry.h"
+
+#define QCOW2_INCOMPAT_DIRTY (UINT64_C(1) << 0)
+#define QCOW2_INCOMPAT_CORRUPT (UINT64_C(1) << 1)
+#define QCOW2_INCOMPAT_DATA_FILE (UINT64_C(1) << 2)
+#define QCOW2_INCOMPAT_COMPRESSION (UINT64_C(1) << 3)
+#define QCOW2_INCOMPAT_EXTL2 (UINT64_C(1) << 4)
+#define QCOW2_INCOMPAT_KNOWN UINT64_C(0x1f)
+#define QCOW2_COMPAT_LAZY_REFCOUNTS (UINT64_C(1) << 0)
+#define QCOW2_AUTOCLEAR_BITMAPS (UINT64_C(1) << 0)
+#define QCOW2_AUTOCLEAR_DATA_RAW (UINT64_C(1) << 1)
+
+typedef enum Qcow2CompressionType { QCOW2_COMPRESSION_ZLIB, QCOW2_COMPRESSION_ZSTD } Qcow2CompressionType;
+
+typedef struct HeaderExt { /* an extension we do not interpret; kept when the header is rewritten */
+    uint32_t type, len;
+    uint8_t *data;
+} HeaderExt;
+
+typedef struct Qcow2Header {
+    uint32_t version;
+    uint32_t cluster_bits;
+    uint64_t size;
+    uint32_t crypt_method;
+    uint32_t l1_size;
+    uint64_t l1_offset;
+    uint64_t reftable_offset;
+    uint32_t reftable_clusters;
+    uint32_t nb_snapshots;
+    uint64_t snapshots_offset;
+    uint64_t incompatible, compatible, autoclear;
+    uint32_t refcount_order;
+    uint32_t header_length;
+    uint8_t compression_type;
+    uint8_t *unknown_fields; size_t unknown_fields_len; /* header bytes past those known, kept */
+    char *backing_file, *backing_format, *data_file;
+    bool has_bitmaps;
+    uint32_t nb_bitmaps; uint64_t bitmap_dir_size, bitmap_dir_offset;
+    GArray *unknown_exts; /* HeaderExt */
+} Qcow2Header;
+
+void qcow2_header_clear(Qcow2Header *h);
+/* Parse and validate the first @len bytes (at least one cluster, or the whole file where shorter). Messages are the reference's.
+ * @file_length bounds tables. */
+int qcow2_header_parse(Qcow2Header *h, const uint8_t *buf, size_t len, int64_t file_length, int flags, GError **errp);
+/* Serialise into a zeroed cluster; -ENOSPC with message if it does not fit. */
+int qcow2_header_serialise(const Qcow2Header *h, uint8_t *buf, size_t len, GError **errp);
+int coroutine_fn qcow2_co_header_read(BdrvChild *file, Qcow2Header *h, int flags, GError **errp);
+/* Write the whole header cluster (up to one cluster). Not synced. */
+int coroutine_fn qcow2_co_header_write(BdrvChild *file, const Qcow2Header *h);
+
+#endif

@@ -1,0 +1,179 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The open image and the internal contracts of the driver's parts.
+ *
+ * Lock order (outer first): flush_lock, meta_lock, then the spin locks (caches', pin's), which
+ * never nest in one another.
+ *
+ * INV-W-1  A refcount reaches the disk before any table that refers to the cluster.
+ * INV-W-2  Data (the guest's and what copy-on-write fills in) reaches the disk before the L2 entry that shows it.
+ * INV-W-3  A new L2 table or refcount block reaches the disk whole before its parent points to it.
+ * INV-W-4  The last reference to a cluster leaves the disk before its refcount drops, and
+ *          before the cluster is used again or punched (pin.h).
+ */
+#ifndef QCOW2_QCOW2_H
+#define QCOW2_QCOW2_H
+
+#include "block/io.h"
+#include "cache.h"
+#include "geometry.h"
+#include "header.h"
+#include "l2.h"
+
+typedef struct Qcow2 Qcow2;
+typedef struct PinState PinState;         /* pin.h */
+typedef struct InflightAlloc InflightAlloc; /* write.c */
+
+typedef struct Snapshot {
+    uint64_t l1_offset;
+    uint32_t l1_size;
+    char *id, *name;
+    uint64_t disk_size, vm_state_size;
+    uint32_t date_sec, date_nsec; uint64_t vm_clock_nsec; uint64_t icount;
+    uint8_t *extra; uint32_t extra_len; /* unknown extra data */
+} Snapshot;
+
+struct Qcow2 {
+    BlockDriverState *bs;
+    BdrvChild *file;          /* metadata (and data) */
+    BdrvChild *data;          /* == file, or the external data file; NULL with BLK_O_NO_IO and none there */
+    Geometry geo;             /* constant after open */
+    Qcow2Header hdr;          /* meta_lock */
+    Snapshot *snapshots;      /* constant after open; hdr.nb_snapshots */
+
+    CoMutex meta_lock;        /* allocation state, L1, reftable, and every change of a slice */
+    CoMutex flush_lock;       /* one metadata flush at a time */
+
+    /* L1: host byte order, entries as on disk (flags included). Changed under meta_lock with
+     * atomic stores; read anywhere with atomic loads. l1_table is replaced (resize) only while drained. */
+    _Atomic uint64_t *l1;
+    uint32_t l1_size;
+    bool l1_dirty; uint32_t l1_dirty_first, l1_dirty_last;   /* meta_lock */
+    MetaCache *l2_cache;
+
+    /* Refcounts (meta_lock). reftable: host byte order. */
+    uint64_t *reftable;
+    uint64_t reftable_entries;
+    bool reftable_dirty; uint64_t reftable_dirty_first, reftable_dirty_last;
+    MetaCache *ref_cache;
+    uint64_t free_hint;       /* cluster index where the search for free clusters starts */
+    uint64_t compress_next;   /* next byte for compressed data, 0: none */
+
+    PinState *pin;
+    uint64_t meta_gen;        /* meta_lock: tag of changes not yet sealed; see flush.c */
+    GList *inflight_allocs;   /* InflightAlloc, meta_lock */
+
+    bool lazy_refcounts, dirty_set;
+    atomic_bool corrupt;      /* found so while open: no more writes */
+    atomic_int write_error;   /* a metadata write failed: no more writes (-errno) */
+    bool discard_passthrough, discard_no_unref;
+    uint64_t cache_clean_interval_ns; AioTimer *clean_timer;
+};
+
+/* ---- corrupt.c ---- The one function for bad bytes in an image. Remembers, marks the image corrupt
+ * (if writable) once, returns -EIO. */
+int coroutine_fn qcow2_co_corrupt(Qcow2 *q, const char *site, int64_t offset, const char *what);
+/* 0, or why nothing may be written (-EIO, write_error). */
+int qcow2_may_write(Qcow2 *q);
+
+/* ---- map.c ---- A run of one kind. */
+typedef struct Extent {
+    ScKind kind;
+    uint64_t bytes;   /* > 0 */
+    uint64_t host;    /* of the first byte, for NORMAL, ZERO_ALLOC, UNALLOCATED_ALLOC; COMPRESSED: see entry */
+    L2Entry entry;    /* of the first cluster */
+} Extent;
+/* Longest run from @guest, at most @bytes, that is one kind and, where a host offset counts, contiguous on
+ * the host; may end at a slice boundary. No allocation and no yield on a cache hit. SC_INVALID never
+ * returned: corrupt is reported, -EIO. */
+int coroutine_fn qcow2_co_map(Qcow2 *q, uint64_t guest, uint64_t bytes, Extent *ret);
+/* Under meta_lock: the slice and index for the entry of @guest; *slice NULL if there is no L2 table. */
+int coroutine_fn qcow2_co_l2_get(Qcow2 *q, uint64_t guest, MetaSlice **slice, unsigned *index);
+/* The same for change: allocates the table, or copies it when shared (L1 COPIED clear). */
+int coroutine_fn qcow2_co_l2_get_writable(Qcow2 *q, uint64_t guest, MetaSlice **slice, unsigned *index);
+/* Under meta_lock, memory only. */
+void qcow2_l1_set(Qcow2 *q, uint32_t index, uint64_t entry);
+/* True if host cluster of @offset is known metadata (header, L1s, L2 tables, reftable, refblocks, snapshot
+ * table): data must not be written there. NULL or what it is. Any thread, cheap. */
+const char *qcow2_metadata_at(Qcow2 *q, uint64_t offset, uint64_t bytes);
+void qcow2_metadata_add(Qcow2 *q, uint64_t offset, uint64_t bytes, const char *what);
+void qcow2_metadata_remove(Qcow2 *q, uint64_t offset, uint64_t bytes);
+
+/* ---- read.c, compress.c, status.c ---- */
+int coroutine_fn qcow2_co_preadv(BlockDriverState *bs, int64_t offset, IOVector *v, unsigned flags);
+int coroutine_fn qcow2_co_block_status(BlockDriverState *bs, bool want_zero, int64_t offset, int64_t bytes,
+                                       int64_t *pnum, int64_t *map, BlockDriverState **file);
+/* Whole cluster of @e, decompressed into @buf (cluster_size bytes). */
+int coroutine_fn qcow2_co_read_compressed(Qcow2 *q, L2Entry e, void *buf);
+int coroutine_fn qcow2_co_pwritev_compressed(BlockDriverState *bs, int64_t offset, IOVector *v);
+
+/* ---- flush.c ---- Metadata to the file in the order of INV-W-1..3:
+ * refcount blocks; sync; reftable; sync (data too); L2 slices; sync; L1. Steps with nothing to do, and their
+ * syncs, fall away. With @final a sync ends it and cleared references are reported to pin. No lock held by the caller. */
+int coroutine_fn qcow2_co_flush_metadata(Qcow2 *q, bool final);
+/* Before a write takes meta_lock: keeps dirty slices under half the caches and the quarantine in bounds. */
+int coroutine_fn qcow2_co_relieve(Qcow2 *q);
+int coroutine_fn qcow2_co_flush_to_os(BlockDriverState *bs);
+void coroutine_fn qcow2_co_flushed(BlockDriverState *bs);
+
+/* ---- refcount.c, alloc.c (meta_lock held in all) ---- */
+int coroutine_fn qcow2_refcount_co_load_table(Qcow2 *q, GError **errp);
+int coroutine_fn qcow2_co_refcount_get(Qcow2 *q, uint64_t cluster, uint64_t *ret);
+/* Add @delta to clusters [first, first + n): makes refcount blocks, grows the table. All or nothing. */
+int coroutine_fn qcow2_co_refcount_add(Qcow2 *q, uint64_t first, uint64_t n, int delta);
+/* @n contiguous free clusters, refcount 1; *offset. */
+int coroutine_fn qcow2_co_alloc_clusters(Qcow2 *q, uint64_t n, uint64_t *offset);
+/* Up to @n contiguous free clusters, at @want if that is free (0: anywhere); *got >= 1. */
+int coroutine_fn qcow2_co_alloc_upto(Qcow2 *q, uint64_t want, uint64_t n, uint64_t *offset, uint64_t *got);
+/* Room for @bytes of compressed data, packed behind the last. */
+int coroutine_fn qcow2_co_alloc_bytes(Qcow2 *q, uint64_t bytes, uint64_t *offset);
+/* Never on disk, never in any table: refcount drops now. (Undo of a failed allocation.) */
+void coroutine_fn qcow2_co_free_unused(Qcow2 *q, uint64_t offset, uint64_t bytes);
+/* A table let go of these (in memory): quarantine, then punch if wanted, then refcount drops. */
+void qcow2_free_later(Qcow2 *q, uint64_t offset, uint64_t bytes, bool punch);
+/* The same for whatever an L2 entry refers to. */
+void qcow2_free_entry_later(Qcow2 *q, L2Entry e, bool punch);
+
+/* ---- pin.c ---- */
+PinState *qcow2_pin_new(void);
+void qcow2_pin_free(PinState *p);
+/* Every request brackets itself, from before its lookup to after its last I/O or table change. */
+unsigned qcow2_pin_enter(Qcow2 *q);      /* returns a token */
+void qcow2_pin_leave(Qcow2 *q, unsigned token);
+/* Metadata changes up to generation @gen are on stable storage. */
+void qcow2_pin_synced(Qcow2 *q, uint64_t gen);
+/* Free what may be freed. No lock held. */
+int coroutine_fn qcow2_co_pin_reap(Qcow2 *q);
+uint64_t qcow2_pin_waiting_bytes(Qcow2 *q);
+
+/* ---- write.c, cow.c, zero.c, discard.c, truncate.c ---- */
+int coroutine_fn qcow2_co_pwritev(BlockDriverState *bs, int64_t offset, IOVector *v, unsigned flags);
+int coroutine_fn qcow2_co_pwrite_zeroes(BlockDriverState *bs, int64_t offset, int64_t bytes, unsigned flags);
+int coroutine_fn qcow2_co_pdiscard(BlockDriverState *bs, int64_t offset, int64_t bytes);
+int coroutine_fn qcow2_co_truncate(BlockDriverState *bs, int64_t bytes, bool exact, BlockPrealloc prealloc,
+                                   unsigned flags, GError **errp);
+/* Wait, under meta_lock (dropped meanwhile), for allocating writes that touch the clusters of the range; true if it waited (look again). */
+bool coroutine_fn qcow2_co_wait_allocs(Qcow2 *q, uint64_t guest, uint64_t bytes);
+/* Reserve host clusters for the range (preallocation=metadata and on), as its bits say. */
+int coroutine_fn qcow2_co_preallocate(Qcow2 *q, uint64_t guest, uint64_t bytes, BlockPrealloc mode, GError **errp);
+
+/* ---- check.c, dirty.c ---- */
+int coroutine_fn qcow2_co_check(BlockDriverState *bs, BlockCheckResult *res, unsigned fix,
+                                BlockReportFunc *report, void *opaque);
+/* Rebuild the refcounts of a dirty image (on a writable open). */
+int coroutine_fn qcow2_co_rebuild_refcounts(Qcow2 *q, GError **errp);
+/* Set or clear the dirty bit on disk, synced. */
+int coroutine_fn qcow2_co_mark_dirty(Qcow2 *q);
+int coroutine_fn qcow2_co_mark_clean(Qcow2 *q);
+
+/* ---- open.c, create.c, info.c, snapshot.c ---- */
+int coroutine_fn qcow2_co_open(BlockDriverState *bs, Options *options, int flags, GError **errp);
+void coroutine_fn qcow2_co_close(BlockDriverState *bs);
+int coroutine_fn qcow2_co_create(const char *filename, Options *opts, GError **errp);
+int qcow2_get_info(BlockDriverState *bs, BlockDriverInfo *info);
+Options *qcow2_get_specific_info(BlockDriverState *bs, GError **errp);
+int coroutine_fn qcow2_co_load_snapshots(Qcow2 *q, GError **errp);
+extern const BlockCreateOption qcow2_create_options[];
+extern const BlockDriver bdrv_qcow2;
+
+#endif

@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * BlockBackend: how users (tools, exports, the public API) hold an image.
+ *
+ * blk_co_* run in a coroutine, in any AioContext; the plain forms run the same
+ * in aio_current() and poll until done (not from a coroutine of another request).
+ * Offsets and lengths are bytes, any alignment. I/O returns 0 or -errno.
+ */
+#ifndef BLOCK_BACKEND_H
+#define BLOCK_BACKEND_H
+
+#include "block/common.h"
+#include "block/debug-event.h"
+#include "util/aio.h"
+
+/* Once per process, before anything else; cheap to repeat. */
+void block_init(void);
+
+/* Open @filename (plain, proto:…, json:{}; may be NULL with options) with
+ * @options (consumed, may be NULL; "driver" forces the format). NULL with @errp set;
+ * the message begins "Could not open '…': ". */
+BlockBackend *blk_open(const char *filename, Options *options, int flags, GError **errp);
+void blk_close(BlockBackend *blk); /* drains, flushes caches; NULL is fine */
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(BlockBackend, blk_close)
+
+BlockDriverState *blk_bs(BlockBackend *blk);
+bool blk_is_writable(BlockBackend *blk);
+int64_t blk_getlength(BlockBackend *blk); /* cached; or -errno */
+int64_t coroutine_fn blk_co_getlength(BlockBackend *blk);
+
+int coroutine_fn blk_co_preadv(BlockBackend *blk, int64_t offset, IOVector *v, unsigned flags);
+int coroutine_fn blk_co_pwritev(BlockBackend *blk, int64_t offset, IOVector *v, unsigned flags);
+int coroutine_fn blk_co_pread(BlockBackend *blk, int64_t offset, int64_t bytes, void *buf, unsigned flags);
+int coroutine_fn blk_co_pwrite(BlockBackend *blk, int64_t offset, int64_t bytes, const void *buf, unsigned flags);
+int coroutine_fn blk_co_pwrite_zeroes(BlockBackend *blk, int64_t offset, int64_t bytes, unsigned flags);
+int coroutine_fn blk_co_pdiscard(BlockBackend *blk, int64_t offset, int64_t bytes);
+int coroutine_fn blk_co_flush(BlockBackend *blk);
+int coroutine_fn blk_co_truncate(BlockBackend *blk, int64_t bytes, bool exact, BlockPrealloc prealloc,
+                                 unsigned flags, GError **errp);
+int coroutine_fn blk_co_pwritev_compressed(BlockBackend *blk, int64_t offset, IOVector *v);
+
+int blk_pread(BlockBackend *blk, int64_t offset, int64_t bytes, void *buf, unsigned flags);
+int blk_pwrite(BlockBackend *blk, int64_t offset, int64_t bytes, const void *buf, unsigned flags);
+int blk_pwrite_zeroes(BlockBackend *blk, int64_t offset, int64_t bytes, unsigned flags);
+int blk_pdiscard(BlockBackend *blk, int64_t offset, int64_t bytes);
+int blk_flush(BlockBackend *blk);
+int blk_truncate(BlockBackend *blk, int64_t bytes, bool exact, BlockPrealloc prealloc, unsigned flags, GError **errp);
+int blk_check(BlockBackend *blk, BlockCheckResult *res, unsigned fix, BlockReportFunc *report, void *opaque);
+/* Sync form of bdrv_co_block_status_above(). */
+int blk_block_status_above(BlockDriverState *bs, BlockDriverState *base, int64_t offset, int64_t bytes,
+                           int64_t *pnum, int64_t *map, BlockDriverState **file, int *depth);
+int blk_is_allocated(BlockDriverState *bs, int64_t offset, int64_t bytes, int64_t *pnum);
+
+void blk_drain(BlockBackend *blk);
+bool blk_write_cache(BlockBackend *blk);
+void blk_set_write_cache(BlockBackend *blk, bool on);
+
+/* Node facts for info. */
+int blk_get_info(BlockDriverState *bs, BlockDriverInfo *info);
+Options *blk_get_specific_info(BlockDriverState *bs, GError **errp);
+int64_t blk_allocated_size(BlockDriverState *bs);
+const char *blk_driver_name(BlockDriverState *bs);
+/* Full name of the backing file as opened or to be opened; NULL: none. g_free(). */
+char *blk_backing_path(BlockDriverState *bs, GError **errp);
+
+/* Create an image: @format with @opts (consumed; "size", "backing_file" … as -o names them). */
+int blk_create(const char *filename, const char *format, Options *opts, GError **errp);
+/* What `create` of the tool does: also checks the backing file, takes its size when none is given, validates names.
+ * @size < 0: not given. @opts consumed; on success *ret_opts (may be NULL) holds the complete options for "Formatting …". */
+typedef struct BlockCreateParams {
+    const char *filename, *format;
+    const char *base_filename, *base_format; /* -b, -F */
+    int64_t size;
+    bool no_backing_open; /* -u */
+    Options *opts;
+} BlockCreateParams;
+
+/* Debug (blkdebug below): 0 or -errno. */
+int blk_debug_breakpoint(BlockBackend *blk, const char *event, const char *tag);
+int blk_debug_remove_breakpoint(BlockBackend *blk, const char *tag);
+int blk_debug_resume(BlockBackend *blk, const char *tag);
+bool blk_debug_is_suspended(BlockBackend *blk, const char *tag);
+
+/* cache=none|writeback|writethrough|directsync|unsafe and discard=, as -t and -d read them; false: unknown. */
+bool blk_parse_cache_mode(const char *mode, int *flags, bool *writethrough);
+bool blk_parse_discard(const char *mode, int *flags);
+/* A "filename" is relative to its image's folder: the rule of backing files. g_free(). */
+char *blk_path_combine(const char *base, const char *filename);
+/* List of format names, sorted, for messages and --help; g_strfreev. */
+char **blk_format_names(void);
+
+#endif

@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: MIT */
+/* Flags and plain structs that users and drivers of the block layer share.
+ * Offsets and lengths are bytes. */
+#ifndef BLOCK_COMMON_H
+#define BLOCK_COMMON_H
+
+#include "util/compiler.h"
+#include "util/error.h"
+#include "util/iov.h"
+#include "util/opts.h"
+
+typedef struct BlockDriver BlockDriver;
+typedef struct BlockDriverState BlockDriverState;
+typedef struct BdrvChild BdrvChild;
+typedef struct BlockBackend BlockBackend;
+
+typedef enum BlockOpenFlags {
+    BLK_O_RDWR = 1 << 0,
+    BLK_O_NOCACHE = 1 << 1,     /* O_DIRECT */
+    BLK_O_NO_FLUSH = 1 << 2,    /* cache=unsafe: flush ends in the format layer */
+    BLK_O_NO_BACKING = 1 << 3,  /* do not open the backing chain */
+    BLK_O_FORCE_SHARE = 1 << 4, /* -U: others may write; read-only only */
+    BLK_O_CHECK = 1 << 5,       /* for check: a dirty image is not rebuilt at open */
+    BLK_O_UNMAP = 1 << 6,       /* discard=unmap */
+    BLK_O_NO_IO = 1 << 7,       /* metadata only: no guest data will be touched (info) */
+    BLK_O_PROTOCOL = 1 << 8,    /* internal: open the protocol layer, no format probing */
+    BLK_O_RESIZE = 1 << 9,      /* also ask for the resize permission */
+    BLK_O_WRITETHROUGH = 1 << 10, /* blk flushes after each write */
+    BLK_O_TEMPORARY = 1 << 11,  /* snapshot=on */
+    BLK_O_AUTO_RDONLY = 1 << 12, /* fall back to read-only when writing is refused */
+    BLK_O_COPY_ON_READ = 1 << 13,
+} BlockOpenFlags;
+
+/* Values are those of the lock bytes that the reference takes on files
+ * (100 + bit for a permission held, 200 + bit for one not shared). */
+typedef enum BlockPerm {
+    BLK_PERM_CONSISTENT_READ = 1 << 0,
+    BLK_PERM_WRITE = 1 << 1,
+    BLK_PERM_WRITE_UNCHANGED = 1 << 2,
+    BLK_PERM_RESIZE = 1 << 3,
+    BLK_PERM_ALL = (1 << 4) - 1,
+} BlockPerm;
+
+typedef enum BlockReqFlags {
+    BLK_REQ_FUA = 1 << 0,          /* on stable storage before the return */
+    BLK_REQ_MAY_UNMAP = 1 << 1,    /* zero write may deallocate */
+    BLK_REQ_NO_FALLBACK = 1 << 2,  /* zero write: -ENOTSUP rather than writing a buffer */
+    BLK_REQ_COMPRESSED = 1 << 3,
+    BLK_REQ_SERIALISING = 1 << 4,
+    BLK_REQ_ZERO_WRITE = 1 << 5,   /* truncate: the new area reads zero */
+    BLK_REQ_WRITE_UNCHANGED = 1 << 6,
+    BLK_REQ_PREFETCH = 1 << 7,
+    BLK_REQ_NO_WAIT = 1 << 8,
+} BlockReqFlags;
+
+typedef enum BlockStatus {
+    BLK_DATA = 1 << 0,         /* allocated, reads as data */
+    BLK_ZERO = 1 << 1,         /* reads as zero */
+    BLK_OFFSET_VALID = 1 << 2, /* *map is a plain offset in *file */
+    BLK_RAW = 1 << 3,          /* internal: ask *file at *map */
+    BLK_ALLOCATED = 1 << 4,    /* this layer decides */
+    BLK_EOF = 1 << 5,          /* ends at the end of the node */
+    BLK_RECURSE = 1 << 6,      /* internal: *file may know about zeroes */
+    BLK_COMPRESSED = 1 << 7,
+} BlockStatus;
+
+typedef enum BlockPrealloc {
+    BLK_PREALLOC_OFF,
+    BLK_PREALLOC_METADATA,
+    BLK_PREALLOC_FALLOC,
+    BLK_PREALLOC_FULL,
+} BlockPrealloc;
+extern const char *const blk_prealloc_names[]; /* NULL-terminated */
+
+typedef struct BlockLimits {
+    uint32_t request_alignment;     /* power of two, >= 1 */
+    uint32_t max_transfer;          /* 0: no limit */
+    uint32_t opt_transfer;
+    int64_t max_pdiscard;
+    uint32_t pdiscard_alignment;
+    int64_t max_pwrite_zeroes;
+    uint32_t pwrite_zeroes_alignment;
+    uint32_t min_mem_alignment;     /* of buffers */
+    uint32_t opt_mem_alignment;
+    int max_iov;
+} BlockLimits;
+
+typedef struct BlockDriverInfo {
+    uint32_t cluster_size;   /* 0: none */
+    uint32_t subcluster_size;
+    bool is_dirty;
+    int64_t vm_state_offset;
+} BlockDriverInfo;
+
+typedef struct BlockCheckResult {
+    int64_t corruptions, leaks, check_errors;
+    int64_t corruptions_fixed, leaks_fixed;
+    int64_t image_end_offset;
+    int64_t total_clusters, allocated_clusters, fragmented_clusters, compressed_clusters;
+} BlockCheckResult;
+
+typedef enum BlockCheckFix {
+    BLK_FIX_LEAKS = 1,
+    BLK_FIX_ERRORS = 2,
+} BlockCheckFix;
+
+/* One line of a report, without newline. */
+typedef void BlockReportFunc(const char *line, void *opaque);
+
+/* Sizes the embedder may lower; 0 is the default. */
+#define BLK_MAX_CHAIN_DEPTH 200
+
+#endif

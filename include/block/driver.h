@@ -1,0 +1,142 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What a block driver implements (BlockDriver) and what it may touch of a node
+ * (BlockDriverState, BdrvChild).  A driver includes this, block/io.h and util/, no more.
+ *
+ * coroutine_fn callbacks run in the coroutine of the request, in whatever
+ * AioContext that has; several contexts may call at a time, so a driver locks
+ * what it shares.  I/O returns 0 or a negative errno.  The core has checked
+ * range, alignment (limits.request_alignment) and permission before a call,
+ * and has split the request to the limits.
+ */
+#ifndef BLOCK_DRIVER_H
+#define BLOCK_DRIVER_H
+
+#include "block/common.h"
+#include "block/debug-event.h"
+#include "util/aio.h"
+#include "util/co-lock.h"
+#include <stdatomic.h>
+
+typedef enum BdrvRole {
+    BDRV_ROLE_FILE,    /* primary: data and metadata of a format; filtered child of a filter */
+    BDRV_ROLE_DATA,    /* data only (external data file) */
+    BDRV_ROLE_BACKING, /* read where this node is unallocated */
+} BdrvRole;
+
+struct BdrvChild {
+    BlockDriverState *bs;
+    char *name;             /* "file", "backing", "data-file", "root" */
+    BdrvRole role;
+    BlockDriverState *parent; /* NULL: a BlockBackend's root */
+    unsigned perm, shared;  /* BlockPerm */
+};
+
+struct BlockDriverState {
+    const BlockDriver *drv;
+    void *opaque;           /* drv->instance_size bytes, zeroed before open */
+    char *node_name;        /* generated "#blockNNN" if not given */
+    char *filename;         /* what a person sees: plain, or json:{} */
+    char *exact_filename;   /* plain filename, or "" */
+    int open_flags;         /* BlockOpenFlags */
+    bool read_only;
+    bool probed;            /* format was guessed */
+    Options *options;       /* as given, with driver and children */
+    BdrvChild *file, *backing; /* of children */
+    GPtrArray *children;    /* BdrvChild *, owned */
+    BlockLimits limits;
+    _Atomic int64_t total_bytes; /* cached length; drivers keep it through truncate */
+    /* From the image, set by co_open of a format: */
+    char *backing_file;     /* as stored; NULL: none */
+    char *backing_format;
+    unsigned supported_write_flags;    /* BLK_REQ_FUA … that co_pwritev handles itself */
+    unsigned supported_zero_flags;
+    unsigned supported_truncate_flags;
+    bool encrypted;
+    /* Core's own: */
+    atomic_int refcnt;
+    atomic_int in_flight;
+    atomic_int quiesce;
+    atomic_uint write_gen, flushed_gen;
+    struct BdrvCore *core;  /* request tracking, parents, wait queues; private to block/ */
+};
+
+typedef enum BlockOptionType { BLK_OPT_STRING, BLK_OPT_BOOL, BLK_OPT_NUMBER, BLK_OPT_SIZE } BlockOptionType;
+
+/* For `create -o help` and validation; an array ends with name == NULL. */
+typedef struct BlockCreateOption {
+    const char *name;
+    BlockOptionType type;
+    const char *help;
+    const char *def; /* printed default, may be NULL */
+} BlockCreateOption;
+
+struct BlockDriver {
+    const char *format_name;
+    const char *protocol_name; /* "file": answers file:…; NULL: a format */
+    size_t instance_size;
+    bool is_filter;            /* passes data of bs->file unchanged */
+    bool is_format;
+    bool supports_backing;
+    bool zero_init;            /* a fresh image reads zero */
+
+    /* Confidence 0..100 that the first bytes are this format. */
+    int (*probe)(const uint8_t *buf, size_t len, const char *filename);
+    /* "proto:rest" into options; removes "filename" if it consumed it. */
+    bool (*parse_filename)(const char *filename, Options *options, GError **errp);
+
+    /* Take own options out of @options (what is left is refused by the core, children's
+     * subtrees are opened with bdrv_co_open_child()). */
+    int coroutine_fn (*co_open)(BlockDriverState *bs, Options *options, int flags, GError **errp);
+    /* Flushes what is needed; cannot fail. Children are closed by the core. */
+    void coroutine_fn (*co_close)(BlockDriverState *bs);
+    void (*refresh_limits)(BlockDriverState *bs);
+
+    const BlockCreateOption *create_options;
+    /* @filename is without protocol prefix for a protocol driver. Takes what it knows of @opts ("size" among them). */
+    int coroutine_fn (*co_create)(const char *filename, Options *opts, GError **errp);
+
+    int coroutine_fn (*co_preadv)(BlockDriverState *bs, int64_t offset, IOVector *v, unsigned flags);
+    int coroutine_fn (*co_pwritev)(BlockDriverState *bs, int64_t offset, IOVector *v, unsigned flags);
+    /* -ENOTSUP: the core writes a zero buffer. */
+    int coroutine_fn (*co_pwrite_zeroes)(BlockDriverState *bs, int64_t offset, int64_t bytes, unsigned flags);
+    int coroutine_fn (*co_pdiscard)(BlockDriverState *bs, int64_t offset, int64_t bytes);
+    /* @bytes == 0: the end mark (pad and finish). Whole clusters but for the image's tail. */
+    int coroutine_fn (*co_pwritev_compressed)(BlockDriverState *bs, int64_t offset, IOVector *v);
+    /* Returns BlockStatus bits or -errno; *pnum > 0, <= bytes. */
+    int coroutine_fn (*co_block_status)(BlockDriverState *bs, bool want_zero, int64_t offset,
+                                        int64_t bytes, int64_t *pnum, int64_t *map,
+                                        BlockDriverState **file);
+    /* Caches of the driver to its children (no fsync of the last step: the core
+     * flushes bs->file and data children after it). */
+    int coroutine_fn (*co_flush_to_os)(BlockDriverState *bs);
+    /* Protocols: to stable storage. */
+    int coroutine_fn (*co_flush_to_disk)(BlockDriverState *bs);
+    /* After the core flushed the children (what depended on it may go on). */
+    void coroutine_fn (*co_flushed)(BlockDriverState *bs);
+    int coroutine_fn (*co_truncate)(BlockDriverState *bs, int64_t bytes, bool exact,
+                                    BlockPrealloc prealloc, unsigned flags, GError **errp);
+    int64_t coroutine_fn (*co_getlength)(BlockDriverState *bs);
+    int64_t coroutine_fn (*co_get_allocated_size)(BlockDriverState *bs); /* on the host */
+
+    int coroutine_fn (*co_check)(BlockDriverState *bs, BlockCheckResult *res, unsigned fix,
+                                 BlockReportFunc *report, void *opaque);
+    int coroutine_fn (*co_amend)(BlockDriverState *bs, Options *opts, GError **errp);
+    int coroutine_fn (*co_change_backing)(BlockDriverState *bs, const char *file, const char *fmt);
+    int (*get_info)(BlockDriverState *bs, BlockDriverInfo *info);
+    /* Typed keys for info's "format-specific" data ("compression-type"); NULL: none. g_free by opts_free. */
+    Options *(*get_specific_info)(BlockDriverState *bs, GError **errp);
+
+    /* blkdebug; filters without own form pass to bs->file. */
+    void coroutine_fn (*co_debug_event)(BlockDriverState *bs, BlkdebugEvent event);
+    int (*debug_breakpoint)(BlockDriverState *bs, const char *event, const char *tag);
+    int (*debug_remove_breakpoint)(BlockDriverState *bs, const char *tag);
+    int (*debug_resume)(BlockDriverState *bs, const char *tag);
+    bool (*debug_is_suspended)(BlockDriverState *bs, const char *tag);
+};
+
+/* Registration: block/registry.c lists every driver, one line each. */
+const BlockDriver *bdrv_find_format(const char *name);
+const BlockDriver *bdrv_find_protocol(const char *filename);
+
+#endif

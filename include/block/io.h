@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: MIT */
+/* What a driver calls on its children: the one gate per operation, which checks
+ * range, alignment and permission, splits to the limits, and tracks the request.
+ * All return 0 or -errno unless said. */
+#ifndef BLOCK_IO_H
+#define BLOCK_IO_H
+
+#include "block/driver.h"
+
+int coroutine_fn bdrv_co_preadv(BdrvChild *c, int64_t offset, IOVector *v, unsigned flags);
+int coroutine_fn bdrv_co_pwritev(BdrvChild *c, int64_t offset, IOVector *v, unsigned flags);
+int coroutine_fn bdrv_co_pread(BdrvChild *c, int64_t offset, int64_t bytes, void *buf, unsigned flags);
+int coroutine_fn bdrv_co_pwrite(BdrvChild *c, int64_t offset, int64_t bytes, const void *buf, unsigned flags);
+int coroutine_fn bdrv_co_pwrite_zeroes(BdrvChild *c, int64_t offset, int64_t bytes, unsigned flags);
+int coroutine_fn bdrv_co_pdiscard(BdrvChild *c, int64_t offset, int64_t bytes);
+/* Whole flush of a node: to_os, children, to_disk, flushed. */
+int coroutine_fn bdrv_co_flush(BlockDriverState *bs);
+int coroutine_fn bdrv_co_truncate(BdrvChild *c, int64_t bytes, bool exact, BlockPrealloc prealloc,
+                                  unsigned flags, GError **errp);
+int64_t coroutine_fn bdrv_co_getlength(BlockDriverState *bs);
+int64_t coroutine_fn bdrv_co_get_allocated_size(BlockDriverState *bs);
+/* Through BLK_RAW and BLK_RECURSE of this node's file, not its backing chain. */
+int coroutine_fn bdrv_co_block_status(BlockDriverState *bs, int64_t offset, int64_t bytes,
+                                      int64_t *pnum, int64_t *map, BlockDriverState **file);
+/* Down the chain until a layer decides or @base (exclusive; NULL: to the end); *depth (may be
+ * NULL) counts layers, 0 is @bs. */
+int coroutine_fn bdrv_co_block_status_above(BlockDriverState *bs, BlockDriverState *base,
+                                            int64_t offset, int64_t bytes, int64_t *pnum,
+                                            int64_t *map, BlockDriverState **file, int *depth);
+/* 1 / 0 / -errno: allocated in @bs itself. */
+int coroutine_fn bdrv_co_is_allocated(BlockDriverState *bs, int64_t offset, int64_t bytes, int64_t *pnum);
+
+/* Open the child described by "name.*" keys or a "name" node reference of @options,
+ * or @filename (may be NULL). The child gets flags derived from @flags and @role. Attached to @parent;
+ * NULL on error (or when @allow_none and nothing is given). */
+BdrvChild *coroutine_fn bdrv_co_open_child(const char *filename, Options *options, const char *name,
+                                           BlockDriverState *parent, int flags, BdrvRole role,
+                                           bool allow_none, GError **errp);
+
+/* For co_create of formats: create the protocol file, and open a node for it, RDWR|RESIZE,
+ * to be written through a BlockBackend-less child. */
+int coroutine_fn bdrv_co_create_file(const char *filename, Options *opts, GError **errp);
+/* A root child on @filename's protocol layer (or, without BLK_O_PROTOCOL, any image);
+ * drop it with bdrv_co_close_child(). @options may be NULL, is consumed. */
+BdrvChild *coroutine_fn bdrv_co_open_root(const char *filename, Options *options, int flags, GError **errp);
+void coroutine_fn bdrv_co_close_child(BdrvChild *c);
+
+/* Buffer for I/O on @bs (its memory alignment); NULL without memory; mem_align_free(). */
+void *bdrv_try_blockalign(BlockDriverState *bs, size_t size);
+
+/* A node's first child that holds the data / metadata */
+static inline BlockDriverState *bdrv_backing_bs(BlockDriverState *bs)
+{
+    return bs->backing ? bs->backing->bs : NULL;
+}
+/* Skip filters (blkdebug, throttle…). */
+BlockDriverState *bdrv_skip_filters(BlockDriverState *bs);
+
+/* A point that blkdebug rules and breakpoints name. Cheap when no blkdebug is below. */
+void coroutine_fn bdrv_co_debug_event(BdrvChild *c, BlkdebugEvent event);
+
+/* Stop new requests of users and wait for those in flight, over the subtree. */
+void bdrv_drained_begin(BlockDriverState *bs);
+void bdrv_drained_end(BlockDriverState *bs);
+
+#endif

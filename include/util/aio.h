@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * AioContext: one event loop, as a GSource.
+ *
+ * An embedder attaches it to a GMainContext that it runs, or runs aio_poll()
+ * itself, or has an IoThread run it.  One thread runs a context at a time.
+ * Completions are reaped and submissions batched once per iteration.
+ */
+#ifndef UTIL_AIO_H
+#define UTIL_AIO_H
+
+#include "util/coroutine.h"
+#include <sys/uio.h>
+
+typedef void AioFunc(void *opaque);
+typedef struct AioTimer AioTimer;
+
+typedef enum AioBackend {
+    AIO_AUTO,    /* io_uring, or threads where it is refused */
+    AIO_THREADS,
+    AIO_IO_URING,
+} AioBackend;
+
+/* A reference-counted context; @errp says what the system refused. */
+AioContext *aio_context_new(GError **errp);
+AioContext *aio_context_ref(AioContext *ctx);
+void aio_context_unref(AioContext *ctx);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(AioContext, aio_context_unref)
+
+/* The GSource inside, for g_source_attach(). No new reference. */
+GSource *aio_context_source(AioContext *ctx);
+
+/* The context that this thread runs now; else the thread's own default
+ * context, made on first use (never NULL once the process can make one). */
+AioContext *aio_current(void);
+/* Make @ctx the current one of this thread (NULL: the default again);
+ * returns the one before. aio_poll() and dispatch do it themselves. */
+AioContext *aio_set_current(AioContext *ctx);
+
+/* Run one iteration; with @blocking wait for an event. True if progress. */
+bool aio_poll(AioContext *ctx, bool blocking);
+/* aio_poll() until !cond. */
+#define AIO_WAIT_WHILE(ctx, cond)                                              \
+    do {                                                                       \
+        while (cond) {                                                         \
+            aio_poll((ctx), true);                                             \
+        }                                                                      \
+    } while (0)
+
+/* Wake a blocked aio_poll() / main loop. Any thread. */
+void aio_notify(AioContext *ctx);
+/* How long aio_poll() spins before it blocks, in ns: 0 never (default 32 us, adaptive). */
+void aio_context_set_poll(AioContext *ctx, int64_t max_ns);
+
+/* Bottom half: run @fn once, soon, in @ctx. Any thread. */
+void aio_bh_schedule_oneshot(AioContext *ctx, AioFunc *fn, void *opaque);
+
+/* fd handlers; NULL both removes. From the context's own thread. */
+void aio_set_fd_handler(AioContext *ctx, int fd, AioFunc *io_read,
+                        AioFunc *io_write, void *opaque);
+
+/* Timers, CLOCK_MONOTONIC ns. From the context's own thread. */
+AioTimer *aio_timer_new(AioContext *ctx, AioFunc *fn, void *opaque);
+void aio_timer_mod(AioTimer *t, int64_t expire_ns);
+void aio_timer_del(AioTimer *t);
+void aio_timer_free(AioTimer *t);
+int64_t aio_clock_ns(void);
+void coroutine_fn co_sleep_ns(int64_t ns);
+
+/* Enter @co in @ctx on its next iteration. Any thread. */
+void aio_co_schedule(AioContext *ctx, Coroutine *co);
+/* Wake @co in its home context: directly if that is current and no coroutine
+ * runs, else as soon as the current one yields, else by schedule. Any thread. */
+void aio_co_wake(Coroutine *co);
+/* Yield and come back on the next iteration of the same loop. */
+void coroutine_fn co_reschedule_self(void);
+
+/* ---- Thread pool (one per process, grown on demand, bounded) ---- */
+typedef int ThreadPoolFunc(void *opaque); /* returns 0 or -errno */
+/* Run @fn in a worker; the coroutine sleeps; @fn's return value. */
+int coroutine_fn co_thread_pool_run(ThreadPoolFunc *fn, void *opaque);
+
+/* ---- io_uring ---- */
+typedef enum AioOp { AIO_OP_READ, AIO_OP_WRITE, AIO_OP_FSYNC, AIO_OP_FDATASYNC } AioOp;
+/* False where kernel or seccomp refuse; said once at debug level. */
+bool aio_uring_available(AioContext *ctx);
+/* Submit through the current context's ring (batched; submitted before the
+ * loop blocks) and sleep until done. Bytes done (may be short) or -errno; -ENOSYS if the
+ * ring is not available. @iov must live until the return.
+ * @force_async: have a kernel worker do it (large buffered copies). */
+ssize_t coroutine_fn aio_uring_co_rw(AioOp op, int fd, const struct iovec *iov, int niov,
+                                     int64_t offset, bool force_async);
+
+/* ---- IoThread: a thread that runs one context ---- */
+typedef struct IoThread IoThread;
+IoThread *io_thread_new(const char *name, GError **errp);
+AioContext *io_thread_context(IoThread *t);
+void io_thread_free(IoThread *t); /* stops and joins; NULL is fine */
+
+/* ---- Synchronous runner ---- */
+typedef int coroutine_fn CoRunFunc(void *opaque);
+/* Run @fn as a coroutine in aio_current() and poll until it returns. Must not be called
+ * in a coroutine... except that then @fn is simply called. */
+int co_run_sync(CoRunFunc *fn, void *opaque);
+
+#endif

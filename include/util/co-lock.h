@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Locks between coroutines.  All are safe across event loops (threads): a
+ * waiter is woken in its home AioContext.  FIFO; none recurses.
+ */
+#ifndef UTIL_CO_LOCK_H
+#define UTIL_CO_LOCK_H
+
+#include "util/coroutine.h"
+#include "util/spinlock.h"
+
+typedef struct CoWaiter CoWaiter; /* lives on the waiter's stack */
+
+typedef struct CoWaitList {
+    CoWaiter *head;
+    CoWaiter **tail;
+} CoWaitList;
+
+typedef struct CoMutex {
+    SpinLock guard; /* guards the fields below */
+    bool locked;
+    Coroutine *holder; /* for assertions */
+    CoWaitList waiters;
+} CoMutex;
+
+void co_mutex_init(CoMutex *m);
+void coroutine_fn co_mutex_lock(CoMutex *m);
+bool co_mutex_trylock(CoMutex *m);
+void coroutine_fn co_mutex_unlock(CoMutex *m);
+
+/*
+ * A queue of coroutines that wait for a condition.  The condition is guarded
+ * by a CoMutex or SpinLock of the caller's, which wait() drops while it sleeps.
+ */
+typedef struct CoQueue {
+    SpinLock guard;
+    CoWaitList waiters;
+} CoQueue;
+
+void co_queue_init(CoQueue *q);
+/* Sleep until woken; @m (may be NULL) is unlocked after queueing and locked
+ * again before the return. */
+void coroutine_fn co_queue_wait(CoQueue *q, CoMutex *m);
+/* The same with a spin lock. */
+void coroutine_fn co_queue_wait_spin(CoQueue *q, SpinLock *l);
+/* Wake the first (returns false if none) or all.  Callable from anywhere,
+ * outside of coroutines too. Waiters run later, never inside this call. */
+bool co_queue_next(CoQueue *q);
+void co_queue_all(CoQueue *q);
+bool co_queue_empty(CoQueue *q);
+
+typedef struct CoRwLock {
+    SpinLock guard;
+    int readers; /* -1: a writer holds it */
+    CoWaitList waiters;
+} CoRwLock;
+
+void co_rwlock_init(CoRwLock *l);
+void coroutine_fn co_rwlock_rdlock(CoRwLock *l);
+void coroutine_fn co_rwlock_wrlock(CoRwLock *l);
+void coroutine_fn co_rwlock_unlock(CoRwLock *l);
+
+/* WITH_CO_LOCK(&m) { ... }: unlocked on every way out of the block but goto
+ * and longjmp across coroutines. Do not use break or continue for an outer loop inside. */
+static inline CoMutex *co_mutex_guard_enter(CoMutex *m)
+{
+    co_mutex_lock(m);
+    return m;
+}
+static inline void co_mutex_guard_leave(CoMutex **m)
+{
+    if (*m) {
+        co_mutex_unlock(*m);
+    }
+}
+#define WITH_CO_LOCK(m)                                                        \
+    for (__attribute__((cleanup(co_mutex_guard_leave))) CoMutex *co_guard_ =   \
+             co_mutex_guard_enter(m);                                          \
+         co_guard_; co_mutex_unlock(co_guard_), co_guard_ = NULL)
+
+#endif
