@@ -55,13 +55,16 @@ struct Qcow2 {
     uint64_t *reftable;
     uint64_t reftable_entries;
     bool reftable_dirty; uint64_t reftable_dirty_first, reftable_dirty_last;
+    uint64_t reftable_new_offset;  /* not 0: the table grew; the flush moves it there (refblock.c) */
+    uint64_t reftable_sealed_offset; /* a flush is writing the moved table there */
     MetaCache *ref_cache;
     uint64_t free_hint;       /* cluster index where the search for free clusters starts */
     uint64_t compress_next;   /* next byte for compressed data, 0: none */
 
     PinState *pin;
     uint64_t meta_gen;        /* meta_lock: tag of changes not yet sealed; see flush.c */
-    GList *inflight_allocs;   /* InflightAlloc, meta_lock */
+    InflightAlloc *inflight_allocs; /* intrusive list, meta_lock; write.c */
+    atomic_bool fresh_unsafe; /* a data write failed: clusters past the end of file may not read zero */
 
     bool lazy_refcounts, dirty_set;
     atomic_bool corrupt;      /* found so while open: no more writes */
@@ -76,7 +79,7 @@ int coroutine_fn qcow2_co_corrupt(Qcow2 *q, const char *site, int64_t offset, co
 /* 0, or why nothing may be written (-EIO, write_error). */
 int qcow2_may_write(Qcow2 *q);
 
-/* ---- map.c ---- A run of one kind. */
+/* ---- map.c ---- A run of one kind and (with a host offset) of one state of COPIED. */
 typedef struct Extent {
     ScKind kind;
     uint64_t bytes;   /* > 0 */
@@ -121,6 +124,21 @@ int coroutine_fn qcow2_refcount_co_load_table(Qcow2 *q, GError **errp);
 int coroutine_fn qcow2_co_refcount_get(Qcow2 *q, uint64_t cluster, uint64_t *ret);
 /* Add @delta to clusters [first, first + n): makes refcount blocks, grows the table. All or nothing. */
 int coroutine_fn qcow2_co_refcount_add(Qcow2 *q, uint64_t first, uint64_t n, int delta);
+/* The reftable's way to disk, for flush.c. hdr.reftable_offset is what the header on disk says; a grown table lives in
+ * memory until a flush has written it whole, synced, and switched the header.
+ * seal (meta_lock, with the other seals; -ENOMEM leaves all as it was); write after the sync of the refblocks;
+ * the caller syncs; switch (no lock held; nothing to do unless moved; synced within); clear always (no lock held;
+ * @failed: dirty again). n == 0: nothing to write. */
+typedef struct ReftableSeal {
+    uint64_t table_offset, first, n; /* entries [first, first + n) of the table at table_offset */
+    uint8_t *data;                   /* on-disk byte order */
+    bool moved;
+    uint32_t clusters;
+} ReftableSeal;
+int qcow2_reftable_seal(Qcow2 *q, ReftableSeal *s);
+int coroutine_fn qcow2_co_reftable_write(Qcow2 *q, const ReftableSeal *s);
+int coroutine_fn qcow2_co_reftable_switch(Qcow2 *q, const ReftableSeal *s);
+void coroutine_fn qcow2_co_reftable_seal_clear(Qcow2 *q, ReftableSeal *s, bool failed);
 /* @n contiguous free clusters, refcount 1; *offset. */
 int coroutine_fn qcow2_co_alloc_clusters(Qcow2 *q, uint64_t n, uint64_t *offset);
 /* Up to @n contiguous free clusters, at @want if that is free (0: anywhere); *got >= 1. */
@@ -145,6 +163,8 @@ void qcow2_pin_synced(Qcow2 *q, uint64_t gen);
 /* Free what may be freed. No lock held. */
 int coroutine_fn qcow2_co_pin_reap(Qcow2 *q);
 uint64_t qcow2_pin_waiting_bytes(Qcow2 *q);
+/* g_free(@mem) when the image is closed: lookups without a lock may still read it. */
+void qcow2_pin_retire(Qcow2 *q, void *mem);
 
 /* ---- write.c, cow.c, zero.c, discard.c, truncate.c ---- */
 int coroutine_fn qcow2_co_pwritev(BlockDriverState *bs, int64_t offset, IOVector *v, unsigned flags);
