@@ -1,0 +1,260 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Copy-on-write: what must be filled in around the guest's data, and the write that does it.
+ *
+ * The sources do not change while we read them: the entries are guarded by the run's InflightAlloc,
+ * the clusters by the request's pin; a cluster that others may overwrite in place (COPIED) is
+ * never a source, but for bytes that this run does not write.
+ *
+ * INV-COW-1  A host cluster that was in use before is never taken to read zero.
+ * INV-COW-2  In place, only subclusters that were not readable from the host are filled in: the bytes
+ *            of readable ones belong to concurrent overwrites.
+ */
+#include "write-int.h"
+
+#define MERGE_MIDDLE (16 * KiB)     /* a hole this small between head and tail is read along */
+#define ZERO_CHUNK (64 * KiB)
+#define ZERO_BY_CALL (256 * KiB)    /* from here on, ask the file to zero rather than copy zeroes */
+
+static const _Alignas(4096) uint8_t zeroes[ZERO_CHUNK];
+
+static bool is_normal(const Geometry *g, L2Entry e, unsigned sc, uint64_t guest)
+{
+    return l2_kind(g, e, sc, guest) == SC_NORMAL;
+}
+
+uint64_t cow_begin(const Geometry *g, L2Entry e, bool in_place, uint64_t start)
+{
+    uint64_t cluster = geo_cluster_start(g, start);
+    unsigned sc = geo_sc_index(g, start);
+
+    if (in_place) { /* INV-COW-2 */
+        return is_normal(g, e, sc, start) ? start : ALIGN_DOWN(start, g->subcluster_size);
+    }
+    if (!g->extended_l2 || (e.desc & L2E_COMPRESSED)) {
+        return cluster;
+    }
+    for (unsigned i = 0; i < sc; i++) {
+        if (is_normal(g, e, i, cluster)) {
+            return cluster + i * g->subcluster_size;
+        }
+    }
+    return ALIGN_DOWN(start, g->subcluster_size);
+}
+
+uint64_t cow_finish(const Geometry *g, L2Entry e, bool in_place, uint64_t end)
+{
+    uint64_t cluster = geo_cluster_start(g, end - 1);
+    unsigned sc = geo_sc_index(g, end - 1);
+
+    if (in_place) {
+        return is_normal(g, e, sc, end - 1) ? end : ALIGN_UP(end, g->subcluster_size);
+    }
+    if (!g->extended_l2 || (e.desc & L2E_COMPRESSED)) {
+        return cluster + g->cluster_size;
+    }
+    for (unsigned i = g->subclusters - 1; i > sc; i--) {
+        if (is_normal(g, e, i, cluster)) {
+            return cluster + (i + 1) * g->subcluster_size;
+        }
+    }
+    return ALIGN_UP(end, g->subcluster_size);
+}
+
+bool entry_reads_zero(Qcow2 *q, L2Entry e, uint64_t start, uint64_t end)
+{
+    const Geometry *g = &q->geo;
+    BlockDriverState *backing = bdrv_backing_bs(q->bs);
+    bool defers_to_zero = !backing || (int64_t)start >= atomic_load(&backing->total_bytes);
+
+    for (uint64_t at = start; at < end; at = ALIGN_DOWN(at, g->subcluster_size) + g->subcluster_size) {
+        switch (l2_kind(g, e, geo_sc_index(g, at), at)) {
+        case SC_ZERO_PLAIN:
+        case SC_ZERO_ALLOC:
+            break;
+        case SC_UNALLOCATED_PLAIN:
+        case SC_UNALLOCATED_ALLOC:
+            if (!defers_to_zero) {
+                return false;
+            }
+            break;
+        case SC_NORMAL:
+        case SC_COMPRESSED:
+        case SC_INVALID:
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Read guest [start, start + bytes) as it is now; zeroes behind the end of the disk. */
+static int coroutine_fn read_guest(Qcow2 *q, uint64_t start, void *buf, uint64_t bytes)
+{
+    uint64_t size = atomic_load(&q->bs->total_bytes);
+    uint64_t have = start >= size ? 0 : MIN(bytes, size - start);
+    IOVector v;
+    int ret = 0;
+
+    if (have) {
+        iov_init_buf(&v, buf, have);
+        ret = qcow2_co_preadv(q->bs, start, &v, 0);
+    }
+    memset((uint8_t *)buf + have, 0, bytes - have);
+    return ret;
+}
+
+static int add_zeroes(IOVector *w, uint64_t bytes)
+{
+    int ret = 0;
+
+    while (bytes && ret == 0) {
+        uint64_t n = MIN(bytes, (uint64_t)ZERO_CHUNK);
+
+        ret = iov_add(w, (void *)zeroes, n);
+        bytes -= n;
+    }
+    return ret;
+}
+
+static uint64_t host_of(const WriteRun *r, const Geometry *g, uint64_t guest)
+{
+    return r->host + (guest - (r->first << g->cluster_bits));
+}
+
+static int coroutine_fn write_guest_only(Qcow2 *q, const WriteRun *r, IOVector *v, size_t v_offset,
+                                         unsigned flags)
+{
+    uint64_t bytes = r->end - r->start;
+    IOVector w;
+    int ret;
+
+    bdrv_co_debug_event(q->data, BLKDBG_WRITE_AIO);
+    if (v_offset == 0 && bytes == v->size) {
+        return bdrv_co_pwritev(q->data, host_of(r, &q->geo, r->start), v, flags);
+    }
+    ret = iov_init_slice(&w, v, v_offset, bytes);
+    if (ret == 0) {
+        ret = bdrv_co_pwritev(q->data, host_of(r, &q->geo, r->start), &w, flags);
+    }
+    iov_clear(&w);
+    return ret;
+}
+
+/* Head and tail read zero: large ones by a zero write of the file; -ENOTSUP to fill in otherwise. */
+static int coroutine_fn zero_by_call(Qcow2 *q, const WriteRun *r)
+{
+    if (r->cow_end - r->cow_start - (r->end - r->start) < ZERO_BY_CALL) {
+        return -ENOTSUP;
+    }
+    bdrv_co_debug_event(q->data, BLKDBG_CLUSTER_ALLOC_SPACE);
+    return bdrv_co_pwrite_zeroes(q->data, host_of(r, &q->geo, r->cow_start),
+                                 r->cow_end - r->cow_start, BLK_REQ_NO_FALLBACK);
+}
+
+/* A guest vector with too many elements for head and tail to fit beside it. */
+static int flatten(BlockDriverState *bs, IOVector *v, size_t v_offset, size_t bytes, void **ret)
+{
+    *ret = bdrv_try_blockalign(bs, bytes);
+    if (!*ret) {
+        return -ENOMEM;
+    }
+    iov_to_buf(v, v_offset, *ret, bytes);
+    return 0;
+}
+
+/* [head or zeroes][guest][tail or zeroes] in one write. */
+static int coroutine_fn write_merged(Qcow2 *q, const WriteRun *r, IOVector *v, size_t v_offset,
+                                     void *head, void *tail, unsigned flags)
+{
+    uint64_t head_len = r->start - r->cow_start, tail_len = r->cow_end - r->end;
+    uint64_t zero_elems = (head ? 1 : head_len / ZERO_CHUNK + 1) +
+                          (tail ? 1 : tail_len / ZERO_CHUNK + 1);
+    size_t bytes = r->end - r->start;
+    void *flat = NULL;
+    IOVector w;
+    int ret = 0;
+
+    iov_init(&w);
+    if (head_len) {
+        ret = head ? iov_add(&w, head, head_len) : add_zeroes(&w, head_len);
+    }
+    if (ret == 0 && v->niov + zero_elems > IOV_MAX_ELEMS) {
+        ret = flatten(q->data->bs, v, v_offset, bytes, &flat);
+    }
+    if (ret == 0) {
+        ret = flat ? iov_add(&w, flat, bytes) : iov_add_slice(&w, v, v_offset, bytes);
+    }
+    if (ret == 0 && tail_len) {
+        ret = tail ? iov_add(&w, tail, tail_len) : add_zeroes(&w, tail_len);
+    }
+    if (ret == 0) {
+        bdrv_co_debug_event(q->data, BLKDBG_WRITE_AIO);
+        ret = bdrv_co_pwritev(q->data, host_of(r, &q->geo, r->cow_start), &w, flags);
+    }
+    iov_clear(&w);
+    mem_align_free(flat);
+    return ret;
+}
+
+typedef struct CowData {
+    uint8_t *buf, *head, *tail; /* head, tail: NULL for zeroes */
+} CowData;
+
+/* Get what fills in, as far as it is not known to be zero. */
+static int coroutine_fn cow_read(Qcow2 *q, const WriteRun *r, CowData *d)
+{
+    uint64_t head_len = r->start - r->cow_start, tail_len = r->cow_end - r->end;
+    bool head = head_len && !r->head_zero, tail = tail_len && !r->tail_zero;
+    bool merge = head && tail && (r->merge || r->end - r->start <= MERGE_MIDDLE);
+    uint64_t bytes = merge ? r->cow_end - r->cow_start
+                           : (head ? head_len : 0) + (tail ? tail_len : 0);
+    int ret = 0;
+
+    d->buf = bdrv_try_blockalign(q->data->bs, bytes);
+    if (!d->buf) {
+        return -ENOMEM;
+    }
+    bdrv_co_debug_event(q->file, BLKDBG_COW_READ);
+    if (merge) {
+        d->head = d->buf;
+        d->tail = d->buf + (r->end - r->cow_start);
+        return read_guest(q, r->cow_start, d->buf, bytes);
+    }
+    if (head) {
+        d->head = d->buf;
+        ret = read_guest(q, r->cow_start, d->head, head_len);
+    }
+    if (ret == 0 && tail) {
+        d->tail = d->buf + (head ? head_len : 0);
+        ret = read_guest(q, r->end, d->tail, tail_len);
+    }
+    return ret;
+}
+
+int coroutine_fn cow_co_write(Qcow2 *q, const WriteRun *r, IOVector *v, size_t v_offset,
+                              unsigned flags)
+{
+    uint64_t head_len = r->start - r->cow_start, tail_len = r->cow_end - r->end;
+    CowData d = { 0 };
+    int ret;
+
+    if (!head_len && !tail_len) {
+        return write_guest_only(q, r, v, v_offset, flags);
+    }
+    if ((!head_len || r->head_zero) && (!tail_len || r->tail_zero)) {
+        if (r->beyond_eof || zero_by_call(q, r) == 0) {
+            return write_guest_only(q, r, v, v_offset, flags);
+        }
+        return write_merged(q, r, v, v_offset, NULL, NULL, flags);
+    }
+    ret = cow_read(q, r, &d);
+    if (ret == 0 && r->beyond_eof && (!d.head || buffer_is_zero(d.head, head_len)) &&
+        (!d.tail || buffer_is_zero(d.tail, tail_len))) {
+        ret = write_guest_only(q, r, v, v_offset, flags);
+    } else if (ret == 0) {
+        bdrv_co_debug_event(q->file, BLKDBG_COW_WRITE);
+        ret = write_merged(q, r, v, v_offset, d.head, d.tail, flags);
+    }
+    mem_align_free(d.buf);
+    return ret;
+}

@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: MIT */
+/* Entries of a refcount block: see refcount-codec.h. */
+#include "refcount-codec.h"
+#include "util/bytes.h"
+
+uint64_t refcount_entry_get(unsigned order, const void *block, uint64_t index)
+{
+    const uint8_t *p = block;
+    unsigned bits = 1u << order;
+
+    switch (order) {
+    case 0:
+    case 1:
+    case 2: {
+        uint64_t bit = index << order;
+        return (p[bit >> 3] >> (bit & 7)) & ((1u << bits) - 1);
+    }
+    case 3:
+        return p[index];
+    case 4:
+        return ldbe16(p + index * 2);
+    case 5:
+        return ldbe32(p + index * 4);
+    default:
+        return ldbe64(p + index * 8);
+    }
+}
+
+void refcount_entry_set(unsigned order, void *block, uint64_t index, uint64_t value)
+{
+    uint8_t *p = block;
+    unsigned bits = 1u << order;
+
+    switch (order) {
+    case 0:
+    case 1:
+    case 2: {
+        uint64_t bit = index << order;
+        unsigned mask = ((1u << bits) - 1) << (bit & 7);
+
+        p[bit >> 3] = (p[bit >> 3] & ~mask) | ((unsigned)value << (bit & 7));
+        return;
+    }
+    case 3:
+        p[index] = value;
+        return;
+    case 4:
+        stbe16(p + index * 2, value);
+        return;
+    case 5:
+        stbe32(p + index * 4, value);
+        return;
+    default:
+        stbe64(p + index * 8, value);
+    }
+}
+
+uint64_t refcount_entry_zero_run(unsigned order, const void *block, uint64_t index, uint64_t n)
+{
+    uint64_t i = 0;
+
+    while (i < n && refcount_entry_get(order, block, index + i) == 0) {
+        i++;
+    }
+    return i;
+}

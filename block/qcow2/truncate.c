@@ -1,0 +1,387 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Resizing the disk.
+ *
+ * Growing, in the order of the disk: a larger L1 table's clusters are counted and that is flushed; the
+ * table is written whole and synced (INV-W-3); the header points to it and is synced; the old
+ * table goes to quarantine (INV-W-4). Then what the new area would show of a longer backing file or of old
+ * content behind the end is set zero, then space is reserved, and the header's size comes last.
+ *
+ * Shrinking: entries go in memory, that is flushed, the header's size is written, and only then do
+ * refcounts fall, clusters get punched, and the file is cut behind the last cluster in use.
+ *
+ * INV-TR-1  q->l1 is replaced by a table with the same prefix under meta_lock, and the old one lives
+ *           until close: lookups without a lock may still read it, and a stale look at an entry is what
+ *           they would have seen a moment before.
+ */
+#include "write-int.h"
+#include "util/bytes.h"
+
+/* One field of the header, within one sector. */
+static int coroutine_fn write_header_field(Qcow2 *q, int64_t at, const void *field, size_t len)
+{
+    int ret = bdrv_co_pwrite(q->file, at, len, field, 0);
+
+    if (ret == 0) {
+        ret = bdrv_co_flush(q->file->bs);
+    }
+    if (ret < 0) {
+        /* Header on disk and in memory may disagree now. */
+        atomic_store(&q->write_error, ret);
+    }
+    return ret;
+}
+
+static int coroutine_fn write_size(Qcow2 *q, uint64_t size)
+{
+    uint8_t field[8];
+    int ret;
+
+    stbe64(field, size);
+    co_mutex_lock(&q->meta_lock);
+    ret = write_header_field(q, 24, field, sizeof(field));
+    if (ret == 0) {
+        q->hdr.size = size;
+    }
+    co_mutex_unlock(&q->meta_lock);
+    return ret;
+}
+
+/* ---- A larger L1 table ---- */
+
+static int coroutine_fn write_l1(Qcow2 *q, uint64_t offset, uint32_t entries)
+{
+    uint64_t bytes = geo_clusters(&q->geo, (uint64_t)entries * 8) << q->geo.cluster_bits;
+    g_autofree uint8_t *buf = g_try_malloc0(bytes);
+    int ret;
+
+    if (!buf) {
+        return -ENOMEM;
+    }
+    for (uint32_t i = 0; i < q->l1_size; i++) {
+        stbe64(buf + (size_t)i * 8, atomic_load(&q->l1[i]));
+    }
+    bdrv_co_debug_event(q->file, BLKDBG_L1_GROW_WRITE_TABLE);
+    ret = bdrv_co_pwrite(q->file, offset, bytes, buf, 0);
+    return ret < 0 ? ret : bdrv_co_flush(q->file->bs);
+}
+
+/* Point the header to the new table; from here on it is the table. */
+static int coroutine_fn activate_l1(Qcow2 *q, uint64_t offset, uint32_t entries,
+                                    _Atomic uint64_t *table)
+{
+    uint64_t old = q->hdr.l1_offset, old_bytes = (uint64_t)q->hdr.l1_size * 8;
+    uint8_t field[12]; /* size at byte 36, offset at 40 */
+    void *old_table = (void *)q->l1;
+    int ret;
+
+    stbe32(field, entries);
+    stbe64(field + 4, offset);
+    bdrv_co_debug_event(q->file, BLKDBG_L1_GROW_ACTIVATE_TABLE);
+    ret = write_header_field(q, 36, field, sizeof(field));
+    if (ret < 0) {
+        return ret;
+    }
+    __atomic_store_n(&q->l1, table, __ATOMIC_RELEASE); /* INV-TR-1: the table before its size */
+    __atomic_store_n(&q->l1_size, entries, __ATOMIC_RELEASE);
+    q->hdr.l1_size = entries;
+    q->hdr.l1_offset = offset;
+    qcow2_pin_retire(q, old_table);
+    if (old_bytes) {
+        qcow2_metadata_remove(q, old, old_bytes);
+        qcow2_free_later(q, old, ALIGN_UP(old_bytes, q->geo.cluster_size), false);
+    }
+    qcow2_metadata_add(q, offset, (uint64_t)entries * 8, "active L1 table");
+    return 0;
+}
+
+/* With flush_lock and meta_lock: nothing dirty may be between the table on disk and q->l1. */
+static int coroutine_fn switch_l1(Qcow2 *q, uint64_t offset, uint32_t entries)
+{
+    uint64_t bytes = (uint64_t)entries * 8;
+    _Atomic uint64_t *table;
+    int ret;
+
+    if (q->l1_dirty) {
+        return -EAGAIN;
+    }
+    table = g_try_malloc0(bytes);
+    if (!table) {
+        return -ENOMEM;
+    }
+    ret = write_l1(q, offset, entries);
+    if (ret == 0) {
+        for (uint32_t i = 0; i < q->l1_size; i++) {
+            atomic_init(&table[i], atomic_load(&q->l1[i]));
+        }
+        ret = activate_l1(q, offset, entries, table);
+    }
+    if (ret < 0) {
+        g_free((void *)table);
+    }
+    return ret;
+}
+
+static int coroutine_fn grow_l1(Qcow2 *q, uint64_t entries)
+{
+    uint64_t clusters = geo_clusters(&q->geo, entries * 8), offset;
+    int ret;
+
+    if (entries <= q->l1_size) {
+        return 0;
+    }
+    if (entries * 8 > QCOW2_MAX_L1_BYTES) {
+        return -EFBIG;
+    }
+    bdrv_co_debug_event(q->file, BLKDBG_L1_GROW_ALLOC_TABLE);
+    co_mutex_lock(&q->meta_lock);
+    ret = qcow2_co_alloc_clusters(q, clusters, &offset);
+    co_mutex_unlock(&q->meta_lock);
+    if (ret < 0) {
+        return ret;
+    }
+    do {
+        /* INV-W-1 for the table's clusters, and what L1 refers to (INV-W-3). */
+        ret = qcow2_co_flush_metadata(q, true);
+        if (ret == 0) {
+            co_mutex_lock(&q->flush_lock);
+            co_mutex_lock(&q->meta_lock);
+            ret = switch_l1(q, offset, entries);
+            co_mutex_unlock(&q->meta_lock);
+            co_mutex_unlock(&q->flush_lock);
+        }
+    } while (ret == -EAGAIN); /* a write of others made a new L2 table in between */
+    if (ret < 0 && atomic_load(&q->write_error) == 0) {
+        co_mutex_lock(&q->meta_lock);
+        qcow2_co_free_unused(q, offset, clusters << q->geo.cluster_bits);
+        co_mutex_unlock(&q->meta_lock);
+    }
+    return ret;
+}
+
+/* ---- Grow ---- */
+
+/* Write zeroes over [start, end) of one (sub)cluster if anything else could show there. */
+static int coroutine_fn zero_edge(Qcow2 *q, uint64_t start, uint64_t end)
+{
+    g_autofree uint8_t *buf = NULL;
+    IOVector v;
+    Extent x;
+    int ret;
+
+    if (start == end) {
+        return 0;
+    }
+    ret = qcow2_co_map(q, start, end - start, &x);
+    if (ret < 0 || (x.bytes >= end - start && x.kind != SC_COMPRESSED &&
+                    entry_reads_zero(q, x.entry, start, end))) {
+        return ret;
+    }
+    buf = g_try_malloc0(end - start);
+    if (!buf) {
+        return -ENOMEM;
+    }
+    iov_init_buf(&v, buf, end - start);
+    return qcow2_co_pwritev(q->bs, start, &v, 0);
+}
+
+/* The area [old, size) reads zero: the rest of the old last subcluster, and a longer backing file. */
+static int coroutine_fn hide_new_area(Qcow2 *q, uint64_t old, uint64_t size)
+{
+    BlockDriverState *backing = bdrv_backing_bs(q->bs);
+    uint64_t sub = q->geo.version < 3 ? q->geo.cluster_size : q->geo.subcluster_size;
+    uint64_t edge = MIN(ALIGN_UP(old, sub), size), shown;
+    int64_t len;
+    int ret = zero_edge(q, old, edge);
+
+    if (ret < 0 || !backing) {
+        return ret;
+    }
+    len = bdrv_co_getlength(backing);
+    if (len < 0) {
+        return len;
+    }
+    shown = MIN(size, (uint64_t)len);
+    while (ret == 0 && edge < shown && q->geo.version < 3) {
+        uint64_t next = MIN(edge + sub, shown);
+
+        ret = zero_edge(q, edge, next);
+        edge = next;
+    }
+    if (ret == 0 && edge < shown) {
+        ret = qcow2_co_pwrite_zeroes(q->bs, edge, shown - edge, 0);
+        if (ret == -ENOTSUP) { /* its last subcluster is not zero behind it: cannot be by flag */
+            uint64_t last = ALIGN_DOWN(shown, sub);
+
+            ret = last > edge ? qcow2_co_pwrite_zeroes(q->bs, edge, last - edge, 0) : 0;
+            ret = ret < 0 ? ret : zero_edge(q, MAX(edge, last), shown);
+        }
+    }
+    return ret;
+}
+
+static int coroutine_fn grow_data_file(Qcow2 *q, uint64_t size, BlockPrealloc prealloc, GError **errp)
+{
+    int64_t len = bdrv_co_getlength(q->data->bs);
+
+    if (len < 0) {
+        return error_set_errno(errp, len, "Failed to inquire current file length");
+    }
+    if ((uint64_t)len >= size) {
+        return 0;
+    }
+    if (prealloc == BLK_PREALLOC_METADATA) {
+        prealloc = BLK_PREALLOC_OFF;
+    }
+    return bdrv_co_truncate(q->data, size, false, prealloc, 0, errp);
+}
+
+static int coroutine_fn grow(Qcow2 *q, uint64_t old, uint64_t size, BlockPrealloc prealloc,
+                             GError **errp)
+{
+    int ret = grow_l1(q, geo_l1_entries(&q->geo, size));
+
+    if (ret < 0) {
+        return error_set_errno(errp, ret, "Failed to grow the L1 table");
+    }
+    if (q->geo.external_data) {
+        ret = grow_data_file(q, size, prealloc, errp);
+        if (ret < 0) {
+            return ret;
+        }
+    }
+    ret = hide_new_area(q, old, size);
+    if (ret < 0) {
+        return error_set_errno(errp, ret, "Failed to zero out the new area");
+    }
+    if (prealloc != BLK_PREALLOC_OFF) {
+        ret = qcow2_co_preallocate(q, old, size - old, prealloc, errp);
+        if (ret < 0) {
+            return ret;
+        }
+    }
+    ret = qcow2_co_flush_metadata(q, true);
+    if (ret == 0) {
+        ret = write_size(q, size);
+    }
+    return ret < 0 ? error_set_errno(errp, ret, "Failed to update the image size") : 0;
+}
+
+/* ---- Shrink ---- */
+
+/* L2 tables that describe nothing of the smaller disk. Under meta_lock. */
+static void coroutine_fn drop_tables(Qcow2 *q, uint64_t keep)
+{
+    for (uint64_t i = keep; i < q->l1_size; i++) {
+        uint64_t entry = atomic_load(&q->l1[i]), off = entry & QCOW2_OFFSET_MASK;
+
+        if (!off) {
+            continue;
+        }
+        qcow2_l1_set(q, i, 0);
+        if (entry & L2E_COPIED) {
+            meta_cache_drop(q->l2_cache, off, q->geo.cluster_size);
+            qcow2_metadata_remove(q, off, q->geo.cluster_size);
+        }
+        qcow2_free_later(q, off, q->geo.cluster_size, q->discard_passthrough);
+    }
+}
+
+/* End of the last cluster with a refcount. Under meta_lock. */
+static int coroutine_fn end_of_use(Qcow2 *q, uint64_t file_bytes, uint64_t *end)
+{
+    uint64_t c = geo_clusters(&q->geo, file_bytes), count = 0;
+
+    while (c > 0) {
+        int ret = qcow2_co_refcount_get(q, c - 1, &count);
+
+        if (ret < 0) {
+            return ret;
+        }
+        if (count) {
+            break;
+        }
+        c--;
+    }
+    *end = c << q->geo.cluster_bits;
+    return 0;
+}
+
+/* Cut the file; best effort. meta_lock keeps allocations away; clusters with I/O under way have counts. */
+static void coroutine_fn cut_file(Qcow2 *q)
+{
+    int64_t len = bdrv_co_getlength(q->file->bs);
+    uint64_t end;
+
+    if (len <= 0) {
+        return;
+    }
+    co_mutex_lock(&q->meta_lock);
+    if (end_of_use(q, len, &end) == 0 && end < (uint64_t)len && end > 0) {
+        g_autoptr(GError) ignored = NULL;
+
+        (void)bdrv_co_truncate(q->file, end, false, BLK_PREALLOC_OFF, 0, &ignored);
+        atomic_store(&q->fresh_unsafe, true); /* a cached length may be too large or small now */
+    }
+    co_mutex_unlock(&q->meta_lock);
+}
+
+static int coroutine_fn shrink(Qcow2 *q, uint64_t old, uint64_t size, bool exact, GError **errp)
+{
+    uint64_t from = ALIGN_UP(size, q->geo.cluster_size), to = ALIGN_UP(old, q->geo.cluster_size);
+    int ret = from < to ? discard_co_forget(q, from, to) : 0;
+
+    if (ret < 0) {
+        return error_set_errno(errp, ret, "Failed to discard cropped clusters");
+    }
+    co_mutex_lock(&q->meta_lock);
+    bdrv_co_debug_event(q->file, BLKDBG_L1_SHRINK_FREE_L2_CLUSTERS);
+    drop_tables(q, geo_l1_entries(&q->geo, size));
+    co_mutex_unlock(&q->meta_lock);
+    ret = qcow2_co_flush_metadata(q, true);
+    if (ret == 0) {
+        ret = write_size(q, size);
+    }
+    if (ret < 0) {
+        return error_set_errno(errp, ret, "Failed to update the image size");
+    }
+    (void)qcow2_co_pin_reap(q); /* a failure leaks clusters, no more */
+    if (q->geo.external_data) {
+        return exact ? bdrv_co_truncate(q->data, size, true, BLK_PREALLOC_OFF, 0, errp) : 0;
+    }
+    cut_file(q);
+    return 0;
+}
+
+int coroutine_fn qcow2_co_truncate(BlockDriverState *bs, int64_t bytes, bool exact,
+                                   BlockPrealloc prealloc, unsigned flags, GError **errp)
+{
+    Qcow2 *q = bs->opaque;
+    uint64_t old = q->hdr.size;
+    int ret = qcow2_may_write(q);
+
+    if (ret < 0) {
+        return error_set_errno(errp, ret, "Cannot resize image");
+    }
+    if (!IS_ALIGNED(bytes, 512)) {
+        return error_set(errp, EINVAL, "The new size must be a multiple of 512");
+    }
+    if (q->hdr.nb_snapshots && q->geo.version < 3) {
+        return error_set(errp, ENOTSUP, "Can't resize a v2 image which has snapshots");
+    }
+    if (q->hdr.has_bitmaps) {
+        return error_set(errp, ENOTSUP, "Cannot resize an image which has bitmaps");
+    }
+    if ((uint64_t)bytes == old) {
+        return 0;
+    }
+    if ((uint64_t)bytes < old && prealloc != BLK_PREALLOC_OFF) {
+        return error_set(errp, EINVAL, "Preallocation can't be used for shrinking an image");
+    }
+    ret = (uint64_t)bytes < old ? shrink(q, old, bytes, exact, errp)
+                                : grow(q, old, bytes, prealloc, errp);
+    if (ret == 0) {
+        atomic_store(&bs->total_bytes, bytes);
+    }
+    return ret;
+}
