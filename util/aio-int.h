@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: MIT */
+/* Inside of the event loop: what aio*.c share. */
+#ifndef UTIL_AIO_INT_H
+#define UTIL_AIO_INT_H
+
+#include "util/aio.h"
+#include "util/coroutine-int.h"
+
+#include <poll.h>
+
+typedef struct AioBh AioBh;
+typedef struct AioUring AioUring;
+
+typedef struct AioHandler {
+    int fd;
+    AioFunc *io_read, *io_write; /* both NULL: removed, freed when nobody walks the list */
+    void *opaque;
+    gpointer tag; /* of g_source_add_unix_fd() */
+} AioHandler;
+
+struct AioContext {
+    GSource source; /* first: the context is its source */
+
+    /* Any thread: */
+    _Atomic(AioBh *) bhs;
+    _Atomic(Coroutine *) scheduled;
+    atomic_bool notify_me; /* the loop is about to block, or blocks */
+    atomic_bool notified;  /* the eventfd has been written */
+    int event_fd;
+
+    /* The thread that runs it: */
+    gpointer event_tag;
+    GPtrArray *handlers; /* AioHandler */
+    int walking;         /* depth of walks over handlers */
+    GPtrArray *timers;   /* AioTimer that are set, earliest first */
+    AioUring *uring;     /* NULL: not made yet, or refused */
+    bool uring_refused;
+    gpointer uring_tag;
+    int64_t poll_max_ns, poll_ns;
+};
+
+/* Something to run now? Any thread. */
+bool aio_has_work(AioContext *ctx);
+/* Run what is ready: bottom halves, coroutines, timers, completions. True if anything ran. */
+bool aio_run_ready(AioContext *ctx);
+/* The thread's running context, or NULL; never makes one. */
+AioContext *aio_current_peek(void);
+
+/* aio-fd.c */
+void aio_fd_init(AioContext *ctx);
+void aio_fd_fini(AioContext *ctx);
+bool aio_fd_dispatch(AioContext *ctx, const struct pollfd *fds, guint n);
+
+/* aio-timer.c */
+int64_t aio_timer_next(AioContext *ctx); /* ns of the earliest, -1: none */
+bool aio_timer_run(AioContext *ctx);
+void aio_timer_fini(AioContext *ctx);
+
+/* aio-uring.c */
+int aio_uring_fd(AioContext *ctx);   /* -1: none */
+bool aio_uring_pending(AioContext *ctx); /* completions to reap */
+bool aio_uring_reap(AioContext *ctx);
+void aio_uring_flush(AioContext *ctx); /* submit what is queued */
+void aio_uring_fini(AioContext *ctx);
+
+#endif
