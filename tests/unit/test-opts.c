@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: MIT */
+/* Option strings, JSON, takers, sizes. */
+#include "util/opts.h"
+#include "util/size.h"
+
+#include <errno.h>
+
+static void test_parse(void)
+{
+    g_autoptr(Options) o = opts_new();
+
+    g_assert_true(opts_parse(o, "disk.img,a=1,b=x,,y,c,d=,e=f=g", "filename", NULL));
+    g_assert_cmpstr(opts_peek(o, "filename"), ==, "disk.img");
+    g_assert_cmpstr(opts_peek(o, "a"), ==, "1");
+    g_assert_cmpstr(opts_peek(o, "b"), ==, "x,y");
+    g_assert_cmpstr(opts_peek(o, "c"), ==, "on");
+    g_assert_cmpstr(opts_peek(o, "d"), ==, "");
+    g_assert_cmpstr(opts_peek(o, "e"), ==, "f=g");
+    g_assert_cmpuint(opts_count(o), ==, 6);
+    g_assert_false(opts_parse(o, "=x", NULL, NULL));
+}
+
+static void test_json(void)
+{
+    g_autoptr(Options) o = opts_new();
+    g_autoptr(GError) err = NULL;
+    g_autofree char *s = NULL;
+
+    g_assert_true(opts_parse_json(o, "{\"driver\":\"qcow2\",\"file\":{\"driver\":\"file\","
+                                     "\"filename\":\"a\\\"b\",\"cache\":{\"direct\":true}},"
+                                     "\"n\":5,\"list\":[1,\"x\"],\"backing\":null}", NULL));
+    g_assert_cmpstr(opts_peek(o, "file.filename"), ==, "a\"b");
+    g_assert_cmpstr(opts_peek(o, "file.cache.direct"), ==, "on");
+    g_assert_cmpstr(opts_peek(o, "list.1"), ==, "x");
+    g_assert_true(opts_has(o, "backing"));
+    opts_del(o, "list.0");
+    opts_del(o, "list.1");
+    s = opts_to_json(o);
+    g_assert_cmpstr(s, ==, "{\"driver\": \"qcow2\", \"file\": {\"driver\": \"file\", "
+                           "\"filename\": \"a\\\"b\", \"cache\": {\"direct\": true}}, "
+                           "\"n\": 5, \"backing\": null}");
+    g_assert_false(opts_parse_json(o, "{\"a\":", &err));
+    g_assert_nonnull(err);
+    g_assert_false(opts_parse_json(o, "[1]", NULL));
+    g_assert_false(opts_parse_json(o, "", NULL));
+}
+
+static void test_take(void)
+{
+    static const char *const names[] = { "off", "full", NULL };
+    g_autoptr(Options) o = opts_new(), sub = NULL;
+    g_autoptr(GError) err = NULL;
+    uint64_t v;
+    bool b;
+    int e;
+
+    opts_parse(o, "s=1.5k,b=yes,e=full,u=0x10,file.x=1,file.y.z=2,filey=3", NULL, NULL);
+    g_assert_true(opts_take_size(o, "s", 0, &v, NULL));
+    g_assert_cmpuint(v, ==, 1536);
+    g_assert_true(opts_take_size(o, "s", 7, &v, NULL));
+    g_assert_cmpuint(v, ==, 7);
+    g_assert_true(opts_take_bool(o, "b", false, &b, NULL) && b);
+    g_assert_true(opts_take_enum(o, "e", names, 0, &e, NULL));
+    g_assert_cmpint(e, ==, 1);
+    g_assert_true(opts_take_uint(o, "u", 0, &v, NULL));
+    g_assert_cmpuint(v, ==, 16);
+    g_assert_true(opts_has_subtree(o, "file"));
+    sub = opts_take_subtree(o, "file");
+    g_assert_cmpstr(opts_peek(sub, "y.z"), ==, "2");
+    g_assert_cmpuint(opts_count(o), ==, 1);
+    g_assert_cmpstr(opts_first_key(o), ==, "filey");
+    opts_set(o, "x", "maybe");
+    g_assert_false(opts_take_bool(o, "x", false, &b, &err));
+    g_assert_cmpstr(err->message, ==, "Parameter 'x' expects 'on' or 'off'");
+    g_clear_error(&err);
+    opts_set(o, "x", "99999999999999999999999");
+    g_assert_false(opts_take_size(o, "x", 0, &v, &err));
+}
+
+static void test_size(void)
+{
+    static const struct {
+        const char *s;
+        int ret;
+        uint64_t v;
+    } t[] = {
+        { "0", 0, 0 }, { "512", 0, 512 }, { "1k", 0, 1024 }, { "1K", 0, 1024 },
+        { "1.5M", 0, 1572864 }, { "0x20", 0, 32 }, { "2T", 0, UINT64_C(2) << 40 },
+        { "16E", -ERANGE, 0 }, { "", -EINVAL, 0 }, { "x", -EINVAL, 0 }, { "1x", -EINVAL, 0 },
+        { "-1", -EINVAL, 0 }, { "1.5", -EINVAL, 0 }, { "10 ", -EINVAL, 0 }, { "7b", 0, 7 },
+    };
+    static const struct {
+        uint64_t v;
+        const char *s;
+    } h[] = {
+        { 0, "0 B" }, { 512, "512 B" }, { 1024, "1 KiB" }, { 197120, "192 KiB" },
+        { 65536, "64 KiB" }, { 1048576, "1 MiB" }, { 1610612736, "1.5 GiB" },
+        { UINT64_C(1) << 60, "1 EiB" }, { 999, "999 B" }, { 1023, "0.999 KiB" },
+    };
+
+    for (unsigned i = 0; i < G_N_ELEMENTS(t); i++) {
+        uint64_t v = 0;
+
+        g_assert_cmpint(size_parse(t[i].s, NULL, 'B', &v), ==, t[i].ret);
+        g_assert_cmpuint(v, ==, t[i].v);
+    }
+    for (unsigned i = 0; i < G_N_ELEMENTS(h); i++) {
+        g_autofree char *s = size_to_human(h[i].v);
+
+        g_assert_cmpstr(s, ==, h[i].s);
+    }
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    g_test_add_func("/opts/parse", test_parse);
+    g_test_add_func("/opts/json", test_json);
+    g_test_add_func("/opts/take", test_take);
+    g_test_add_func("/opts/size", test_size);
+    return g_test_run();
+}
