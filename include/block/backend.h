@@ -74,6 +74,10 @@ typedef struct BlockCreateParams {
     bool no_backing_open; /* -u */
     Options *opts;
 } BlockCreateParams;
+bool blk_create_image(BlockCreateParams *params, Options **ret_opts, GError **errp);
+/* The options that a format and its protocol take, each once, for `-o help`; ends with name == NULL. g_free().
+ * NULL: the format is unknown or cannot create. */
+BlockCreateOption *blk_create_options(const char *filename, const char *format, GError **errp);
 
 /* Debug (blkdebug below): 0 or -errno. */
 int blk_debug_breakpoint(BlockBackend *blk, const char *event, const char *tag);

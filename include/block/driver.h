@@ -53,6 +53,7 @@ struct BlockDriverState {
     unsigned supported_zero_flags;
     unsigned supported_truncate_flags;
     bool encrypted;
+    bool debug_below; /* this node or one under it through bs->file takes debug events */
     /* Core's own: */
     atomic_int refcnt;
     atomic_int in_flight;
@@ -91,6 +92,9 @@ struct BlockDriver {
     /* Flushes what is needed; cannot fail. Children are closed by the core. */
     void coroutine_fn (*co_close)(BlockDriverState *bs);
     void (*refresh_limits)(BlockDriverState *bs);
+    /* Protocols: @perm is held and @shared is let to others (BlockPerm; locks on the file). Called before
+     * the first I/O and at each change; on failure the old locks still hold. Without it: nothing to do. */
+    int (*set_perm)(BlockDriverState *bs, unsigned perm, unsigned shared, GError **errp);
 
     const BlockCreateOption *create_options;
     /* @filename is without protocol prefix for a protocol driver. Takes what it knows of @opts ("size" among them). */
@@ -135,7 +139,9 @@ struct BlockDriver {
     bool (*debug_is_suspended)(BlockDriverState *bs, const char *tag);
 };
 
-/* Registration: block/registry.c lists every driver, one line each. */
+/* Registration: block/registry.c lists every driver, one line each. A driver from elsewhere (a test's, an
+ * embedder's) adds itself before it is named; the table must live as long as the process. */
+void block_register_driver(const BlockDriver *drv);
 const BlockDriver *bdrv_find_format(const char *name);
 const BlockDriver *bdrv_find_protocol(const char *filename);
 
