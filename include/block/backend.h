@@ -17,8 +17,9 @@
 void block_init(void);
 
 /* Open @filename (plain, proto:…, json:{}; may be NULL with options) with
- * @options (consumed, may be NULL; "driver" forces the format). NULL with @errp set;
- * the message begins "Could not open '…': ". */
+ * @options (consumed, may be NULL; "driver" forces the format). NULL with @errp set.
+ * The message has no prefix of the core's ("Image is not in qcow2 format"; the file driver's own begins
+ * "Could not open 'x': "): the img tool adds "Could not open 'x': ", the io tool "can't open device x: ". */
 BlockBackend *blk_open(const char *filename, Options *options, int flags, GError **errp);
 void blk_close(BlockBackend *blk); /* drains, flushes caches; NULL is fine */
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(BlockBackend, blk_close)
