@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * libcowlet: disk images for virtual machines, as a library.
+ *
+ * An image is opened by name and options, as the tools take them, and read and written by byte
+ * offset.  Each request has a blocking form and an asynchronous one.  Asynchronous requests run
+ * in the event loop of the thread that starts them: attach cowlet_thread_source() to the
+ * GMainContext that the thread runs.  Several threads may use one image at a time.
+ *
+ * I/O returns 0 or a negative errno value.  What a person reads comes as a GError.
+ * The library never prints, aborts or exits because of bad input.
+ */
+#ifndef COWLET_COWLET_H
+#define COWLET_COWLET_H
+
+#include <glib.h>
+#include <stdint.h>
+
+G_BEGIN_DECLS
+
+#define COWLET_API __attribute__((visibility("default")))
+
+typedef struct CowletImage CowletImage;
+
+typedef enum CowletOpenFlags {
+    COWLET_OPEN_READ_ONLY = 0,
+    COWLET_OPEN_READ_WRITE = 1 << 0,
+    COWLET_OPEN_DIRECT = 1 << 1,      /* past the page cache (O_DIRECT) */
+    COWLET_OPEN_FORCE_SHARE = 1 << 2, /* read-only: another process may be writing */
+    COWLET_OPEN_UNMAP = 1 << 3,       /* discarded ranges are given back to the file system */
+} CowletOpenFlags;
+
+/*
+ * Opens @filename (plain, "json:{…}", or NULL with @options) with @options
+ * ("driver=qcow2,l2-cache-size=4M"; NULL: none, the format is probed).
+ * Returns a new image to be closed with cowlet_close(); NULL with @error set.
+ */
+COWLET_API CowletImage *cowlet_open(const char *filename, const char *options,
+                                    CowletOpenFlags flags, GError **error);
+
+/* Waits for requests in flight, writes what is cached, closes. NULL is fine. */
+COWLET_API void cowlet_close(CowletImage *image);
+
+/*
+ * Creates an image of @format ("qcow2", "raw"), @size bytes long, with @options as the tool's -o
+ * takes them ("extended_l2=on,cluster_size=128k"; may be NULL). FALSE with @error set.
+ */
+COWLET_API gboolean cowlet_create(const char *filename, const char *format, int64_t size,
+                                  const char *options, GError **error);
+
+/* The length of the disk in bytes, or a negative errno value. */
+COWLET_API int64_t cowlet_length(CowletImage *image);
+
+/*
+ * The blocking forms. @offset and @bytes in bytes, any alignment. Written data is on stable
+ * storage after the next cowlet_flush() that returns 0.
+ */
+COWLET_API int cowlet_read(CowletImage *image, int64_t offset, void *buf, int64_t bytes);
+COWLET_API int cowlet_write(CowletImage *image, int64_t offset, const void *buf, int64_t bytes);
+COWLET_API int cowlet_write_zeroes(CowletImage *image, int64_t offset, int64_t bytes);
+COWLET_API int cowlet_discard(CowletImage *image, int64_t offset, int64_t bytes);
+COWLET_API int cowlet_flush(CowletImage *image);
+
+/*
+ * The asynchronous forms: return at once; @done is called with the result, in the same thread,
+ * possibly before they return. @buf must live until then.
+ */
+typedef void CowletDone(void *opaque, int result);
+COWLET_API void cowlet_read_async(CowletImage *image, int64_t offset, void *buf, int64_t bytes,
+                                  CowletDone *done, void *opaque);
+COWLET_API void cowlet_write_async(CowletImage *image, int64_t offset, const void *buf,
+                                   int64_t bytes, CowletDone *done, void *opaque);
+COWLET_API void cowlet_write_zeroes_async(CowletImage *image, int64_t offset, int64_t bytes,
+                                          CowletDone *done, void *opaque);
+COWLET_API void cowlet_discard_async(CowletImage *image, int64_t offset, int64_t bytes,
+                                     CowletDone *done, void *opaque);
+COWLET_API void cowlet_flush_async(CowletImage *image, CowletDone *done, void *opaque);
+
+/* The source of the calling thread's event loop, for g_source_attach(). Owned by the library. */
+COWLET_API GSource *cowlet_thread_source(void);
+
+G_END_DECLS
+
+#endif
