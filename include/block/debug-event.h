@@ -3,6 +3,8 @@
 #ifndef BLOCK_DEBUG_EVENT_H
 #define BLOCK_DEBUG_EVENT_H
 
+#include <stdbool.h>
+
 #define BLKDEBUG_EVENTS(X)                                                     \
     X(L1_UPDATE, "l1_update")                                                  \
     X(L1_GROW_ALLOC_TABLE, "l1_grow_alloc_table")                              \
@@ -61,5 +63,10 @@ typedef enum BlkdebugEvent {
 } BlkdebugEvent;
 
 extern const char *const blkdebug_event_names[]; /* NULL-terminated */
+
+/* Tools: be told when a breakpoint stops a request (@suspended) and when it goes on. One per process, set before
+ * images are opened; called in the thread of the request. */
+typedef void BlkdebugNotify(const char *tag, bool suspended, void *opaque);
+void blkdebug_set_notify(BlkdebugNotify *fn, void *opaque);
 
 #endif

@@ -1,0 +1,184 @@
+/* SPDX-License-Identifier: MIT */
+/* Where blkdebug's rules come from: a file of "[inject-error]" and "[set-state]" groups, options. */
+#include "blkdebug.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+static const char *const iotype_names[] = { "read", "write", "write-zeroes", "discard", "flush",
+                                            "block-status", NULL };
+
+int blkdebug_find_event(const char *name)
+{
+    for (int i = 0; blkdebug_event_names[i]; i++) {
+        if (!strcmp(blkdebug_event_names[i], name)) {
+            return i;
+        }
+    }
+    return -1;
+}
+
+static int bad_value(const char *value, GError **errp)
+{
+    return error_set(errp, EINVAL, "invalid parameter value: %s", value);
+}
+
+static int take_event(DebugRule *r, Options *o, GError **errp)
+{
+    g_autofree char *name = opts_take_str(o, "event");
+    int e;
+
+    if (!name) {
+        return error_set(errp, EINVAL, "Missing event name for rule");
+    }
+    e = blkdebug_find_event(name);
+    if (e < 0) {
+        return bad_value(name, errp);
+    }
+    r->event = (BlkdebugEvent)e;
+    return 0;
+}
+
+static int take_inject(DebugRule *r, Options *o, GError **errp)
+{
+    g_autofree char *sector_s = g_strdup(opts_peek(o, "sector"));
+    uint64_t error, sector;
+    int iotype;
+
+    if (!opts_take_uint(o, "state", 0, &r->state, errp) ||
+        !opts_take_enum(o, "iotype", iotype_names, -1, &iotype, errp) ||
+        !opts_take_uint(o, "errno", EIO, &error, errp) ||
+        !opts_take_bool(o, "once", false, &r->once, errp) ||
+        !opts_take_bool(o, "immediately", false, &r->immediately, errp)) {
+        return -EINVAL;
+    }
+    r->error = (int)error;
+    /* Without an iotype all but block-status: that one is asked for too often. */
+    r->iotypes = iotype < 0 ? (1u << DEBUG_IO_BLOCK_STATUS) - 1 : 1u << iotype;
+    r->offset = -1;
+    if (sector_s && strcmp(sector_s, "-1")) {
+        if (!opts_take_uint(o, "sector", 0, &sector, errp)) {
+            return -EINVAL;
+        }
+        if (sector > INT64_MAX / 512) {
+            return bad_value(sector_s, errp);
+        }
+        r->offset = (int64_t)sector * 512;
+    }
+    opts_del(o, "sector");
+    return 0;
+}
+
+static int add_rule(BlkdebugState *s, const char *group, Options *o, GError **errp)
+{
+    DebugRule *r = g_new0(DebugRule, 1);
+    int ret = take_event(r, o, errp);
+
+    if (ret == 0 && !strcmp(group, "inject-error")) {
+        r->action = DEBUG_INJECT;
+        ret = take_inject(r, o, errp);
+    } else if (ret == 0) {
+        r->action = DEBUG_SET_STATE;
+        if (!opts_take_uint(o, "state", 0, &r->state, errp) ||
+            !opts_take_uint(o, "new_state", 0, &r->new_state, errp)) {
+            ret = -EINVAL;
+        }
+    }
+    if (ret == 0 && opts_first_key(o)) {
+        ret = error_set(errp, EINVAL, "Invalid parameter '%s'", opts_first_key(o));
+    }
+    if (ret < 0) {
+        blkdebug_rule_free(r);
+        return ret;
+    }
+    g_ptr_array_add(s->rules, r);
+    return 0;
+}
+
+/* "key = "value"" into @o; false: not such a line. */
+static bool parse_line(Options *o, const char *line)
+{
+    g_autoptr(GRegex) re =
+        g_regex_new("^\\s*([A-Za-z0-9._-]+)\\s*=\\s*\"([^\"]*)\"\\s*$", 0, 0, NULL);
+    g_autoptr(GMatchInfo) m = NULL;
+    g_autofree char *key = NULL, *value = NULL;
+
+    if (!g_regex_match(re, line, 0, &m)) {
+        return false;
+    }
+    key = g_match_info_fetch(m, 1);
+    value = g_match_info_fetch(m, 2);
+    opts_set(o, key, value);
+    return true;
+}
+
+static bool known_group(const char *name)
+{
+    return !strcmp(name, "inject-error") || !strcmp(name, "set-state");
+}
+
+int blkdebug_read_config(BlkdebugState *s, const char *filename, GError **errp)
+{
+    g_autofree char *text = NULL, *group = NULL;
+    g_auto(GStrv) lines = NULL;
+    g_autoptr(Options) o = opts_new();
+    int ret = 0;
+    FILE *f = fopen(filename, "re");
+
+    if (!f) {
+        return error_set_errno(errp, errno, "Could not read blkdebug config file");
+    }
+    fclose(f);
+    if (!g_file_get_contents(filename, &text, NULL, NULL)) {
+        return error_set_errno(errp, EIO, "Could not read blkdebug config file");
+    }
+    lines = g_strsplit(text, "\n", -1);
+    for (int i = 0; lines[i] && ret == 0; i++) {
+        char *line = g_strstrip(lines[i]);
+
+        if (!*line || *line == '#') {
+            continue;
+        }
+        if (*line == '[') {
+            if (group) {
+                ret = add_rule(s, group, o, errp);
+            }
+            g_free(group);
+            group = g_strndup(line + 1, strcspn(line + 1, " ]"));
+            if (ret == 0 && !known_group(group)) {
+                ret = error_set(errp, EINVAL, "There is no option group '%s'", group);
+            }
+        } else if (!group || !parse_line(o, line)) {
+            ret = error_set(errp, EINVAL, "Could not parse blkdebug config file: %s:%d: %s",
+                            filename, i + 1, line);
+        }
+    }
+    if (ret == 0 && group) {
+        ret = add_rule(s, group, o, errp);
+    }
+    return ret;
+}
+
+int blkdebug_take_rules(BlkdebugState *s, Options *o, GError **errp)
+{
+    static const char *const groups[] = { "inject-error", "set-state" };
+
+    for (unsigned g = 0; g < G_N_ELEMENTS(groups); g++) {
+        for (int i = 0;; i++) {
+            g_autofree char *prefix = g_strdup_printf("%s.%d", groups[g], i);
+            g_autoptr(Options) sub = NULL;
+            int ret;
+
+            if (!opts_has_subtree(o, prefix)) {
+                break;
+            }
+            sub = opts_take_subtree(o, prefix);
+            ret = add_rule(s, groups[g], sub, errp);
+            if (ret < 0) {
+                return ret;
+            }
+        }
+    }
+    return 0;
+}

@@ -1,0 +1,189 @@
+/* SPDX-License-Identifier: MIT */
+/* raw: the file is the disk, or a window into it ("offset", "size"). */
+#include "block/io.h"
+
+#include <errno.h>
+
+typedef struct RawState {
+    int64_t offset;
+    int64_t size;  /* of the window; what the file gives, without has_size */
+    bool has_size;
+} RawState;
+
+static int raw_probe(const uint8_t *buf, size_t len, const char *filename)
+{
+    return 1; /* only when nobody else knows the file */
+}
+
+static int coroutine_fn check_window(BlockDriverState *bs, RawState *s, GError **errp)
+{
+    int64_t len = bdrv_co_getlength(bs->file->bs);
+
+    if (len < 0) {
+        return error_set_errno(errp, (int)len, "Could not get image size");
+    }
+    if (len < s->offset) {
+        return error_set(errp, EINVAL,
+                         "Offset (%" G_GINT64_FORMAT ") cannot be greater than size of the containing "
+                         "file (%" G_GINT64_FORMAT ")", s->offset, len);
+    }
+    if (s->has_size && s->size > len - s->offset) {
+        return error_set(errp, EINVAL,
+                         "The sum of offset (%" G_GINT64_FORMAT ") and size (%" G_GINT64_FORMAT
+                         ") has to be smaller or equal to the  actual size of the containing file "
+                         "(%" G_GINT64_FORMAT ")", s->offset, s->size, len);
+    }
+    if (s->has_size && !IS_ALIGNED(s->size, 512)) {
+        return error_set(errp, EINVAL, "Specified size is not multiple of 512");
+    }
+    return 0;
+}
+
+static int coroutine_fn raw_co_open(BlockDriverState *bs, Options *o, int flags, GError **errp)
+{
+    RawState *s = bs->opaque;
+    uint64_t offset, size;
+
+    s->has_size = opts_has(o, "size");
+    if (!opts_take_size(o, "offset", 0, &offset, errp) ||
+        !opts_take_size(o, "size", 0, &size, errp)) {
+        return -EINVAL;
+    }
+    bs->file = bdrv_co_open_child(NULL, o, "file", bs, flags, BDRV_ROLE_FILE, false, errp);
+    if (!bs->file) {
+        return -EINVAL;
+    }
+    if (offset > INT64_MAX || size > INT64_MAX) {
+        return error_set(errp, EINVAL, "offset and size are too large");
+    }
+    s->offset = (int64_t)offset;
+    s->size = (int64_t)size;
+    bs->supported_write_flags = bs->file->bs->supported_write_flags;
+    bs->supported_zero_flags = bs->file->bs->supported_zero_flags;
+    bs->supported_truncate_flags = bs->file->bs->supported_truncate_flags;
+    return check_window(bs, s, errp);
+}
+
+static void raw_refresh_limits(BlockDriverState *bs)
+{
+    bs->limits = bs->file->bs->limits;
+    bs->limits.request_alignment = 1; /* the file's gate aligns */
+    bs->limits.min_mem_alignment = 1;
+}
+
+static int coroutine_fn raw_co_preadv(BlockDriverState *bs, int64_t offset, IOVector *v,
+                                      unsigned flags)
+{
+    return bdrv_co_preadv(bs->file, offset + ((RawState *)bs->opaque)->offset, v, flags);
+}
+
+/* Nothing may be done behind the window. */
+static int in_window(BlockDriverState *bs, int64_t offset, int64_t bytes)
+{
+    RawState *s = bs->opaque;
+
+    return s->has_size && (offset > s->size || bytes > s->size - offset) ? -ENOSPC : 0;
+}
+
+static int coroutine_fn raw_co_pwritev(BlockDriverState *bs, int64_t offset, IOVector *v,
+                                       unsigned flags)
+{
+    int ret = in_window(bs, offset, (int64_t)v->size);
+
+    return ret < 0 ? ret
+                   : bdrv_co_pwritev(bs->file, offset + ((RawState *)bs->opaque)->offset, v, flags);
+}
+
+static int coroutine_fn raw_co_pwrite_zeroes(BlockDriverState *bs, int64_t offset, int64_t bytes,
+                                             unsigned flags)
+{
+    int ret = in_window(bs, offset, bytes);
+
+    return ret < 0 ? ret
+                   : bdrv_co_pwrite_zeroes(bs->file, offset + ((RawState *)bs->opaque)->offset,
+                                           bytes, flags);
+}
+
+static int coroutine_fn raw_co_pdiscard(BlockDriverState *bs, int64_t offset, int64_t bytes)
+{
+    int ret = in_window(bs, offset, bytes);
+
+    return ret < 0 ? ret
+                   : bdrv_co_pdiscard(bs->file, offset + ((RawState *)bs->opaque)->offset, bytes);
+}
+
+static int coroutine_fn raw_co_block_status(BlockDriverState *bs, bool want_zero, int64_t offset,
+                                            int64_t bytes, int64_t *pnum, int64_t *map,
+                                            BlockDriverState **file)
+{
+    *pnum = bytes;
+    *map = offset + ((RawState *)bs->opaque)->offset;
+    *file = bs->file->bs;
+    return BLK_OFFSET_VALID | BLK_RAW;
+}
+
+static int64_t coroutine_fn raw_co_getlength(BlockDriverState *bs)
+{
+    RawState *s = bs->opaque;
+    int64_t len = bdrv_co_getlength(bs->file->bs);
+
+    if (len < 0) {
+        return len;
+    }
+    return s->has_size ? s->size : MAX(len - s->offset, 0);
+}
+
+static int coroutine_fn raw_co_truncate(BlockDriverState *bs, int64_t bytes, bool exact,
+                                        BlockPrealloc prealloc, unsigned flags, GError **errp)
+{
+    RawState *s = bs->opaque;
+
+    if (s->has_size) {
+        return error_set(errp, ENOTSUP, "Cannot resize fixed-size raw disks");
+    }
+    if (bytes > INT64_MAX - s->offset) {
+        return error_set(errp, EINVAL, "Disk size too large for the chosen offset");
+    }
+    return bdrv_co_truncate(bs->file, bytes + s->offset, exact, prealloc, flags, errp);
+}
+
+static int coroutine_fn raw_co_create(const char *filename, Options *opts, GError **errp)
+{
+    uint64_t size;
+
+    if (!opts_take_size(opts, "size", 0, &size, errp)) {
+        return -EINVAL;
+    }
+    opts_set_int(opts, "size", (int64_t)ROUND_UP(size, 512));
+    return bdrv_co_create_file(filename, opts, errp);
+}
+
+static int raw_get_info(BlockDriverState *bs, BlockDriverInfo *info)
+{
+    return bs->file->bs->drv->get_info ? bs->file->bs->drv->get_info(bs->file->bs, info) : -ENOTSUP;
+}
+
+static const BlockCreateOption raw_create_options[] = {
+    { "size", BLK_OPT_SIZE, "Virtual disk size", NULL },
+    { NULL }
+};
+
+const BlockDriver bdrv_raw = {
+    .format_name = "raw",
+    .instance_size = sizeof(RawState),
+    .is_format = true,
+    .zero_init = true,
+    .probe = raw_probe,
+    .co_open = raw_co_open,
+    .refresh_limits = raw_refresh_limits,
+    .create_options = raw_create_options,
+    .co_create = raw_co_create,
+    .co_preadv = raw_co_preadv,
+    .co_pwritev = raw_co_pwritev,
+    .co_pwrite_zeroes = raw_co_pwrite_zeroes,
+    .co_pdiscard = raw_co_pdiscard,
+    .co_block_status = raw_co_block_status,
+    .co_truncate = raw_co_truncate,
+    .co_getlength = raw_co_getlength,
+    .get_info = raw_get_info,
+};

@@ -1,0 +1,178 @@
+/* SPDX-License-Identifier: MIT */
+/* Making files and changing their length, with the blocks reserved if that is asked for. */
+#include "file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+const BlockCreateOption file_create_options[] = {
+    { "size", BLK_OPT_SIZE, "Virtual disk size", NULL },
+    { "preallocation", BLK_OPT_STRING, "Preallocation mode (allowed values: off, falloc, full)", NULL },
+    { "nocow", BLK_OPT_BOOL, "Turn off copy-on-write (valid only on btrfs)", NULL },
+    { "extent_size_hint", BLK_OPT_SIZE, "Extent size hint for the image file, 0 to disable", NULL },
+    { NULL }
+};
+
+typedef struct ResizeJob {
+    int fd;
+    int64_t from, to;
+    BlockPrealloc prealloc;
+} ResizeJob;
+
+static int write_zeroes(int fd, int64_t from, int64_t to)
+{
+    g_autofree char *buf = g_try_malloc0(MiB);
+
+    if (!buf) {
+        return -ENOMEM;
+    }
+    while (from < to) {
+        ssize_t n = pwrite(fd, buf, (size_t)MIN(to - from, MiB), from);
+
+        if (n < 0 && errno == EINTR) {
+            continue;
+        }
+        if (n <= 0) {
+            return n < 0 ? -errno : -ENOSPC;
+        }
+        from += n;
+    }
+    return fsync(fd) < 0 ? -errno : 0;
+}
+
+static int resize_job(void *opaque)
+{
+    ResizeJob *j = opaque;
+    int ret = 0;
+
+    if (j->to <= j->from || j->prealloc == BLK_PREALLOC_OFF) {
+        return ftruncate(j->fd, j->to) < 0 ? -errno : 0;
+    }
+    if (j->prealloc == BLK_PREALLOC_FALLOC) {
+        ret = -posix_fallocate(j->fd, j->from, j->to - j->from);
+    } else {
+        ret = ftruncate(j->fd, j->to) < 0 ? -errno : write_zeroes(j->fd, j->from, j->to);
+    }
+    if (ret < 0 && ftruncate(j->fd, j->from) < 0) {
+        return ret; /* the first error counts */
+    }
+    return ret;
+}
+
+int coroutine_fn file_co_truncate(BlockDriverState *bs, int64_t bytes, bool exact,
+                                  BlockPrealloc prealloc, unsigned flags, GError **errp)
+{
+    FileState *s = bs->opaque;
+    ResizeJob j = { s->fd, file_length_fd(s->fd), bytes, prealloc };
+    int ret;
+
+    if (j.from < 0) {
+        return error_set_errno(errp, (int)j.from, "Could not inquire current length");
+    }
+    if (prealloc == BLK_PREALLOC_METADATA) {
+        return error_set(errp, ENOTSUP, "Unsupported preallocation mode 'metadata'");
+    }
+    if (s->is_block) {
+        if (exact && bytes != j.from) {
+            return error_set(errp, ENOTSUP, "Cannot resize device files");
+        }
+        if (bytes > j.from) {
+            return error_set(errp, EINVAL, "Cannot grow device files");
+        }
+        return 0;
+    }
+    if (bytes < j.from && prealloc != BLK_PREALLOC_OFF) {
+        return error_set(errp, ENOTSUP, "Preallocation can't be used for shrinking files");
+    }
+    ret = prealloc == BLK_PREALLOC_OFF ? resize_job(&j) : co_thread_pool_run(resize_job, &j);
+    file_changed(s);
+    if (ret < 0) {
+        return error_set_errno(errp, ret, prealloc == BLK_PREALLOC_OFF
+                                              ? "Failed to resize file"
+                                              : "Could not preallocate data for the new file");
+    }
+    return 0;
+}
+
+static void set_attributes(int fd, bool nocow, uint64_t hint)
+{
+#ifdef FS_NOCOW_FL
+    int attr;
+
+    if (nocow && ioctl(fd, FS_IOC_GETFLAGS, &attr) == 0) { /* advice: an error is no error */
+        attr |= FS_NOCOW_FL;
+        (void)!ioctl(fd, FS_IOC_SETFLAGS, &attr);
+    }
+#endif
+#ifdef FS_IOC_FSSETXATTR
+    if (hint) {
+        struct fsxattr x;
+
+        if (ioctl(fd, FS_IOC_FSGETXATTR, &x) == 0) {
+            x.fsx_xflags |= FS_XFLAG_EXTSIZE;
+            x.fsx_extsize = (uint32_t)hint;
+            (void)!ioctl(fd, FS_IOC_FSSETXATTR, &x);
+        }
+    }
+#endif
+}
+
+int coroutine_fn file_co_create(const char *filename, Options *opts, GError **errp)
+{
+    g_autofree char *prealloc_name = g_strdup(opts_peek(opts, "preallocation"));
+    uint64_t size, hint;
+    bool nocow;
+    int prealloc, ret, fd;
+    FileState probe = { .locking = true, .shared = BLK_PERM_ALL };
+    BlockDriverState lock_node = { .opaque = &probe };
+    ResizeJob j;
+
+    if (g_str_has_prefix(filename, "file:")) {
+        filename += 5;
+    }
+    if (!opts_take_size(opts, "size", 0, &size, errp) ||
+        !opts_take_enum(opts, "preallocation", blk_prealloc_names, 0, &prealloc, errp) ||
+        !opts_take_bool(opts, "nocow", false, &nocow, errp) ||
+        !opts_take_size(opts, "extent_size_hint", 0, &hint, errp)) {
+        return -EINVAL;
+    }
+    if (prealloc == BLK_PREALLOC_METADATA) {
+        return error_set(errp, EINVAL, "Unsupported preallocation mode 'metadata'");
+    }
+    fd = open(filename, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+    if (fd < 0) {
+        return error_set_errno(errp, errno, "Could not create '%s'", filename);
+    }
+    /* Nobody else may be using it: look before it is cut off. */
+    probe.fd = fd;
+    probe.filename = (char *)filename;
+    ret = file_set_perm(&lock_node, BLK_PERM_WRITE | BLK_PERM_RESIZE,
+                        BLK_PERM_ALL & ~(unsigned)BLK_PERM_RESIZE, errp);
+    if (ret < 0) {
+        close(fd);
+        return ret;
+    }
+    if (ftruncate(fd, 0) < 0) {
+        ret = error_set_errno(errp, errno, "Could not create '%s': Could not clear it", filename);
+        close(fd);
+        return ret;
+    }
+    set_attributes(fd, nocow, hint ? hint : MiB);
+    j = (ResizeJob){ fd, 0, (int64_t)size, (BlockPrealloc)prealloc };
+    ret = prealloc == BLK_PREALLOC_OFF ? resize_job(&j) : co_thread_pool_run(resize_job, &j);
+    if (ret < 0) {
+        error_set_errno(errp, ret, prealloc == BLK_PREALLOC_OFF
+                                       ? "Could not resize file"
+                                       : "Could not preallocate data for the new file");
+        unlink(filename);
+    }
+    if (close(fd) < 0 && ret == 0) {
+        ret = error_set_errno(errp, errno, "Could not close the new file");
+    }
+    return ret;
+}

@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: MIT */
+/* What O_DIRECT demands of offsets, lengths and buffers: asked from the kernel, else tried out. */
+#include "file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define MAX_ALIGN 65536
+
+static bool read_works(int fd, char *buf, size_t len)
+{
+    ssize_t n;
+
+    do {
+        n = pread(fd, buf, len, 0);
+    } while (n < 0 && errno == EINTR);
+    return n >= 0 || errno != EINVAL;
+}
+
+int file_probe_alignment(FileState *s, BlockLimits *l)
+{
+    static const uint32_t aligns[] = { 1, 512, 1024, 2048, 4096 };
+    char *buf;
+    int block;
+
+    l->request_alignment = 1;
+    l->min_mem_alignment = 1;
+    l->opt_mem_alignment = 4096;
+    if (!s->direct) {
+        return 0;
+    }
+    if (s->is_block && ioctl(s->fd, BLKSSZGET, &block) == 0) {
+        l->request_alignment = (uint32_t)block;
+        l->min_mem_alignment = 512;
+        return 0;
+    }
+#ifdef STATX_DIOALIGN
+    struct statx stx;
+
+    if (statx(s->fd, "", AT_EMPTY_PATH, STATX_DIOALIGN, &stx) == 0 &&
+        (stx.stx_mask & STATX_DIOALIGN) && stx.stx_dio_offset_align) {
+        l->request_alignment = stx.stx_dio_offset_align;
+        l->min_mem_alignment = MAX(stx.stx_dio_mem_align, 1);
+        return 0;
+    }
+#endif
+    buf = mem_align_try(MAX_ALIGN, MAX_ALIGN * 2);
+    if (!buf) {
+        return -ENOMEM;
+    }
+    l->request_alignment = 4096;
+    l->min_mem_alignment = 4096;
+    for (unsigned i = 0; i < G_N_ELEMENTS(aligns); i++) {
+        if (read_works(s->fd, buf, aligns[i])) {
+            /* A file system that takes single bytes tells nothing: be careful. */
+            l->request_alignment = aligns[i] == 1 ? 4096 : aligns[i];
+            break;
+        }
+    }
+    mem_align_free(buf);
+    return 0;
+}

@@ -1,0 +1,192 @@
+/* SPDX-License-Identifier: MIT */
+/* The file driver: regular files ("file") and block devices ("host_device"): open, close, tables. */
+#include "file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/magic.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+static const char *const aio_names[] = { "threads", "native", "io_uring", NULL };
+static const char *const locking_names[] = { "auto", "on", "off", NULL };
+
+static bool take_options(FileState *s, Options *o, bool direct, bool force_share, GError **errp)
+{
+    int aio, locking;
+
+    s->filename = opts_take_str(o, "filename");
+    if (!s->filename) {
+        error_set(errp, EINVAL, "The 'file' block driver requires a file name");
+        return false;
+    }
+    if (!opts_take_enum(o, "aio", aio_names, FILE_AIO_URING, &aio, errp) ||
+        !opts_take_enum(o, "locking", locking_names, 0, &locking, errp)) {
+        return false;
+    }
+    if (aio == FILE_AIO_NATIVE && !direct) {
+        error_set(errp, EINVAL, "aio=native was specified, but it requires cache.direct=on, "
+                                "which was not specified.");
+        return false;
+    }
+    s->aio = (FileAio)aio;
+    s->locking = locking != 2;
+    return true;
+}
+
+/* Refuse what is neither; opening a FIFO would wait for its other end. */
+static int check_kind(FileState *s, const char *driver, bool want_block, GError **errp)
+{
+    struct stat st;
+
+    if (stat(s->filename, &st) < 0) {
+        return error_set_errno(errp, errno, "Could not open '%s'", s->filename);
+    }
+    s->is_block = S_ISBLK(st.st_mode);
+    if (want_block && !S_ISBLK(st.st_mode) && !S_ISCHR(st.st_mode)) {
+        return error_set(errp, EINVAL,
+                         "'%s' driver requires '%s' to be either a character or block device",
+                         driver, s->filename);
+    }
+    if (!want_block && !S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode) && !S_ISCHR(st.st_mode)) {
+        return error_set(errp, EINVAL, "'%s' driver requires '%s' to be a regular file", driver,
+                         s->filename);
+    }
+    return 0;
+}
+
+static int open_fd(BlockDriverState *bs, FileState *s, int flags, GError **errp)
+{
+    int mode = O_CLOEXEC | (flags & BLK_O_RDWR ? O_RDWR : O_RDONLY) |
+               (flags & BLK_O_NOCACHE ? O_DIRECT : 0);
+
+    s->fd = open(s->filename, mode);
+    if (s->fd < 0 && (flags & BLK_O_AUTO_RDONLY) && (errno == EACCES || errno == EROFS)) {
+        s->fd = open(s->filename, (mode & ~O_RDWR) | O_RDONLY);
+        bs->read_only = s->fd >= 0;
+    }
+    if (s->fd < 0) {
+        int err = errno;
+
+        if (err == EINVAL && (flags & BLK_O_NOCACHE)) {
+            return error_set_errno(errp, err, "Could not open '%s': filesystem does not support O_DIRECT",
+                                   s->filename);
+        }
+        return error_set_errno(errp, err, "Could not open '%s'", s->filename);
+    }
+    return 0;
+}
+
+static int open_common(BlockDriverState *bs, Options *o, int flags, bool want_block, GError **errp)
+{
+    FileState *s = bs->opaque;
+    struct statfs fs;
+    int ret;
+
+    s->fd = -1;
+    s->shared = BLK_PERM_ALL;
+    s->direct = flags & BLK_O_NOCACHE;
+    spin_init(&s->extent_lock);
+    if (!take_options(s, o, s->direct, flags & BLK_O_FORCE_SHARE, errp)) {
+        return -EINVAL;
+    }
+    ret = check_kind(s, bs->drv->format_name, want_block, errp);
+    if (ret == 0) {
+        ret = open_fd(bs, s, flags, errp);
+    }
+    if (ret < 0) {
+        return ret;
+    }
+    s->sync_is_fast = !s->direct && !s->is_block && fstatfs(s->fd, &fs) == 0 &&
+                      (fs.f_type == TMPFS_MAGIC || fs.f_type == RAMFS_MAGIC);
+    g_free(bs->exact_filename);
+    bs->exact_filename = g_strdup(s->filename);
+    bs->supported_zero_flags = BLK_REQ_MAY_UNMAP | BLK_REQ_NO_FALLBACK;
+    bs->supported_truncate_flags = BLK_REQ_ZERO_WRITE;
+    return 0;
+}
+
+static int coroutine_fn file_co_open(BlockDriverState *bs, Options *o, int flags, GError **errp)
+{
+    return open_common(bs, o, flags, false, errp);
+}
+
+static int coroutine_fn device_co_open(BlockDriverState *bs, Options *o, int flags, GError **errp)
+{
+    return open_common(bs, o, flags, true, errp);
+}
+
+static void coroutine_fn file_co_close(BlockDriverState *bs)
+{
+    FileState *s = bs->opaque;
+
+    if (s->fd >= 0) {
+        close(s->fd);
+    }
+    g_free(s->filename);
+}
+
+static void file_refresh_limits(BlockDriverState *bs)
+{
+    file_probe_alignment(bs->opaque, &bs->limits);
+}
+
+static bool strip_prefix(const char *filename, const char *prefix, Options *o)
+{
+    opts_set(o, "filename", g_str_has_prefix(filename, prefix) ? filename + strlen(prefix) : filename);
+    return true;
+}
+
+static bool file_parse_filename(const char *filename, Options *o, GError **errp)
+{
+    return strip_prefix(filename, "file:", o);
+}
+
+static bool device_parse_filename(const char *filename, Options *o, GError **errp)
+{
+    return strip_prefix(filename, "host_device:", o);
+}
+
+const BlockDriver bdrv_file = {
+    .format_name = "file",
+    .protocol_name = "file",
+    .instance_size = sizeof(FileState),
+    .zero_init = true,
+    .parse_filename = file_parse_filename,
+    .co_open = file_co_open,
+    .co_close = file_co_close,
+    .refresh_limits = file_refresh_limits,
+    .set_perm = file_set_perm,
+    .create_options = file_create_options,
+    .co_create = file_co_create,
+    .co_preadv = file_co_preadv,
+    .co_pwritev = file_co_pwritev,
+    .co_pwrite_zeroes = file_co_pwrite_zeroes,
+    .co_pdiscard = file_co_pdiscard,
+    .co_block_status = file_co_block_status,
+    .co_flush_to_disk = file_co_flush_to_disk,
+    .co_truncate = file_co_truncate,
+    .co_getlength = file_co_getlength,
+    .co_get_allocated_size = file_co_allocated_size,
+};
+
+const BlockDriver bdrv_host_device = {
+    .format_name = "host_device",
+    .protocol_name = "host_device",
+    .instance_size = sizeof(FileState),
+    .parse_filename = device_parse_filename,
+    .co_open = device_co_open,
+    .co_close = file_co_close,
+    .refresh_limits = file_refresh_limits,
+    .set_perm = file_set_perm,
+    .co_preadv = file_co_preadv,
+    .co_pwritev = file_co_pwritev,
+    .co_pwrite_zeroes = file_co_pwrite_zeroes,
+    .co_pdiscard = file_co_pdiscard,
+    .co_flush_to_disk = file_co_flush_to_disk,
+    .co_truncate = file_co_truncate,
+    .co_getlength = file_co_getlength,
+    .co_get_allocated_size = file_co_allocated_size,
+};

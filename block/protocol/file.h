@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: MIT */
+/* Inside of the file driver: what file*.c share. */
+#ifndef PROTOCOL_FILE_H
+#define PROTOCOL_FILE_H
+
+#include "block/io.h"
+
+typedef enum FileAio { FILE_AIO_THREADS, FILE_AIO_NATIVE, FILE_AIO_URING } FileAio;
+
+typedef struct FileState {
+    int fd;
+    char *filename;
+    bool is_block;         /* a block device */
+    bool direct;           /* O_DIRECT */
+    bool sync_is_fast;     /* tmpfs: plain reads and writes never wait for a device */
+    FileAio aio;
+    bool locking;
+    unsigned perm, shared; /* whose lock bytes are held */
+    /* Learned: what this file system or device does not do. */
+    atomic_bool no_nowait_read, no_nowait_write, no_zero_range, no_punch, no_discard;
+    atomic_bool uring_refused;
+    atomic_int write_error; /* a failed fdatasync: what was cached may be lost, so it stays failed */
+    /* The last data or hole that SEEK_DATA/SEEK_HOLE told. */
+    SpinLock extent_lock;
+    int64_t extent_start, extent_end;
+    bool extent_data, extent_valid;
+    atomic_uint extent_gen; /* moved by each change of the file */
+} FileState;
+
+/* file-io.c */
+int coroutine_fn file_co_preadv(BlockDriverState *bs, int64_t offset, IOVector *v, unsigned flags);
+int coroutine_fn file_co_pwritev(BlockDriverState *bs, int64_t offset, IOVector *v, unsigned flags);
+int coroutine_fn file_co_pwrite_zeroes(BlockDriverState *bs, int64_t offset, int64_t bytes,
+                                       unsigned flags);
+int coroutine_fn file_co_pdiscard(BlockDriverState *bs, int64_t offset, int64_t bytes);
+int coroutine_fn file_co_flush_to_disk(BlockDriverState *bs);
+
+/* file-status.c */
+int coroutine_fn file_co_block_status(BlockDriverState *bs, bool want_zero, int64_t offset,
+                                      int64_t bytes, int64_t *pnum, int64_t *map,
+                                      BlockDriverState **file);
+int64_t coroutine_fn file_co_getlength(BlockDriverState *bs);
+int64_t coroutine_fn file_co_allocated_size(BlockDriverState *bs);
+void file_changed(FileState *s);
+int64_t file_length_fd(int fd);
+
+/* file-lock.c */
+int file_set_perm(BlockDriverState *bs, unsigned perm, unsigned shared, GError **errp);
+
+/* file-create.c */
+extern const BlockCreateOption file_create_options[];
+int coroutine_fn file_co_create(const char *filename, Options *opts, GError **errp);
+int coroutine_fn file_co_truncate(BlockDriverState *bs, int64_t bytes, bool exact,
+                                  BlockPrealloc prealloc, unsigned flags, GError **errp);
+
+/* file-limits.c */
+int file_probe_alignment(FileState *s, BlockLimits *l);
+
+#endif
