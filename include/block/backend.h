@@ -75,6 +75,7 @@ typedef struct BlockCreateParams {
     bool no_backing_open; /* -u */
     Options *opts;
 } BlockCreateParams;
+/* *@ret_opts is set on failure too when only the creation itself failed ("Formatting" is printed before). */
 bool blk_create_image(BlockCreateParams *params, Options **ret_opts, GError **errp);
 /* The options that a format and its protocol take, each once, for `-o help`; ends with name == NULL. g_free().
  * NULL: the format is unknown or cannot create. */

@@ -107,6 +107,16 @@ typedef enum BlockCheckFix {
 /* One line of a report, without newline. */
 typedef void BlockReportFunc(const char *line, void *opaque);
 
+typedef enum BlockOptionType { BLK_OPT_STRING, BLK_OPT_BOOL, BLK_OPT_NUMBER, BLK_OPT_SIZE } BlockOptionType;
+
+/* For `create -o help` and validation; an array ends with name == NULL. */
+typedef struct BlockCreateOption {
+    const char *name;
+    BlockOptionType type;
+    const char *help;
+    const char *def; /* printed default, may be NULL */
+} BlockCreateOption;
+
 /* Sizes the embedder may lower; 0 is the default. */
 #define BLK_MAX_CHAIN_DEPTH 200
 

@@ -30,6 +30,7 @@ struct BdrvChild {
     BdrvRole role;
     BlockDriverState *parent; /* NULL: a BlockBackend's root */
     unsigned perm, shared;  /* BlockPerm */
+    BlockBackend *blk;      /* whose root it is; else NULL */
 };
 
 struct BlockDriverState {
@@ -56,21 +57,10 @@ struct BlockDriverState {
     bool debug_below; /* this node or one under it through bs->file takes debug events */
     /* Core's own: */
     atomic_int refcnt;
-    atomic_int in_flight;
-    atomic_int quiesce;
-    atomic_uint write_gen, flushed_gen;
+    uint8_t detect_zeroes;  /* BDRV_DETECT_ZEROES_* */
+    atomic_bool unsynced;   /* a write ended since the last sync to disk began */
     struct BdrvCore *core;  /* request tracking, parents, wait queues; private to block/ */
 };
-
-typedef enum BlockOptionType { BLK_OPT_STRING, BLK_OPT_BOOL, BLK_OPT_NUMBER, BLK_OPT_SIZE } BlockOptionType;
-
-/* For `create -o help` and validation; an array ends with name == NULL. */
-typedef struct BlockCreateOption {
-    const char *name;
-    BlockOptionType type;
-    const char *help;
-    const char *def; /* printed default, may be NULL */
-} BlockCreateOption;
 
 struct BlockDriver {
     const char *format_name;
@@ -95,6 +85,13 @@ struct BlockDriver {
     /* Protocols: @perm is held and @shared is let to others (BlockPerm; locks on the file). Called before
      * the first I/O and at each change; on failure the old locks still hold. Without it: nothing to do. */
     int (*set_perm)(BlockDriverState *bs, unsigned perm, unsigned shared, GError **errp);
+
+    /* What a child must give and may let others do, for parents of this node that hold @perm and share
+     * @shared. Without it: filters pass both on; formats guard their file, share their backing file. */
+    void (*child_perm)(BlockDriverState *bs, BdrvRole role, unsigned perm, unsigned shared,
+                       unsigned *child_perm, unsigned *child_shared);
+    /* Options that change what the guest sees (NULL-terminated): a node with one has no plain filename. */
+    const char *const *strong_options;
 
     const BlockCreateOption *create_options;
     /* @filename is without protocol prefix for a protocol driver. Takes what it knows of @opts ("size" among them). */
