@@ -163,6 +163,16 @@ static int raw_get_info(BlockDriverState *bs, BlockDriverInfo *info)
     return bs->file->bs->drv->get_info ? bs->file->bs->drv->get_info(bs->file->bs, info) : -ENOTSUP;
 }
 
+/* The file holds the disk and nothing else: what is done to one is done to the other. */
+static void raw_child_perm(BlockDriverState *bs, BdrvRole role, unsigned perm, unsigned shared,
+                           unsigned *child_perm, unsigned *child_shared)
+{
+    *child_perm = perm;
+    *child_shared = ((RawState *)bs->opaque)->has_size ? shared & ~(unsigned)BLK_PERM_RESIZE : shared;
+}
+
+static const char *const raw_strong_options[] = { "offset", "size", NULL };
+
 static const BlockCreateOption raw_create_options[] = {
     { "size", BLK_OPT_SIZE, "Virtual disk size", NULL },
     { NULL }
@@ -176,6 +186,8 @@ const BlockDriver bdrv_raw = {
     .probe = raw_probe,
     .co_open = raw_co_open,
     .refresh_limits = raw_refresh_limits,
+    .child_perm = raw_child_perm,
+    .strong_options = raw_strong_options,
     .create_options = raw_create_options,
     .co_create = raw_co_create,
     .co_preadv = raw_co_preadv,

@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: MIT */
+/* What users may know of a node, and the breakpoints below it. */
+#include "block/block-int.h"
+
+int blk_get_info(BlockDriverState *bs, BlockDriverInfo *info)
+{
+    BlockDriverInfo i = { 0 };
+    int ret;
+
+    while (!bs->drv->get_info && bs->drv->is_filter && bs->file) {
+        bs = bs->file->bs;
+    }
+    if (!bs->drv->get_info) {
+        return -ENOTSUP;
+    }
+    ret = bs->drv->get_info(bs, &i);
+    if (ret >= 0) {
+        *info = i;
+    }
+    return ret;
+}
+
+Options *blk_get_specific_info(BlockDriverState *bs, GError **errp)
+{
+    return bs->drv->get_specific_info ? bs->drv->get_specific_info(bs, errp) : NULL;
+}
+
+const char *blk_driver_name(BlockDriverState *bs)
+{
+    return bs->drv->format_name;
+}
+
+/* ---- blkdebug below ---- */
+
+static BlockDriverState *debug_node(BlockBackend *blk)
+{
+    BlockDriverState *bs = blk->bs;
+
+    while (bs && !bs->drv->debug_breakpoint) {
+        bs = bs->file ? bs->file->bs : NULL;
+    }
+    return bs;
+}
+
+int blk_debug_breakpoint(BlockBackend *blk, const char *event, const char *tag)
+{
+    BlockDriverState *bs = debug_node(blk);
+
+    return bs ? bs->drv->debug_breakpoint(bs, event, tag) : -ENOTSUP;
+}
+
+int blk_debug_remove_breakpoint(BlockBackend *blk, const char *tag)
+{
+    BlockDriverState *bs = debug_node(blk);
+
+    return bs && bs->drv->debug_remove_breakpoint ? bs->drv->debug_remove_breakpoint(bs, tag) : -ENOTSUP;
+}
+
+int blk_debug_resume(BlockBackend *blk, const char *tag)
+{
+    BlockDriverState *bs = debug_node(blk);
+
+    return bs && bs->drv->debug_resume ? bs->drv->debug_resume(bs, tag) : -ENOTSUP;
+}
+
+bool blk_debug_is_suspended(BlockBackend *blk, const char *tag)
+{
+    BlockDriverState *bs = debug_node(blk);
+
+    return bs && bs->drv->debug_is_suspended && bs->drv->debug_is_suspended(bs, tag);
+}

@@ -1,0 +1,257 @@
+/* SPDX-License-Identifier: MIT */
+/* BlockBackend: the users' side of a graph.  Each request is counted, checked, and goes to the gate. */
+#include "block/block-int.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- Open and close ---- */
+
+static BlockBackend *blk_new(BdrvChild *root, int flags)
+{
+    void *mem = NULL;
+    BlockBackend *blk;
+
+    if (posix_memalign(&mem, 64, sizeof(BlockBackend)) != 0) {
+        return NULL;
+    }
+    blk = memset(mem, 0, sizeof(BlockBackend));
+    blk->root = root;
+    blk->bs = root->bs;
+    blk->writable = !!(flags & BLK_O_RDWR);
+    atomic_init(&blk->writethrough, !!(flags & BLK_O_WRITETHROUGH));
+    spin_init(&blk->lock);
+    co_queue_init(&blk->idle_queue);
+    co_queue_init(&blk->resume_queue);
+    root->blk = blk;
+    return blk;
+}
+
+typedef struct OpenArgs {
+    const char *filename;
+    Options *options;
+    int flags;
+    GError **errp;
+    BlockBackend *blk;
+} OpenArgs;
+
+static int coroutine_fn open_fn(void *opaque)
+{
+    OpenArgs *a = opaque;
+    int flags = a->flags;
+    BdrvChild *root;
+
+    if ((flags & BLK_O_FORCE_SHARE) && (flags & BLK_O_RDWR)) {
+        opts_free(a->options);
+        return error_set(a->errp, EINVAL, "force-share=on can only be used with read-only images");
+    }
+    root = bdrv_co_open_root(a->filename, a->options, flags, a->errp);
+    if (!root) {
+        return -EINVAL;
+    }
+    a->blk = blk_new(root, flags);
+    if (!a->blk) {
+        bdrv_co_close_child(root);
+        return error_set(a->errp, ENOMEM, "Out of memory");
+    }
+    return 0;
+}
+
+BlockBackend *blk_open(const char *filename, Options *options, int flags, GError **errp)
+{
+    OpenArgs a = { filename, options, flags, errp, NULL };
+
+    if (filename && !*filename && (!options || opts_count(options) == 0)) {
+        opts_free(options);
+        error_set(errp, EINVAL, "The 'file' block driver requires a file name");
+        return NULL;
+    }
+    (void)co_run_sync(open_fn, &a);
+    return a.blk;
+}
+
+static int coroutine_fn close_fn(void *opaque)
+{
+    BlockBackend *blk = opaque;
+
+    blk_co_drain_begin(blk);
+    bdrv_co_close_child(blk->root);
+    return 0;
+}
+
+void blk_close(BlockBackend *blk)
+{
+    if (!blk) {
+        return;
+    }
+    (void)co_run_sync(close_fn, blk);
+    free(blk);
+}
+
+BlockDriverState *blk_bs(BlockBackend *blk)
+{
+    return blk->bs;
+}
+
+bool blk_is_writable(BlockBackend *blk)
+{
+    return blk->writable;
+}
+
+bool blk_write_cache(BlockBackend *blk)
+{
+    return !atomic_load(&blk->writethrough);
+}
+
+void blk_set_write_cache(BlockBackend *blk, bool on)
+{
+    atomic_store(&blk->writethrough, !on);
+}
+
+int64_t blk_getlength(BlockBackend *blk)
+{
+    return atomic_load(&blk->bs->total_bytes);
+}
+
+int64_t coroutine_fn blk_co_getlength(BlockBackend *blk)
+{
+    return bdrv_co_getlength(blk->bs);
+}
+
+/* ---- Requests ---- */
+
+static inline int check_request(BlockBackend *blk, int64_t offset, int64_t bytes)
+{
+    int64_t total = atomic_load_explicit(&blk->bs->total_bytes, memory_order_acquire);
+
+    return unlikely(offset < 0 || bytes < 0 || offset > total || bytes > total - offset) ? -EIO : 0;
+}
+
+static inline unsigned write_flags(BlockBackend *blk, unsigned flags)
+{
+    return unlikely(atomic_load_explicit(&blk->writethrough, memory_order_relaxed)) ? flags | BLK_REQ_FUA
+                                                                                    : flags;
+}
+
+int coroutine_fn blk_co_preadv(BlockBackend *blk, int64_t offset, IOVector *v, unsigned flags)
+{
+    int ret;
+
+    blk_co_enter(blk);
+    ret = check_request(blk, offset, (int64_t)v->size);
+    ret = ret < 0 ? ret : bdrv_co_read_gate(blk->bs, offset, v, flags);
+    blk_leave(blk);
+    return ret;
+}
+
+int coroutine_fn blk_co_pwritev(BlockBackend *blk, int64_t offset, IOVector *v, unsigned flags)
+{
+    int ret;
+
+    blk_co_enter(blk);
+    ret = check_request(blk, offset, (int64_t)v->size);
+    ret = ret < 0 ? ret : bdrv_co_write_gate(blk->root, offset, v, write_flags(blk, flags));
+    blk_leave(blk);
+    return ret;
+}
+
+int coroutine_fn blk_co_pread(BlockBackend *blk, int64_t offset, int64_t bytes, void *buf, unsigned flags)
+{
+    IOVector v;
+
+    if (bytes < 0) {
+        return -EIO;
+    }
+    iov_init_buf(&v, buf, bytes);
+    return blk_co_preadv(blk, offset, &v, flags);
+}
+
+int coroutine_fn blk_co_pwrite(BlockBackend *blk, int64_t offset, int64_t bytes, const void *buf,
+                               unsigned flags)
+{
+    IOVector v;
+
+    if (bytes < 0) {
+        return -EIO;
+    }
+    iov_init_buf(&v, (void *)(uintptr_t)buf, bytes);
+    return blk_co_pwritev(blk, offset, &v, flags);
+}
+
+int coroutine_fn blk_co_pwrite_zeroes(BlockBackend *blk, int64_t offset, int64_t bytes, unsigned flags)
+{
+    int ret;
+
+    blk_co_enter(blk);
+    ret = check_request(blk, offset, bytes);
+    ret = ret < 0 ? ret : bdrv_co_pwrite_zeroes(blk->root, offset, bytes, write_flags(blk, flags));
+    blk_leave(blk);
+    return ret;
+}
+
+int coroutine_fn blk_co_pdiscard(BlockBackend *blk, int64_t offset, int64_t bytes)
+{
+    int ret;
+
+    blk_co_enter(blk);
+    ret = check_request(blk, offset, bytes);
+    ret = ret < 0 ? ret : bdrv_co_pdiscard(blk->root, offset, bytes);
+    blk_leave(blk);
+    return ret;
+}
+
+int coroutine_fn blk_co_flush(BlockBackend *blk)
+{
+    int ret;
+
+    blk_co_enter(blk);
+    ret = bdrv_co_flush(blk->bs);
+    blk_leave(blk);
+    return ret;
+}
+
+/* A compressing driver under filters. */
+static BdrvChild *compressing_child(BdrvChild *c)
+{
+    while (c && !c->bs->drv->co_pwritev_compressed) {
+        c = c->bs->drv->is_filter ? c->bs->file : NULL;
+    }
+    return c;
+}
+
+int coroutine_fn blk_co_pwritev_compressed(BlockBackend *blk, int64_t offset, IOVector *v)
+{
+    BdrvChild *c = compressing_child(blk->root);
+    int ret;
+
+    if (!c) {
+        return -ENOTSUP;
+    }
+    blk_co_enter(blk);
+    ret = check_request(blk, offset, (int64_t)v->size);
+    ret = ret < 0 || (c->perm & BLK_PERM_WRITE) ? ret : -EPERM;
+    if (ret == 0) {
+        ret = c->bs->drv->co_pwritev_compressed(c->bs, offset, v);
+        ret = bdrv_co_write_done(c->bs, 0, ret, false);
+    }
+    blk_leave(blk);
+    return ret;
+}
+
+int coroutine_fn blk_co_truncate(BlockBackend *blk, int64_t bytes, bool exact, BlockPrealloc prealloc,
+                                 unsigned flags, GError **errp)
+{
+    unsigned perm = blk->root->perm, shared = blk->root->shared;
+    int ret = -EPERM;
+
+    blk_co_drain_begin(blk); /* alone: nothing else runs on the image */
+    if ((perm & BLK_PERM_RESIZE) ||
+        bdrv_child_set_perm(blk->root, perm | BLK_PERM_RESIZE, shared, errp)) {
+        ret = bdrv_co_truncate(blk->root, bytes, exact, prealloc, flags, errp);
+        if (!(perm & BLK_PERM_RESIZE)) {
+            (void)bdrv_child_set_perm(blk->root, perm, shared, NULL);
+        }
+    }
+    blk_drain_end(blk);
+    return ret;
+}

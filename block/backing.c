@@ -1,0 +1,129 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Backing chains.
+ *
+ * INV-CHAIN-1  No file is twice in a chain (device and inode), and a chain is at most
+ *              BLK_MAX_CHAIN_DEPTH deep: checked before a layer's driver reads anything.
+ */
+#include "block/block-int.h"
+
+#include <string.h>
+
+bool bdrv_check_chain(BlockDriverState *bs, GError **errp)
+{
+    int depth = 0;
+
+    for (BlockDriverState *up = bs->core->opener; up; up = up->core->opener) {
+        if (bs->core->ino && up->core->ino == bs->core->ino && up->core->dev == bs->core->dev) {
+            BlockDriverState *file = bs->core->pending_file ? bs->core->pending_file->bs : bs;
+
+            error_set(errp, ELOOP, "Backing file '%s' creates an infinite loop.", file->filename);
+            return false;
+        }
+        if (++depth > BLK_MAX_CHAIN_DEPTH) {
+            error_set(errp, ELOOP, "Backing chain is deeper than %d layers", BLK_MAX_CHAIN_DEPTH);
+            return false;
+        }
+    }
+    return true;
+}
+
+/* A plain name of the image, whose folder relative names start from; NULL: none. */
+static const char *name_for_paths(BlockDriverState *bs)
+{
+    while (bs) {
+        BdrvChild *f = bs->file ? bs->file : bs->core->pending_file;
+
+        if (bs->exact_filename && *bs->exact_filename) {
+            return bs->exact_filename;
+        }
+        bs = f ? f->bs : NULL;
+    }
+    return NULL;
+}
+
+char *blk_backing_path(BlockDriverState *bs, GError **errp)
+{
+    const char *base;
+
+    bs = bdrv_skip_filters(bs);
+    if (!bs->backing_file || !*bs->backing_file) {
+        return NULL;
+    }
+    if (bdrv_protocol_prefix(bs->backing_file) || bs->backing_file[0] == '/') {
+        return g_strdup(bs->backing_file);
+    }
+    base = name_for_paths(bs);
+    if (!base) {
+        error_set(errp, EINVAL, "Cannot generate a base directory for %s nodes", bs->drv->format_name);
+        return NULL;
+    }
+    return blk_path_combine(base, bs->backing_file);
+}
+
+static BlockDriverState *coroutine_fn open_layer(BlockDriverState *bs, Options *backing, int flags,
+                                                 GError **errp)
+{
+    g_autofree char *path = NULL;
+    OpenRequest r = { .flags = bdrv_child_flags(bs, flags, BDRV_ROLE_BACKING), .opener = bs };
+
+    if (!opts_has(backing, "file.filename") && !opts_has(backing, "filename") &&
+        !opts_has(backing, "file")) {
+        GError *err = NULL;
+
+        path = blk_backing_path(bs, &err);
+        if (err) {
+            g_propagate_error(errp, err);
+            return NULL;
+        }
+    }
+    if (bs->backing_format && *bs->backing_format && !opts_has(backing, "driver")) {
+        opts_set(backing, "driver", bs->backing_format);
+    }
+    r.filename = path;
+    r.options = opts_copy(backing);
+    return bdrv_co_open_node(&r, errp);
+}
+
+static int fail(GError **errp, GError *err)
+{
+    int code = err->code ? -err->code : -EINVAL;
+
+    g_propagate_prefixed_error(errp, err, "Could not open backing file: ");
+    return code;
+}
+
+int coroutine_fn bdrv_co_open_backing(BlockDriverState *bs, Options *backing, const char *reference,
+                                      int flags, GError **errp)
+{
+    bool given = (reference && *reference) || opts_count(backing) > 0;
+    BlockDriverState *layer;
+    GError *err = NULL;
+
+    if ((flags & BLK_O_NO_BACKING) || (reference && !*reference)) {
+        return 0;
+    }
+    if (!given && (!bs->backing_file || !*bs->backing_file)) {
+        return 0;
+    }
+    if (!bs->drv->supports_backing) {
+        return error_set(errp, EINVAL, "Driver doesn't support backing files");
+    }
+    bs->core->backing_overridden = given;
+    if (reference) {
+        layer = bdrv_name_lookup(reference);
+        if (!layer) {
+            error_set(&err, ENODEV, "Cannot find device='%s' nor node-name='%s'", reference, reference);
+        }
+    } else {
+        layer = open_layer(bs, backing, flags, &err);
+    }
+    if (!layer) {
+        return fail(errp, err);
+    }
+    if (!bdrv_co_attach(bs, layer, "backing", BDRV_ROLE_BACKING, &err)) {
+        return fail(errp, err);
+    }
+    bdrv_refresh_limits(bs);
+    return 0;
+}

@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What the files of the core share among themselves; no driver sees it.
+ *
+ * INV-CORE-1  The graph changes at open and close only; I/O reads it without a lock.
+ * INV-CORE-2  Requests in flight are counted once, at the BlockBackend: its subtree needs no count.
+ * INV-CORE-3  A node with request_alignment == 1 tracks no requests; else every write is tracked.
+ */
+#ifndef BLOCK_BLOCK_INT_H
+#define BLOCK_BLOCK_INT_H
+
+#include "block/backend.h"
+#include "block/io.h"
+
+#define PROBE_BYTES 512
+
+enum { BDRV_DETECT_ZEROES_OFF, BDRV_DETECT_ZEROES_ON, BDRV_DETECT_ZEROES_UNMAP };
+
+typedef struct TrackedReq TrackedReq;
+
+typedef struct BdrvCore {
+    SpinLock lock;
+    TrackedReq *head, **tail; /* writes in order of arrival; lock */
+    CoQueue track_queue;      /* lock */
+    CoMutex sync_lock;        /* one co_flush_to_disk at a time */
+    GPtrArray *parents;       /* BdrvChild *; the graph's (INV-CORE-1) */
+    BdrvChild *pending_file;  /* opened for probing, not yet claimed by the driver's open */
+    BlockDriverState *opener; /* while opening: who opens this as backing file; else NULL */
+    uint64_t dev, ino;        /* of a backing chain's file; 0: unknown */
+    bool named;               /* node_name is in the table of names */
+    bool backing_overridden;  /* by options: not what the image says */
+} BdrvCore;
+
+/* One cache line of a counter that many threads change. */
+#define BLK_STRIPES 16
+typedef struct BlkStripe {
+    atomic_int n;
+    char pad[64 - sizeof(atomic_int)];
+} BlkStripe;
+
+struct BlockBackend {
+    BdrvChild *root;
+    BlockDriverState *bs; /* == root->bs */
+    bool writable;
+    atomic_bool writethrough;
+    atomic_int quiesce;
+    SpinLock lock;        /* of the queues */
+    CoQueue idle_queue;   /* who drains */
+    CoQueue resume_queue; /* requests held back */
+    _Alignas(64) BlkStripe in_flight[BLK_STRIPES];
+};
+
+/* ---- registry.c ---- */
+const BlockDriver *bdrv_find_driver(const char *name); /* format or protocol, by format_name */
+/* Best guess from the first bytes; never NULL once raw is there. */
+const BlockDriver *bdrv_probe(const uint8_t *buf, size_t len, const char *filename);
+/* For a name without a protocol: file, or host_device. */
+const BlockDriver *bdrv_plain_file_driver(const char *filename);
+bool bdrv_is_protocol_driver(const BlockDriver *drv);
+
+/* ---- graph.c ---- */
+BlockDriverState *bdrv_new(void);
+BlockDriverState *bdrv_ref(BlockDriverState *bs);
+void coroutine_fn bdrv_co_unref(BlockDriverState *bs); /* NULL is fine */
+/* Takes over the reference @bs. NULL and the reference dropped if the permissions are refused. */
+BdrvChild *coroutine_fn bdrv_co_attach(BlockDriverState *parent, BlockDriverState *bs, const char *name,
+                                       BdrvRole role, GError **errp);
+BdrvChild *bdrv_root_attach(BlockDriverState *bs, unsigned perm, unsigned shared, GError **errp);
+void coroutine_fn bdrv_co_detach(BdrvChild *c);
+
+/* ---- perm.c ---- */
+/* Recompute what @bs's parents hold, tell the driver, and go on to its children; undone on failure. */
+bool bdrv_refresh_perms(BlockDriverState *bs, GError **errp);
+bool bdrv_child_set_perm(BdrvChild *c, unsigned perm, unsigned shared, GError **errp);
+void bdrv_default_child_perm(BdrvChild *c, unsigned perm, unsigned shared);
+
+/* ---- open.c, open-opts.c ---- */
+typedef struct OpenRequest {
+    const char *filename;      /* may be NULL */
+    Options *options;          /* owned by the callee */
+    int flags;
+    BlockDriverState *opener;  /* of a backing file */
+} OpenRequest;
+BlockDriverState *coroutine_fn bdrv_co_open_node(OpenRequest *req, GError **errp);
+/* Options that every node has, out of @options into @bs and *flags. */
+bool bdrv_take_common_options(BlockDriverState *bs, Options *options, int *flags, GError **errp);
+/* Flags of a child, by its role. */
+int bdrv_child_flags(BlockDriverState *parent, int flags, BdrvRole role);
+void bdrv_refresh_limits(BlockDriverState *bs);
+int64_t coroutine_fn bdrv_co_refresh_length(BlockDriverState *bs);
+
+/* ---- backing.c ---- */
+int coroutine_fn bdrv_co_open_backing(BlockDriverState *bs, Options *backing, const char *reference,
+                                      int flags, GError **errp);
+/* Fails when @bs's file is also that of a node above it in the chain, or the chain is too deep. */
+bool bdrv_check_chain(BlockDriverState *bs, GError **errp);
+
+/* ---- filename.c ---- */
+/* Length of the protocol prefix of @path, without the ':'; 0: none. */
+size_t bdrv_protocol_prefix(const char *path);
+/* "json:{}" into @options (which win); false on bad text. */
+bool bdrv_parse_json_filename(const char *filename, Options *options, GError **errp);
+
+/* ---- names.c ---- */
+bool bdrv_name_register(BlockDriverState *bs, const char *name, GError **errp);
+void bdrv_name_unregister(BlockDriverState *bs);
+BlockDriverState *bdrv_name_lookup(const char *name); /* a new reference, or NULL */
+/* filename and exact_filename, once open. @given: what the user typed, may be NULL. */
+void bdrv_refresh_filename(BlockDriverState *bs, const char *given);
+
+/* ---- io-read.c, io-write.c, io-zero.c, io-discard.c: the gates, for @bs itself ---- */
+int coroutine_fn bdrv_co_read_gate(BlockDriverState *bs, int64_t offset, IOVector *v, unsigned flags);
+int coroutine_fn bdrv_co_write_gate(BdrvChild *c, int64_t offset, IOVector *v, unsigned flags);
+int bdrv_check_range(int64_t offset, int64_t bytes);
+/* Permission and end-of-file rules of a write; 0 or -errno. */
+int bdrv_check_write(BdrvChild *c, int64_t offset, int64_t bytes);
+/* Through an aligned buffer, the ends read first; the range is tracked by the caller. @v NULL: zeroes. */
+int coroutine_fn bdrv_co_write_bounce(BlockDriverState *bs, int64_t offset, int64_t bytes,
+                                      const IOVector *v, unsigned flags);
+/* After a write: length, unsynced, FUA by flush. */
+int coroutine_fn bdrv_co_write_done(BlockDriverState *bs, int64_t end, int ret, bool fua);
+
+/* ---- io-track.c ---- */
+struct TrackedReq {
+    int64_t start, end;
+    bool serialising;
+    TrackedReq *next, **prev;
+};
+/* Queue behind earlier requests that conflict (overlap, and one of the two serialises). */
+void coroutine_fn bdrv_co_track_begin(BlockDriverState *bs, TrackedReq *r, int64_t start, int64_t end,
+                                      bool serialising);
+void bdrv_track_end(BlockDriverState *bs, TrackedReq *r);
+
+/* ---- drain.c ---- */
+void coroutine_fn blk_co_enter_slow(BlockBackend *blk);
+void blk_leave_slow(BlockBackend *blk);
+int blk_stripe(void);
+/* Hold back new requests and wait for the others; the caller's own must not be counted. */
+void coroutine_fn blk_co_drain_begin(BlockBackend *blk);
+void blk_drain_end(BlockBackend *blk);
+
+static inline void coroutine_fn blk_co_enter(BlockBackend *blk)
+{
+    atomic_fetch_add(&blk->in_flight[blk_stripe()].n, 1);
+    if (unlikely(atomic_load(&blk->quiesce))) {
+        blk_co_enter_slow(blk);
+    }
+}
+
+static inline void blk_leave(BlockBackend *blk)
+{
+    atomic_fetch_sub(&blk->in_flight[blk_stripe()].n, 1);
+    if (unlikely(atomic_load(&blk->quiesce))) {
+        blk_leave_slow(blk);
+    }
+}
+
+/* For a node itself, not a child: bdrv_co_debug_event. */
+void coroutine_fn bdrv_co_debug_event_bs(BlockDriverState *bs, BlkdebugEvent event);
+
+#endif

@@ -1,0 +1,326 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Creating images: the drivers' way (blk_create) and the tool's, which checks the backing file
+ * and completes the options first (blk_create_image).
+ */
+#include "block/block-int.h"
+
+#include <string.h>
+
+static const BlockDriver *protocol_of(const char *filename, GError **errp)
+{
+    const BlockDriver *drv = bdrv_find_protocol(filename);
+
+    if (!drv) {
+        error_set(errp, EINVAL, "Unknown protocol '%.*s'", (int)bdrv_protocol_prefix(filename), filename);
+    }
+    return drv;
+}
+
+int coroutine_fn bdrv_co_create_file(const char *filename, Options *opts, GError **errp)
+{
+    const BlockDriver *drv = protocol_of(filename, errp);
+    size_t prefix = bdrv_protocol_prefix(filename);
+
+    if (!drv) {
+        return -EINVAL;
+    }
+    if (!drv->co_create) {
+        return error_set(errp, ENOTSUP, "Protocol driver '%s' does not support image creation",
+                         drv->format_name);
+    }
+    return drv->co_create(filename + (prefix ? prefix + 1 : 0), opts, errp);
+}
+
+typedef struct CreateArgs {
+    const BlockDriver *drv;
+    const char *filename;
+    Options *opts;
+    GError **errp;
+} CreateArgs;
+
+static int coroutine_fn create_fn(void *opaque)
+{
+    CreateArgs *a = opaque;
+    GError *err = NULL;
+    int ret = a->drv->co_create(a->filename, a->opts, &err);
+
+    if (ret < 0 && err) {
+        g_propagate_error(a->errp, err);
+    } else if (ret < 0) {
+        error_set_errno(a->errp, ret, "%s: error while creating %s", a->filename, a->drv->format_name);
+    }
+    return ret < 0 ? ret : 0;
+}
+
+static const BlockDriver *creator(const char *format, GError **errp)
+{
+    const BlockDriver *drv = bdrv_find_driver(format);
+
+    if (!drv) {
+        error_set(errp, EINVAL, "Unknown file format '%s'", format);
+    } else if (!drv->co_create) {
+        error_set(errp, ENOTSUP, "Format driver '%s' does not support image creation", format);
+        drv = NULL;
+    }
+    return drv;
+}
+
+int blk_create(const char *filename, const char *format, Options *opts, GError **errp)
+{
+    g_autoptr(Options) o = opts ? opts : opts_new();
+    const BlockDriver *drv = creator(format, errp);
+    CreateArgs a = { drv, filename, o, errp };
+
+    return drv ? co_run_sync(create_fn, &a) : -EINVAL;
+}
+
+/* ---- The options that a creation takes ---- */
+
+static void add_options(GArray *all, const BlockCreateOption *from)
+{
+    for (; from && from->name; from++) {
+        bool known = false;
+
+        for (guint i = 0; i < all->len && !known; i++) {
+            known = !strcmp(g_array_index(all, BlockCreateOption, i).name, from->name);
+        }
+        if (!known) {
+            g_array_append_vals(all, from, 1);
+        }
+    }
+}
+
+BlockCreateOption *blk_create_options(const char *filename, const char *format, GError **errp)
+{
+    const BlockDriver *drv = creator(format, errp), *proto = NULL;
+    GArray *all;
+
+    if (!drv) {
+        return NULL;
+    }
+    if (filename) {
+        proto = protocol_of(filename, errp);
+        if (proto && !proto->co_create) {
+            error_set(errp, ENOTSUP, "Protocol driver '%s' does not support image creation",
+                      proto->format_name);
+            proto = NULL;
+        }
+        if (!proto) {
+            return NULL;
+        }
+    }
+    all = g_array_new(TRUE, TRUE, sizeof(BlockCreateOption));
+    add_options(all, drv->create_options);
+    add_options(all, proto ? proto->create_options : NULL);
+    return (BlockCreateOption *)g_array_free(all, FALSE);
+}
+
+static const BlockCreateOption *find_option(const BlockCreateOption *list, const char *name)
+{
+    for (; list->name; list++) {
+        if (!strcmp(list->name, name)) {
+            return list;
+        }
+    }
+    return NULL;
+}
+
+/* One option in its canonical form into @to. */
+static bool convert(const BlockCreateOption *d, Options *from, Options *to, GError **errp)
+{
+    const char *v = opts_peek(from, d->name);
+    uint64_t n;
+    bool b;
+
+    if (!v && !d->def) {
+        return true;
+    }
+    if (!v) {
+        opts_set(from, d->name, d->def);
+    }
+    switch (d->type) {
+    case BLK_OPT_STRING: {
+        g_autofree char *s = opts_take_str(from, d->name);
+
+        opts_set(to, d->name, s);
+        return true;
+    }
+    case BLK_OPT_BOOL:
+        if (!opts_take_bool(from, d->name, false, &b, errp)) {
+            return false;
+        }
+        opts_set_bool(to, d->name, b);
+        return true;
+    case BLK_OPT_NUMBER:
+        if (!opts_take_uint(from, d->name, 0, &n, errp)) {
+            return false;
+        }
+        opts_set_int(to, d->name, (int64_t)n);
+        return true;
+    case BLK_OPT_SIZE:
+        if (!opts_take_size(from, d->name, 0, &n, errp)) {
+            return false;
+        }
+        opts_set_int(to, d->name, (int64_t)n);
+        return true;
+    }
+    return true;
+}
+
+/* @opts by the table of @list: unknown ones and bad values refused, defaults filled in. */
+static Options *complete(const BlockCreateOption *list, Options *opts, GError **errp)
+{
+    g_autoptr(Options) done = opts_new();
+
+    for (const char *key; (key = opts_first_key(opts)) && !find_option(list, key);) {
+        error_set(errp, EINVAL, "Invalid parameter '%s'", key);
+        return NULL;
+    }
+    for (; list->name; list++) {
+        if (!convert(list, opts, done, errp)) {
+            return NULL;
+        }
+    }
+    if (opts_first_key(opts)) {
+        error_set(errp, EINVAL, "Invalid parameter '%s'", opts_first_key(opts));
+        return NULL;
+    }
+    return g_steal_pointer(&done);
+}
+
+/* ---- What `create` checks ---- */
+
+static bool override(Options *o, const BlockCreateOption *list, const char *key, const char *value,
+                     const char *what, const char *format, GError **errp)
+{
+    if (!value) {
+        return true;
+    }
+    if (!find_option(list, key)) {
+        error_set(errp, EINVAL, "%s not supported for file format '%s'", what, format);
+        return false;
+    }
+    opts_set(o, key, value);
+    return true;
+}
+
+static int64_t size_of_backing(const char *path, const char *fmt, char **detected, GError **errp)
+{
+    g_autoptr(Options) o = opts_new();
+    g_autoptr(BlockBackend) blk = NULL;
+    int64_t len;
+
+    if (fmt) {
+        opts_set(o, "driver", fmt);
+    }
+    blk = blk_open(path, g_steal_pointer(&o), 0, errp);
+    if (!blk) {
+        return -EINVAL;
+    }
+    len = blk_getlength(blk);
+    if (len < 0) {
+        return error_set_errno(errp, len, "Could not get size of '%s'", path);
+    }
+    *detected = g_strdup(blk_driver_name(blk_bs(blk)));
+    return len;
+}
+
+static bool check_backing(const BlockCreateParams *p, Options *o, GError **errp)
+{
+    const char *file = opts_peek(o, "backing_file"), *fmt = opts_peek(o, "backing_fmt");
+    g_autofree char *path = NULL, *detected = NULL;
+    GError *err = NULL;
+    int64_t len;
+
+    if (!file) {
+        return true;
+    }
+    if (!p->no_backing_open) {
+        path = blk_path_combine(p->filename, file);
+        len = size_of_backing(path, fmt, &detected, &err);
+        if (len < 0) {
+            error_append_hint(&err, "Could not open backing image.");
+            g_propagate_error(errp, err);
+            return false;
+        }
+        if (!fmt) {
+            error_set(errp, EINVAL, "Backing file specified without backing format");
+            error_append_hint(errp, "Detected format of %s.", detected);
+            return false;
+        }
+        if (!opts_has(o, "size")) {
+            opts_set_int(o, "size", len);
+        }
+    } else if (!fmt) {
+        error_set(errp, EINVAL, "Backing file specified without backing format");
+        return false;
+    }
+    return true;
+}
+
+static bool check_options(const BlockCreateParams *p, const BlockCreateOption *list, Options *o,
+                          GError **errp)
+{
+    const char *file;
+
+    if (p->size >= 0) {
+        if (opts_has(o, "size")) {
+            error_set(errp, EINVAL, "The image size must be specified only once");
+            return false;
+        }
+        opts_set_int(o, "size", p->size);
+    }
+    if (!override(o, list, "backing_file", p->base_filename, "Backing file", p->format, errp) ||
+        !override(o, list, "backing_fmt", p->base_format, "Backing file format", p->format, errp)) {
+        return false;
+    }
+    file = opts_peek(o, "backing_file");
+    if (file && !*file) {
+        error_set(errp, EINVAL, "Expected backing file name, got empty string");
+        return false;
+    }
+    if (file && !strcmp(file, p->filename)) {
+        error_set(errp, EINVAL, "Error: Trying to create an image with the same filename as the "
+                                "backing file");
+        return false;
+    }
+    return true;
+}
+
+static Options *prepare(const BlockCreateParams *p, GError **errp)
+{
+    g_autofree BlockCreateOption *list = blk_create_options(p->filename, p->format, errp);
+    g_autoptr(Options) o = opts_copy(p->opts);
+    g_autoptr(Options) given = NULL;
+    g_autoptr(Options) done = NULL;
+
+    if (!list || !check_options(p, list, o, errp)) {
+        return NULL;
+    }
+    given = opts_copy(o); /* completing consumes; bad values come before the backing file's errors */
+    done = complete(list, given, errp);
+    if (!done || !check_backing(p, o, errp)) {
+        return NULL;
+    }
+    if (!opts_has(o, "size")) {
+        error_set(errp, EINVAL, "Image creation needs a size parameter");
+        return NULL;
+    }
+    return complete(list, o, errp);
+}
+
+bool blk_create_image(BlockCreateParams *p, Options **ret_opts, GError **errp)
+{
+    g_autoptr(Options) opts = p->opts;
+    Options *done = prepare(p, errp);
+
+    p->opts = NULL;
+    if (!done) {
+        return false;
+    }
+    if (ret_opts) {
+        *ret_opts = opts_copy(done);
+    }
+    return blk_create(p->filename, p->format, done, errp) == 0;
+}

@@ -1,0 +1,168 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Nodes and the edges between them.  INV-CORE-1: only open and close come here.
+ */
+#include "block/block-int.h"
+
+BlockDriverState *bdrv_new(void)
+{
+    BlockDriverState *bs = g_new0(BlockDriverState, 1);
+    BdrvCore *core = g_new0(BdrvCore, 1);
+
+    atomic_init(&bs->refcnt, 1);
+    bs->children = g_ptr_array_new();
+    bs->core = core;
+    spin_init(&core->lock);
+    core->tail = &core->head;
+    co_queue_init(&core->track_queue);
+    co_mutex_init(&core->sync_lock);
+    core->parents = g_ptr_array_new();
+    return bs;
+}
+
+BlockDriverState *bdrv_ref(BlockDriverState *bs)
+{
+    atomic_fetch_add(&bs->refcnt, 1);
+    return bs;
+}
+
+static void bdrv_free(BlockDriverState *bs)
+{
+    bdrv_name_unregister(bs);
+    g_ptr_array_unref(bs->core->parents);
+    g_free(bs->core);
+    g_ptr_array_unref(bs->children);
+    opts_free(bs->options);
+    g_free(bs->opaque);
+    g_free(bs->node_name);
+    g_free(bs->filename);
+    g_free(bs->exact_filename);
+    g_free(bs->backing_file);
+    g_free(bs->backing_format);
+    g_free(bs);
+}
+
+void coroutine_fn bdrv_co_unref(BlockDriverState *bs)
+{
+    if (!bs || atomic_fetch_sub(&bs->refcnt, 1) != 1) {
+        return;
+    }
+    if (bs->drv) {
+        if (!bs->read_only) {
+            (void)bdrv_co_flush(bs);
+        }
+        if (bs->drv->co_close) {
+            bs->drv->co_close(bs);
+        }
+    }
+    if (bs->core->pending_file) {
+        bdrv_co_detach(g_steal_pointer(&bs->core->pending_file));
+    }
+    while (bs->children->len) {
+        bdrv_co_detach(g_ptr_array_index(bs->children, bs->children->len - 1));
+    }
+    bdrv_free(bs);
+}
+
+static BdrvChild *child_new(BlockDriverState *parent, BlockDriverState *bs, const char *name,
+                            BdrvRole role)
+{
+    BdrvChild *c = g_new0(BdrvChild, 1);
+
+    c->bs = bs;
+    c->name = g_strdup(name);
+    c->role = role;
+    c->parent = parent;
+    c->shared = BLK_PERM_ALL;
+    g_ptr_array_add(bs->core->parents, c);
+    return c;
+}
+
+void coroutine_fn bdrv_co_detach(BdrvChild *c)
+{
+    BlockDriverState *bs;
+
+    if (!c) {
+        return;
+    }
+    bs = c->bs;
+    if (c->parent) {
+        g_ptr_array_remove(c->parent->children, c);
+        c->parent->file = c->parent->file == c ? NULL : c->parent->file;
+        c->parent->backing = c->parent->backing == c ? NULL : c->parent->backing;
+    }
+    g_ptr_array_remove(bs->core->parents, c);
+    if (atomic_load(&bs->refcnt) > 1) {
+        (void)bdrv_refresh_perms(bs, NULL); /* asks for less: cannot fail */
+    }
+    g_free(c->name);
+    g_free(c);
+    bdrv_co_unref(bs);
+}
+
+BdrvChild *coroutine_fn bdrv_co_attach(BlockDriverState *parent, BlockDriverState *bs, const char *name,
+                                       BdrvRole role, GError **errp)
+{
+    BdrvChild *c = child_new(parent, bs, name, role);
+
+    g_ptr_array_add(parent->children, c);
+    if (role == BDRV_ROLE_FILE && !parent->file) {
+        parent->file = c;
+    } else if (role == BDRV_ROLE_BACKING) {
+        parent->backing = c;
+    }
+    bdrv_default_child_perm(c, 0, BLK_PERM_ALL);
+    if (!bdrv_refresh_perms(bs, errp)) {
+        bdrv_co_detach(c);
+        return NULL;
+    }
+    return c;
+}
+
+BdrvChild *bdrv_root_attach(BlockDriverState *bs, unsigned perm, unsigned shared, GError **errp)
+{
+    BdrvChild *c = child_new(NULL, bs, "root", BDRV_ROLE_FILE);
+
+    if (!bdrv_child_set_perm(c, perm, shared, errp)) {
+        g_ptr_array_remove(bs->core->parents, c);
+        g_free(c->name);
+        g_free(c);
+        return NULL;
+    }
+    return c;
+}
+
+void coroutine_fn bdrv_co_close_child(BdrvChild *c)
+{
+    bdrv_co_detach(c);
+}
+
+BlockDriverState *bdrv_skip_filters(BlockDriverState *bs)
+{
+    while (bs && bs->drv->is_filter && bs->file) {
+        bs = bs->file->bs;
+    }
+    return bs;
+}
+
+void *bdrv_try_blockalign(BlockDriverState *bs, size_t size)
+{
+    return mem_align_try(MAX(bs->limits.opt_mem_alignment, 64), size);
+}
+
+void coroutine_fn bdrv_co_debug_event_bs(BlockDriverState *bs, BlkdebugEvent event)
+{
+    while (bs && bs->debug_below && !bs->drv->co_debug_event) {
+        bs = bs->file ? bs->file->bs : NULL;
+    }
+    if (bs && bs->drv->co_debug_event) {
+        bs->drv->co_debug_event(bs, event);
+    }
+}
+
+void coroutine_fn bdrv_co_debug_event(BdrvChild *c, BlkdebugEvent event)
+{
+    if (unlikely(c->bs->debug_below)) {
+        bdrv_co_debug_event_bs(c->bs, event);
+    }
+}

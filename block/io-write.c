@@ -1,0 +1,231 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The gate of writes: permission and end of node, alignment by read-modify-write, the limits,
+ * zero detection, FUA by flush.
+ */
+#include "block/block-int.h"
+
+#include <string.h>
+
+#define BOUNCE_BYTES (1 * MiB)
+
+int bdrv_check_write(BdrvChild *c, int64_t offset, int64_t bytes)
+{
+    if (unlikely(bdrv_check_range(offset, bytes) < 0)) {
+        return -EIO;
+    }
+    if (unlikely(!(c->perm & BLK_PERM_WRITE))) {
+        return -EPERM;
+    }
+    if (unlikely(offset + bytes > atomic_load_explicit(&c->bs->total_bytes, memory_order_acquire)) &&
+        !(c->perm & BLK_PERM_RESIZE)) {
+        return -EIO;
+    }
+    return 0;
+}
+
+int coroutine_fn bdrv_co_write_done(BlockDriverState *bs, int64_t end, int ret, bool fua)
+{
+    int64_t total;
+
+    if (!atomic_load(&bs->unsynced)) {
+        atomic_store(&bs->unsynced, true);
+    }
+    if (ret < 0) {
+        return ret;
+    }
+    total = atomic_load(&bs->total_bytes);
+    while (unlikely(end > total) && !atomic_compare_exchange_weak(&bs->total_bytes, &total, end)) {
+    }
+    return fua ? bdrv_co_flush(bs) : 0;
+}
+
+/* A guessed raw image must not become another format by what is written to its start. */
+static int coroutine_fn check_probed(BlockDriverState *bs, int64_t offset, const IOVector *v)
+{
+    uint8_t head[PROBE_BYTES] = { 0 };
+    IOVector h;
+    int ret;
+
+    iov_init_buf(&h, head, sizeof(head));
+    ret = bdrv_co_read_gate(bs, 0, &h, 0);
+    if (ret < 0) {
+        return ret;
+    }
+    iov_to_buf(v, 0, head + offset, MIN(v->size, sizeof(head) - offset));
+    return bdrv_probe(head, sizeof(head), bs->filename) == bs->drv ? 0 : -EPERM;
+}
+
+/* Aligned, in pieces of the limits. */
+static int coroutine_fn write_split(BlockDriverState *bs, int64_t offset, IOVector *v, unsigned flags)
+{
+    const BlockLimits *l = &bs->limits;
+    size_t max = l->max_transfer ? ALIGN_DOWN(l->max_transfer, l->request_alignment) : SIZE_MAX;
+    size_t pos = 0;
+    int ret = 0;
+
+    if (v->size <= max && v->niov <= l->max_iov) {
+        return bs->drv->co_pwritev(bs, offset, v, flags);
+    }
+    while (pos < v->size && ret >= 0) {
+        IOVector part;
+        size_t n = MIN(v->size - pos, max);
+
+        ret = iov_init_slice(&part, v, pos, n);
+        if (ret == 0 && part.niov > l->max_iov) {
+            iov_clear(&part);
+            max = MAX(ALIGN_DOWN(n / 2, (size_t)l->request_alignment), l->request_alignment);
+            continue;
+        }
+        ret = ret < 0 ? ret : bs->drv->co_pwritev(bs, offset + pos, &part, flags);
+        iov_clear(&part);
+        pos += n;
+    }
+    return ret < 0 ? ret : 0;
+}
+
+/* Fill @buf (the aligned block at @start) with what is there, zeroes behind the end. */
+static int coroutine_fn rmw_read(BlockDriverState *bs, int64_t start, uint8_t *buf, size_t len,
+                                 BlkdebugEvent before, BlkdebugEvent after)
+{
+    IOVector v;
+    int ret;
+
+    bdrv_co_debug_event_bs(bs, before);
+    iov_init_buf(&v, buf, len);
+    ret = bdrv_co_read_gate(bs, start, &v, 0);
+    if (ret == 0) {
+        bdrv_co_debug_event_bs(bs, after);
+    }
+    return ret;
+}
+
+/* One piece [offset, offset + n) of @v at @pos (NULL: zeroes) through @buf. */
+static int coroutine_fn write_piece(BlockDriverState *bs, int64_t offset, size_t n, const IOVector *v,
+                                    size_t pos, uint8_t *buf, unsigned flags)
+{
+    int64_t align = bs->limits.request_alignment;
+    int64_t start = ALIGN_DOWN(offset, align), stop = ALIGN_UP(offset + (int64_t)n, align);
+    bool head = offset > start, tail = offset + (int64_t)n < stop;
+    IOVector b;
+    int ret = 0;
+
+    if (head) {
+        ret = rmw_read(bs, start, buf, align, BLKDBG_PWRITEV_RMW_HEAD, BLKDBG_PWRITEV_RMW_AFTER_HEAD);
+    }
+    if (ret == 0 && tail && !(head && stop - start == align)) {
+        ret = rmw_read(bs, stop - align, buf + (stop - align - start), align, BLKDBG_PWRITEV_RMW_TAIL,
+                       BLKDBG_PWRITEV_RMW_AFTER_TAIL);
+    }
+    if (ret < 0) {
+        return ret;
+    }
+    if (v) {
+        iov_to_buf(v, pos, buf + (offset - start), n);
+    } else {
+        memset(buf + (offset - start), 0, n);
+    }
+    iov_init_buf(&b, buf, stop - start);
+    return write_split(bs, start, &b, flags);
+}
+
+int coroutine_fn bdrv_co_write_bounce(BlockDriverState *bs, int64_t offset, int64_t bytes,
+                                      const IOVector *v, unsigned flags)
+{
+    int64_t align = bs->limits.request_alignment, end = offset + bytes;
+    size_t size = MIN(ALIGN_UP(end, align) - ALIGN_DOWN(offset, align), MAX(BOUNCE_BYTES, align));
+    uint8_t *buf = bdrv_try_blockalign(bs, size);
+    size_t pos = 0;
+    int ret = 0;
+
+    if (!buf) {
+        return -ENOMEM;
+    }
+    while (offset < end && ret >= 0) {
+        int64_t stop = ALIGN_DOWN(offset, align) + (int64_t)size;
+        size_t n = MIN(end, stop) - offset;
+
+        ret = write_piece(bs, offset, n, v, pos, buf, flags);
+        pos += n;
+        offset += n;
+    }
+    mem_align_free(buf);
+    return ret < 0 ? ret : 0;
+}
+
+static int coroutine_fn write_tracked(BlockDriverState *bs, int64_t offset, IOVector *v, unsigned flags)
+{
+    const BlockLimits *l = &bs->limits;
+    int64_t align = l->request_alignment, bytes = (int64_t)v->size;
+    bool rmw = !IS_ALIGNED(offset | bytes, align);
+    TrackedReq t;
+    int ret;
+
+    bdrv_co_track_begin(bs, &t, ALIGN_DOWN(offset, align), ALIGN_UP(offset + bytes, align), rmw);
+    if (rmw || !iov_is_aligned(v, l->min_mem_alignment, l->request_alignment)) {
+        ret = bdrv_co_write_bounce(bs, offset, bytes, v, flags);
+    } else {
+        ret = write_split(bs, offset, v, flags);
+    }
+    bdrv_track_end(bs, &t);
+    return ret;
+}
+
+static int coroutine_fn write_plain(BlockDriverState *bs, int64_t offset, IOVector *v, unsigned flags)
+{
+    unsigned drv_flags = flags & bs->supported_write_flags;
+    int ret;
+
+    if (unlikely(bs->debug_below)) {
+        bdrv_co_debug_event_bs(bs, BLKDBG_PWRITEV);
+    }
+    if (likely(bs->limits.request_alignment <= 1)) {
+        ret = write_split(bs, offset, v, drv_flags);
+    } else {
+        ret = write_tracked(bs, offset, v, drv_flags);
+    }
+    if (unlikely(bs->debug_below)) {
+        bdrv_co_debug_event_bs(bs, BLKDBG_PWRITEV_DONE);
+    }
+    return bdrv_co_write_done(bs, offset + (int64_t)v->size, ret,
+                              flags & BLK_REQ_FUA & ~bs->supported_write_flags);
+}
+
+int coroutine_fn bdrv_co_write_gate(BdrvChild *c, int64_t offset, IOVector *v, unsigned flags)
+{
+    BlockDriverState *bs = c->bs;
+    int ret = bdrv_check_write(c, offset, (int64_t)v->size);
+
+    if (unlikely(ret < 0) || unlikely(v->size == 0)) {
+        return ret;
+    }
+    if (unlikely(bs->probed) && offset < PROBE_BYTES) {
+        ret = check_probed(bs, offset, v);
+        if (ret < 0) {
+            return ret;
+        }
+    }
+    if (unlikely(bs->detect_zeroes) && iov_is_zero(v, 0, v->size)) {
+        if (bs->detect_zeroes == BDRV_DETECT_ZEROES_UNMAP) {
+            flags |= BLK_REQ_MAY_UNMAP;
+        }
+        return bdrv_co_pwrite_zeroes(c, offset, (int64_t)v->size, flags);
+    }
+    return write_plain(bs, offset, v, flags);
+}
+
+int coroutine_fn bdrv_co_pwritev(BdrvChild *c, int64_t offset, IOVector *v, unsigned flags)
+{
+    return bdrv_co_write_gate(c, offset, v, flags);
+}
+
+int coroutine_fn bdrv_co_pwrite(BdrvChild *c, int64_t offset, int64_t bytes, const void *buf, unsigned flags)
+{
+    IOVector v;
+
+    if (bytes < 0) {
+        return -EIO;
+    }
+    iov_init_buf(&v, (void *)(uintptr_t)buf, bytes);
+    return bdrv_co_write_gate(c, offset, &v, flags);
+}

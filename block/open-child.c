@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: MIT */
+/* Children that a driver's open asks for, and roots for those who create images. */
+#include "block/block-int.h"
+
+/* The file that was opened for probing. */
+static BdrvChild *coroutine_fn claim_pending(BlockDriverState *parent, const char *name, BdrvRole role,
+                                             GError **errp)
+{
+    BdrvChild *pending = g_steal_pointer(&parent->core->pending_file);
+    BlockDriverState *bs = bdrv_ref(pending->bs);
+
+    bdrv_co_detach(pending);
+    return bdrv_co_attach(parent, bs, name, role, errp);
+}
+
+static BlockDriverState *by_reference(Options *options, const char *name, GError **errp)
+{
+    g_autofree char *ref = opts_take_str(options, name);
+    BlockDriverState *bs = bdrv_name_lookup(ref);
+
+    if (!bs) {
+        error_set(errp, EINVAL, "Cannot find device='%s' nor node-name='%s'", ref, ref);
+    }
+    return bs;
+}
+
+BdrvChild *coroutine_fn bdrv_co_open_child(const char *filename, Options *options, const char *name,
+                                           BlockDriverState *parent, int flags, BdrvRole role,
+                                           bool allow_none, GError **errp)
+{
+    g_autoptr(Options) sub = options ? opts_take_subtree(options, name) : opts_new();
+    OpenRequest r = { .filename = filename };
+    BlockDriverState *bs;
+
+    if (role == BDRV_ROLE_FILE && parent->core->pending_file && g_str_equal(name, "file")) {
+        return claim_pending(parent, name, role, errp);
+    }
+    if (options && opts_has(options, name)) {
+        bs = by_reference(options, name, errp);
+    } else if (!filename && opts_count(sub) == 0) {
+        if (!allow_none) {
+            error_set(errp, EINVAL, "A block device must be specified for \"%s\"", name);
+        }
+        return NULL;
+    } else {
+        r.options = g_steal_pointer(&sub);
+        r.flags = bdrv_child_flags(parent, flags, role);
+        bs = bdrv_co_open_node(&r, errp);
+    }
+    return bs ? bdrv_co_attach(parent, bs, name, role, errp) : NULL;
+}
+
+BdrvChild *coroutine_fn bdrv_co_open_root(const char *filename, Options *options, int flags, GError **errp)
+{
+    OpenRequest r = { .filename = filename, .options = options, .flags = flags };
+    BlockDriverState *bs = bdrv_co_open_node(&r, errp);
+    unsigned perm = BLK_PERM_CONSISTENT_READ;
+    BdrvChild *c;
+
+    if (!bs) {
+        return NULL;
+    }
+    perm |= flags & BLK_O_RDWR ? BLK_PERM_WRITE : 0;
+    perm |= flags & BLK_O_RESIZE ? BLK_PERM_RESIZE : 0;
+    c = bdrv_root_attach(bs, perm, BLK_PERM_ALL, errp);
+    if (!c) {
+        bdrv_co_unref(bs);
+    }
+    return c;
+}

@@ -1,0 +1,309 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Opening a node: which driver, its file, its options, its backing chain.
+ *
+ * A node is opened in steps: normalise (names into options), choose the driver (by name, protocol
+ * or probing), take the common options, the driver's open, limits and length, backing chain, names.
+ */
+#include "block/block-int.h"
+
+#include <string.h>
+#include <sys/stat.h>
+
+/* ---- 1. Normalise ---- */
+
+/* json: and the rule that a protocol layer keeps its name in "filename". */
+static bool normalise(OpenRequest *r, const BlockDriver *drv, GError **errp)
+{
+    const char *given = opts_peek(r->options, "filename");
+
+    if (!(r->flags & BLK_O_PROTOCOL)) {
+        return true;
+    }
+    if (r->filename && given) {
+        error_set(errp, EINVAL, "Can't specify 'file' and 'filename' options at the same time");
+        return false;
+    }
+    if (r->filename) {
+        opts_set(r->options, "filename", r->filename);
+    } else if (!drv && !given) {
+        error_set(errp, EINVAL, "Must specify either driver or file");
+        return false;
+    }
+    return true;
+}
+
+static const BlockDriver *driver_option(OpenRequest *r, bool *fail, GError **errp)
+{
+    g_autofree char *name = opts_take_str(r->options, "driver");
+    const BlockDriver *drv;
+
+    if (!name) {
+        return NULL;
+    }
+    drv = bdrv_find_driver(name);
+    if (!drv) {
+        error_set(errp, EINVAL, "Unknown driver '%s'", name);
+        *fail = true;
+        return NULL;
+    }
+    r->flags = bdrv_is_protocol_driver(drv) ? r->flags | BLK_O_PROTOCOL : r->flags & ~BLK_O_PROTOCOL;
+    return drv;
+}
+
+static const BlockDriver *protocol_driver(OpenRequest *r, GError **errp)
+{
+    const char *filename = opts_peek(r->options, "filename");
+    /* Only a name that a person gave has a prefix; one in an option is the file's own. */
+    const BlockDriver *drv =
+        r->filename ? bdrv_find_protocol(filename) : bdrv_plain_file_driver(filename);
+
+    if (!drv) {
+        error_set(errp, EINVAL, "Unknown protocol '%.*s'", (int)bdrv_protocol_prefix(filename), filename);
+    }
+    return drv;
+}
+
+/* ---- 2. The file below a format, opened first: probing needs it ---- */
+
+static bool coroutine_fn open_pending_file(BlockDriverState *bs, OpenRequest *r, bool needed, GError **errp)
+{
+    g_autoptr(Options) sub = opts_take_subtree(r->options, "file");
+    const char *ref = opts_peek(r->options, "file");
+    OpenRequest fr = { .filename = r->filename, .flags = bdrv_child_flags(bs, r->flags, BDRV_ROLE_FILE) };
+    BlockDriverState *file;
+
+    if (ref) {
+        file = bdrv_name_lookup(ref);
+        if (!file) {
+            error_set(errp, EINVAL, "Cannot find device='%s' nor node-name='%s'", ref, ref);
+            return false;
+        }
+        opts_del(r->options, "file");
+    } else if (!r->filename && opts_count(sub) == 0) {
+        if (needed) {
+            error_set(errp, EINVAL, "Must specify either driver or file");
+        }
+        return !needed;
+    } else {
+        fr.options = g_steal_pointer(&sub);
+        file = bdrv_co_open_node(&fr, errp);
+    }
+    if (!file) {
+        return false;
+    }
+    bs->core->pending_file = bdrv_root_attach(file, 0, BLK_PERM_ALL, errp);
+    if (!bs->core->pending_file) {
+        bdrv_co_unref(file);
+    }
+    return bs->core->pending_file != NULL;
+}
+
+static const BlockDriver *coroutine_fn probe(BlockDriverState *bs, const char *filename, GError **errp)
+{
+    BlockDriverState *file = bs->core->pending_file->bs;
+    uint8_t buf[PROBE_BYTES] = { 0 };
+    int64_t len = bdrv_co_getlength(file), n = MIN(len, PROBE_BYTES);
+    IOVector v;
+    int ret;
+
+    if (len < 0) {
+        error_set_errno(errp, len, "Could not determine image size");
+        return NULL;
+    }
+    iov_init_buf(&v, buf, n);
+    ret = n ? bdrv_co_read_gate(file, 0, &v, 0) : 0;
+    if (ret < 0) {
+        error_set_errno(errp, ret, "Could not read image for determining its format");
+        return NULL;
+    }
+    return bdrv_probe(buf, n, filename);
+}
+
+/* ---- 3. The driver's open ---- */
+
+static bool check_left_over(BlockDriverState *bs, Options *o, GError **errp)
+{
+    const char *key = opts_first_key(o);
+
+    if (!key) {
+        return true;
+    }
+    if (bs->open_flags & BLK_O_PROTOCOL) {
+        error_set(errp, EINVAL, "Block protocol '%s' doesn't support the option '%s'",
+                  bs->drv->format_name, key);
+    } else {
+        error_set(errp, EINVAL, "Block format '%s' does not support the option '%s'",
+                  bs->drv->format_name, key);
+    }
+    return false;
+}
+
+void bdrv_refresh_limits(BlockDriverState *bs)
+{
+    BlockLimits *l = &bs->limits;
+
+    *l = (BlockLimits) { .request_alignment = 1, .min_mem_alignment = 1, .max_iov = IOV_MAX_ELEMS };
+    for (guint i = 0; i < bs->children->len; i++) {
+        const BlockLimits *cl = &((BdrvChild *)g_ptr_array_index(bs->children, i))->bs->limits;
+
+        l->min_mem_alignment = MAX(l->min_mem_alignment, cl->min_mem_alignment);
+        l->opt_mem_alignment = MAX(l->opt_mem_alignment, cl->opt_mem_alignment);
+        l->opt_transfer = MAX(l->opt_transfer, cl->opt_transfer);
+    }
+    if (bs->drv->refresh_limits) {
+        bs->drv->refresh_limits(bs);
+    }
+    l->request_alignment = MAX(l->request_alignment, 1);
+    l->max_iov = l->max_iov > 0 ? l->max_iov : IOV_MAX_ELEMS;
+}
+
+int64_t coroutine_fn bdrv_co_refresh_length(BlockDriverState *bs)
+{
+    int64_t len;
+
+    if (bs->drv->co_getlength) {
+        len = bs->drv->co_getlength(bs);
+    } else if (bs->drv->is_filter && bs->file) {
+        len = bdrv_co_getlength(bs->file->bs);
+    } else {
+        return atomic_load(&bs->total_bytes);
+    }
+    if (len >= 0) {
+        atomic_store(&bs->total_bytes, len);
+    }
+    return len;
+}
+
+static void coroutine_fn remember_identity(BlockDriverState *bs)
+{
+    BlockDriverState *p = bs->core->pending_file ? bs->core->pending_file->bs : bs;
+    struct stat st;
+
+    p = bdrv_skip_filters(p);
+    if (p->exact_filename && *p->exact_filename && !bdrv_protocol_prefix(p->exact_filename) &&
+        stat(p->exact_filename, &st) == 0) {
+        bs->core->dev = st.st_dev;
+        bs->core->ino = st.st_ino;
+    }
+}
+
+static bool coroutine_fn call_open(BlockDriverState *bs, OpenRequest *r, GError **errp)
+{
+    GError *err = NULL;
+    int64_t len;
+    int ret;
+
+    bs->opaque = g_malloc0(MAX(bs->drv->instance_size, 1));
+    ret = bs->drv->co_open ? bs->drv->co_open(bs, r->options, bs->open_flags, &err) : 0;
+    if (ret < 0) {
+        bs->drv = NULL; /* never open: nothing to close */
+        if (err) {
+            g_propagate_error(errp, err);
+        } else {
+            error_set_errno(errp, ret, "Could not open '%s'", r->filename ? r->filename : "");
+        }
+        return false;
+    }
+    bs->debug_below = bs->drv->co_debug_event || (bs->file && bs->file->bs->debug_below);
+    bdrv_refresh_limits(bs);
+    len = bdrv_co_refresh_length(bs);
+    if (len < 0) {
+        error_set_errno(errp, len, "Could not refresh total sector count");
+        return false;
+    }
+    return true;
+}
+
+/* The driver with its name and file settled; false: failed. */
+static bool coroutine_fn choose_driver(BlockDriverState *bs, OpenRequest *r, const BlockDriver *drv,
+                                       GError **errp)
+{
+    if (!normalise(r, drv, errp)) {
+        return false;
+    }
+    if (r->flags & BLK_O_PROTOCOL) {
+        bs->drv = drv ? drv : protocol_driver(r, errp);
+        if (bs->drv && bs->drv->parse_filename && r->filename &&
+            !bs->drv->parse_filename(r->filename, r->options, errp)) {
+            bs->drv = NULL;
+        }
+        return bs->drv != NULL;
+    }
+    if (!open_pending_file(bs, r, !drv, errp)) {
+        return false;
+    }
+    if (!drv) {
+        drv = probe(bs, r->filename, errp);
+        bs->probed = drv != NULL;
+        if (drv && drv->supports_backing) {
+            bs->probed = false;
+        }
+    }
+    bs->drv = drv;
+    return drv != NULL;
+}
+
+static bool coroutine_fn open_steps(BlockDriverState *bs, OpenRequest *r, GError **errp)
+{
+    g_autoptr(Options) backing = NULL;
+    g_autofree char *backing_ref = NULL;
+    const BlockDriver *drv;
+    bool fail = false;
+
+    if (r->filename && g_str_has_prefix(r->filename, "json:")) {
+        if (!bdrv_parse_json_filename(r->filename, r->options, errp)) {
+            return false;
+        }
+        r->filename = NULL;
+    }
+    drv = driver_option(r, &fail, errp);
+    if (fail || !bdrv_take_common_options(bs, r->options, &r->flags, errp)) {
+        return false;
+    }
+    bs->read_only = !(r->flags & BLK_O_RDWR);
+    bs->options = opts_copy(r->options);
+    backing = opts_take_subtree(r->options, "backing");
+    if (opts_has(r->options, "backing")) {
+        backing_ref = opts_take_str(r->options, "backing");
+        bs->core->backing_overridden = true;
+    }
+    if (!choose_driver(bs, r, drv, errp)) {
+        return false;
+    }
+    bs->open_flags = r->flags;
+    if (r->flags & BLK_O_PROTOCOL) { /* now with what the name said */
+        opts_free(bs->options);
+        bs->options = opts_copy(r->options);
+    }
+    opts_set(bs->options, "driver", bs->drv->format_name);
+    remember_identity(bs);
+    drv = bs->drv;
+    if (!bdrv_check_chain(bs, errp) || !call_open(bs, r, errp) || !check_left_over(bs, r->options, errp)) {
+        return false;
+    }
+    return bdrv_co_open_backing(bs, backing, backing_ref, r->flags, errp) == 0;
+}
+
+BlockDriverState *coroutine_fn bdrv_co_open_node(OpenRequest *req, GError **errp)
+{
+    BlockDriverState *bs = bdrv_new();
+    OpenRequest r = *req;
+    g_autoptr(Options) options = r.options ? r.options : opts_new();
+    bool ok;
+
+    r.options = options;
+    bs->core->opener = r.opener;
+    ok = open_steps(bs, &r, errp);
+    bs->core->opener = NULL;
+    if (bs->core->pending_file) {
+        bdrv_co_detach(g_steal_pointer(&bs->core->pending_file));
+    }
+    if (!ok) {
+        bs->read_only = true; /* nothing to flush */
+        bdrv_co_unref(bs);
+        return NULL;
+    }
+    bdrv_refresh_filename(bs, r.filename);
+    return bs;
+}

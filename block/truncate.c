@@ -1,0 +1,119 @@
+/* SPDX-License-Identifier: MIT */
+/* Resize and length. */
+#include "block/block-int.h"
+
+int64_t coroutine_fn bdrv_co_getlength(BlockDriverState *bs)
+{
+    /* Files may grow under us (another process, a shared disk); formats know their size. */
+    if (bs->drv->protocol_name && !bs->drv->is_filter && bs->drv->co_getlength && bs->read_only) {
+        return bdrv_co_refresh_length(bs);
+    }
+    return atomic_load(&bs->total_bytes);
+}
+
+int64_t coroutine_fn bdrv_co_get_allocated_size(BlockDriverState *bs)
+{
+    int64_t sum = 0;
+
+    if (bs->drv->co_get_allocated_size) {
+        return bs->drv->co_get_allocated_size(bs);
+    }
+    if (bs->children->len == 0) {
+        return -ENOTSUP;
+    }
+    for (guint i = 0; i < bs->children->len; i++) {
+        BdrvChild *c = g_ptr_array_index(bs->children, i);
+        int64_t n = c->role == BDRV_ROLE_BACKING ? 0 : bdrv_co_get_allocated_size(c->bs);
+
+        if (n < 0) {
+            return n;
+        }
+        sum += n;
+    }
+    return sum;
+}
+
+/* Zeroes over what of [start, end) would show an older layer. */
+static int coroutine_fn hide(BdrvChild *c, int64_t start, int64_t end)
+{
+    int ret = 0;
+
+    while (start < end && ret >= 0) {
+        int64_t n;
+        int st = bdrv_co_block_status_above(c->bs, NULL, start, end - start, &n, NULL, NULL, NULL);
+
+        if (st < 0) {
+            return st;
+        }
+        if (n <= 0) {
+            break;
+        }
+        ret = st & BLK_ZERO ? 0 : bdrv_co_pwrite_zeroes(c, start, n, 0);
+        start += n;
+    }
+    return ret < 0 ? ret : 0;
+}
+
+static int coroutine_fn call_driver(BlockDriverState *bs, int64_t bytes, bool exact,
+                                    BlockPrealloc prealloc, unsigned flags, GError **errp)
+{
+    GError *err = NULL;
+    int ret;
+
+    if (!bs->drv->co_truncate) {
+        if (bs->drv->is_filter && bs->file) {
+            return bdrv_co_truncate(bs->file, bytes, exact, prealloc, flags, errp);
+        }
+        return error_set(errp, ENOTSUP, "Image format driver does not support resize");
+    }
+    ret = bs->drv->co_truncate(bs, bytes, exact, prealloc, flags & bs->supported_truncate_flags, &err);
+    if (ret >= 0) {
+        g_clear_error(&err);
+        return 0;
+    }
+    if (err) {
+        g_propagate_error(errp, err);
+        return ret;
+    }
+    return error_set_errno(errp, ret, "Failed to resize image");
+}
+
+int coroutine_fn bdrv_co_truncate(BdrvChild *c, int64_t bytes, bool exact, BlockPrealloc prealloc,
+                                  unsigned flags, GError **errp)
+{
+    BlockDriverState *bs = c->bs;
+    BlockDriverState *backing = bdrv_backing_bs(bs);
+    int64_t old = bdrv_co_getlength(bs), len, shown;
+    int ret;
+
+    if (bytes < 0) {
+        return error_set(errp, EINVAL, "Image size cannot be negative");
+    }
+    if (old < 0) {
+        return error_set_errno(errp, old, "Failed to get old image size");
+    }
+    if (bs->read_only) {
+        return error_set(errp, EACCES, "Image is read-only");
+    }
+    if (!(c->perm & BLK_PERM_RESIZE)) {
+        return error_set(errp, EPERM, "Permission to resize is missing");
+    }
+    ret = call_driver(bs, bytes, exact, prealloc, flags, errp);
+    if (ret < 0) {
+        return ret;
+    }
+    atomic_store(&bs->unsynced, true);
+    len = bdrv_co_refresh_length(bs);
+    if (len < 0) {
+        return error_set_errno(errp, len, "Could not refresh total sector count");
+    }
+    if (bytes <= old) {
+        return 0;
+    }
+    shown = backing ? MIN(bytes, atomic_load(&backing->total_bytes)) : old;
+    if ((flags & BLK_REQ_ZERO_WRITE) && !(bs->supported_truncate_flags & BLK_REQ_ZERO_WRITE)) {
+        shown = bytes;
+    }
+    ret = shown > old ? hide(c, old, shown) : 0;
+    return ret < 0 ? error_set_errno(errp, ret, "Failed to zero the new area") : 0;
+}
