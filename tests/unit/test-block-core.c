@@ -1,0 +1,535 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The block core with drivers that live in this file only: registration, the gates (end of node,
+ * alignment, limits, zero detection), flush, drain, permissions, status through a chain.
+ */
+#include "block/backend.h"
+#include "block/io.h"
+
+#include <string.h>
+
+/* ---- A protocol in memory ---- */
+
+typedef struct Mem {
+    uint8_t *data;
+    int64_t size;
+    uint64_t align, max;
+    unsigned perm, shared;
+    int reads, writes, syncs, fail_writes;
+    bool slow; /* yields inside of a write */
+} Mem;
+
+static Mem *last_mem; /* of the latest open */
+
+static int coroutine_fn mem_co_open(BlockDriverState *bs, Options *o, int flags, GError **errp)
+{
+    Mem *m = bs->opaque;
+    uint64_t size;
+    bool slow;
+
+    opts_del(o, "filename");
+    if (!opts_take_size(o, "size", 1 * MiB, &size, errp) || !opts_take_uint(o, "align", 1, &m->align, errp) ||
+        !opts_take_uint(o, "max", 0, &m->max, errp) || !opts_take_bool(o, "slow", false, &slow, errp)) {
+        return -EINVAL;
+    }
+    m->size = (int64_t)size;
+    m->slow = slow;
+    m->data = g_malloc0(16 * MiB);
+    for (int64_t i = 0; i < m->size; i++) {
+        m->data[i] = 0xaa;
+    }
+    last_mem = m;
+    return 0;
+}
+
+static void coroutine_fn mem_co_close(BlockDriverState *bs)
+{
+    g_free(((Mem *)bs->opaque)->data);
+}
+
+static void mem_refresh_limits(BlockDriverState *bs)
+{
+    Mem *m = bs->opaque;
+
+    bs->limits.request_alignment = m->align;
+    bs->limits.max_transfer = m->max;
+}
+
+static int mem_set_perm(BlockDriverState *bs, unsigned perm, unsigned shared, GError **errp)
+{
+    Mem *m = bs->opaque;
+
+    m->perm = perm;
+    m->shared = shared;
+    return 0;
+}
+
+static void check_request(BlockDriverState *bs, int64_t offset, int64_t bytes)
+{
+    Mem *m = bs->opaque;
+
+    g_assert_cmpint(offset % (int64_t)m->align, ==, 0);
+    g_assert_cmpint(bytes % (int64_t)m->align, ==, 0);
+    g_assert_cmpint(bytes, >, 0);
+    g_assert_true(!m->max || bytes <= (int64_t)m->max);
+    g_assert_cmpint(offset + bytes, <=, 16 * MiB);
+}
+
+static int coroutine_fn mem_co_preadv(BlockDriverState *bs, int64_t offset, IOVector *v, unsigned flags)
+{
+    Mem *m = bs->opaque;
+
+    check_request(bs, offset, v->size);
+    m->reads++;
+    iov_from_buf(v, 0, m->data + offset, v->size);
+    if (m->slow) {
+        co_reschedule_self();
+    }
+    return 0;
+}
+
+static int coroutine_fn mem_co_pwritev(BlockDriverState *bs, int64_t offset, IOVector *v, unsigned flags)
+{
+    Mem *m = bs->opaque;
+
+    check_request(bs, offset, v->size);
+    m->writes++;
+    if (m->fail_writes) {
+        return -EIO;
+    }
+    if (m->slow) {
+        co_reschedule_self();
+    }
+    iov_to_buf(v, 0, m->data + offset, v->size);
+    m->size = MAX(m->size, offset + (int64_t)v->size);
+    return 0;
+}
+
+static int coroutine_fn mem_co_flush(BlockDriverState *bs)
+{
+    ((Mem *)bs->opaque)->syncs++;
+    return 0;
+}
+
+static int64_t coroutine_fn mem_co_getlength(BlockDriverState *bs)
+{
+    return ((Mem *)bs->opaque)->size;
+}
+
+static int coroutine_fn mem_co_truncate(BlockDriverState *bs, int64_t bytes, bool exact,
+                                        BlockPrealloc prealloc, unsigned flags, GError **errp)
+{
+    ((Mem *)bs->opaque)->size = bytes;
+    return 0;
+}
+
+static const BlockDriver mem_driver = {
+    .format_name = "test-mem",
+    .protocol_name = "test-mem",
+    .instance_size = sizeof(Mem),
+    .co_open = mem_co_open,
+    .co_close = mem_co_close,
+    .refresh_limits = mem_refresh_limits,
+    .set_perm = mem_set_perm,
+    .co_preadv = mem_co_preadv,
+    .co_pwritev = mem_co_pwritev,
+    .co_flush_to_disk = mem_co_flush,
+    .co_getlength = mem_co_getlength,
+    .co_truncate = mem_co_truncate,
+};
+
+/* ---- A format that has nothing of its own: all is in the backing file ---- */
+
+typedef struct Cow {
+    int64_t size;
+    int zeroed;
+} Cow;
+
+static int coroutine_fn cow_co_open(BlockDriverState *bs, Options *o, int flags, GError **errp)
+{
+    uint64_t size;
+
+    if (!opts_take_size(o, "size", 1 * MiB, &size, errp) ||
+        !bdrv_co_open_child(NULL, o, "file", bs, flags, BDRV_ROLE_FILE, false, errp)) {
+        return -EINVAL;
+    }
+    ((Cow *)bs->opaque)->size = (int64_t)size;
+    return 0;
+}
+
+static int coroutine_fn cow_co_preadv(BlockDriverState *bs, int64_t offset, IOVector *v, unsigned flags)
+{
+    if (bs->backing) {
+        return bdrv_co_preadv(bs->backing, offset, v, 0);
+    }
+    iov_memset(v, 0, 0, v->size);
+    return 0;
+}
+
+static int coroutine_fn cow_co_pwrite_zeroes(BlockDriverState *bs, int64_t offset, int64_t bytes,
+                                             unsigned flags)
+{
+    ((Cow *)bs->opaque)->zeroed++;
+    return 0;
+}
+
+static int coroutine_fn cow_co_block_status(BlockDriverState *bs, bool want_zero, int64_t offset,
+                                            int64_t bytes, int64_t *pnum, int64_t *map,
+                                            BlockDriverState **file)
+{
+    *pnum = bytes;
+    return 0;
+}
+
+static int64_t coroutine_fn cow_co_getlength(BlockDriverState *bs)
+{
+    return ((Cow *)bs->opaque)->size;
+}
+
+static int coroutine_fn cow_co_truncate(BlockDriverState *bs, int64_t bytes, bool exact,
+                                        BlockPrealloc prealloc, unsigned flags, GError **errp)
+{
+    ((Cow *)bs->opaque)->size = bytes;
+    return 0;
+}
+
+static const BlockDriver cow_driver = {
+    .format_name = "test-cow",
+    .instance_size = sizeof(Cow),
+    .is_format = true,
+    .supports_backing = true,
+    .co_open = cow_co_open,
+    .co_preadv = cow_co_preadv,
+    .co_pwrite_zeroes = cow_co_pwrite_zeroes,
+    .co_block_status = cow_co_block_status,
+    .co_getlength = cow_co_getlength,
+    .co_truncate = cow_co_truncate,
+};
+
+static BlockBackend *open_opts(const char *text, int flags)
+{
+    Options *o = opts_new();
+    BlockBackend *blk;
+    GError *err = NULL;
+
+    g_assert_true(opts_parse(o, text, NULL, NULL));
+    blk = blk_open(NULL, o, flags, &err);
+    g_assert_no_error(err);
+    return blk;
+}
+
+static void expect_error(const char *filename, const char *text, int flags, const char *message)
+{
+    Options *o = opts_new();
+    GError *err = NULL;
+
+    if (text) {
+        g_assert_true(opts_parse(o, text, NULL, NULL));
+    }
+    g_assert_null(blk_open(filename, o, flags, &err));
+    g_assert_nonnull(err);
+    g_assert_cmpstr(err->message, ==, message);
+    g_error_free(err);
+}
+
+/* ---- Tests ---- */
+
+static void test_registered(void)
+{
+    g_autoptr(BlockBackend) blk = open_opts("driver=test-mem,size=4k", BLK_O_RDWR);
+    uint8_t buf[4096];
+
+    g_assert_cmpstr(blk_driver_name(blk_bs(blk)), ==, "test-mem");
+    g_assert_cmpint(blk_getlength(blk), ==, 4096);
+    g_assert_cmpint(blk_pread(blk, 0, 4096, buf, 0), ==, 0);
+    g_assert_cmpint(buf[4095], ==, 0xaa);
+}
+
+static void test_range(void)
+{
+    g_autoptr(BlockBackend) blk = open_opts("driver=test-mem,size=4k", BLK_O_RDWR);
+    uint8_t buf[512] = { 0 };
+
+    g_assert_cmpint(blk_pread(blk, 4096 - 511, 512, buf, 0), ==, -EIO);
+    g_assert_cmpint(blk_pread(blk, -1, 1, buf, 0), ==, -EIO);
+    g_assert_cmpint(blk_pread(blk, INT64_MAX, 512, buf, 0), ==, -EIO);
+    g_assert_cmpint(blk_pwrite(blk, 4096, 512, buf, 0), ==, -EIO);
+    g_assert_cmpint(blk_pwrite_zeroes(blk, 4000, 512, 0), ==, -EIO);
+    g_assert_cmpint(blk_pwrite(blk, 4096, 0, buf, 0), ==, 0);
+}
+
+static void test_read_only(void)
+{
+    g_autoptr(BlockBackend) blk = open_opts("driver=test-mem", 0);
+    uint8_t buf[512] = { 0 };
+
+    g_assert_cmpint(blk_pwrite(blk, 0, 512, buf, 0), ==, -EPERM);
+    g_assert_cmpint(blk_pdiscard(blk, 0, 512), ==, -EPERM);
+    g_assert_cmpint(last_mem->perm, ==, BLK_PERM_CONSISTENT_READ);
+}
+
+/* Every offset and length over three blocks, against a model. */
+static void test_unaligned(void)
+{
+    g_autoptr(BlockBackend) blk = open_opts("driver=test-mem,size=4k,align=8,max=16", BLK_O_RDWR);
+    uint8_t model[64], got[64];
+
+    memset(model, 0xaa, sizeof(model));
+    for (int off = 0; off < 32; off++) {
+        for (int len = 1; len <= 32; len++) {
+            uint8_t w[32];
+
+            memset(w, off * 7 + len, sizeof(w));
+            memcpy(model + off, w, len);
+            if (len % 3) {
+                g_assert_cmpint(blk_pwrite(blk, off, len, w, 0), ==, 0);
+            } else {
+                memset(model + off, 0, len);
+                g_assert_cmpint(blk_pwrite_zeroes(blk, off, len, 0), ==, 0);
+            }
+            g_assert_cmpint(blk_pread(blk, 0, 64, got, 0), ==, 0);
+            g_assert_cmpmem(model, 64, got, 64);
+            g_assert_cmpint(blk_pread(blk, off, len, got, 0), ==, 0);
+            g_assert_cmpmem(model + off, len, got, len);
+        }
+    }
+}
+
+typedef struct ByteWrite {
+    BlockBackend *blk;
+    int at;
+    int *left;
+} ByteWrite;
+
+static void coroutine_fn byte_write(void *opaque)
+{
+    ByteWrite *w = opaque;
+    uint8_t b = (uint8_t)(w->at + 1);
+
+    g_assert_cmpint(blk_co_pwrite(w->blk, w->at, 1, &b, 0), ==, 0);
+    --*w->left;
+}
+
+/* Read-modify-write cycles of one block follow each other. */
+static void test_rmw_serialises(void)
+{
+    g_autoptr(BlockBackend) blk = open_opts("driver=test-mem,size=4k,align=512,slow=on", BLK_O_RDWR);
+    ByteWrite w[64];
+    int left = 64;
+
+    for (int i = 0; i < 64; i++) {
+        w[i] = (ByteWrite) { blk, i, &left };
+        coroutine_enter(coroutine_create(byte_write, &w[i]));
+    }
+    AIO_WAIT_WHILE(aio_current(), left > 0);
+    for (int i = 0; i < 64; i++) {
+        g_assert_cmpint(last_mem->data[i], ==, i + 1);
+    }
+    g_assert_cmpint(last_mem->data[64], ==, 0xaa);
+}
+
+static void test_drain(void)
+{
+    g_autoptr(BlockBackend) blk = open_opts("driver=test-mem,size=4k,slow=on", BLK_O_RDWR);
+    ByteWrite w[8];
+    int left = 8;
+
+    for (int i = 0; i < 8; i++) {
+        w[i] = (ByteWrite) { blk, i, &left };
+        coroutine_enter(coroutine_create(byte_write, &w[i]));
+    }
+    g_assert_cmpint(left, ==, 8);
+    bdrv_drained_begin(blk_bs(blk));
+    g_assert_cmpint(left, ==, 0);
+    left = 1;
+    coroutine_enter(coroutine_create(byte_write, &w[0]));
+    for (int i = 0; i < 10; i++) {
+        aio_poll(aio_current(), false);
+    }
+    g_assert_cmpint(left, ==, 1); /* held back */
+    bdrv_drained_end(blk_bs(blk));
+    AIO_WAIT_WHILE(aio_current(), left > 0);
+}
+
+static void test_split(void)
+{
+    g_autoptr(BlockBackend) blk = open_opts("driver=test-mem,size=1M,max=4096", BLK_O_RDWR);
+    g_autofree uint8_t *buf = g_malloc(100000);
+
+    memset(buf, 1, 100000);
+    last_mem->writes = 0;
+    g_assert_cmpint(blk_pwrite(blk, 0, 100000, buf, 0), ==, 0);
+    g_assert_cmpint(last_mem->writes, ==, 25);
+    memset(buf, 0, 100000);
+    g_assert_cmpint(blk_pread(blk, 0, 100000, buf, 0), ==, 0);
+    g_assert_cmpint(buf[99999], ==, 1);
+}
+
+static void test_flush(void)
+{
+    g_autoptr(BlockBackend) blk = open_opts("driver=test-mem", BLK_O_RDWR);
+    uint8_t b = 1;
+
+    g_assert_cmpint(blk_flush(blk), ==, 0);
+    g_assert_cmpint(last_mem->syncs, ==, 0); /* nothing was written */
+    blk_pwrite(blk, 0, 1, &b, 0);
+    g_assert_cmpint(blk_flush(blk), ==, 0);
+    g_assert_cmpint(blk_flush(blk), ==, 0);
+    g_assert_cmpint(last_mem->syncs, ==, 1);
+    blk_pwrite(blk, 0, 1, &b, BLK_REQ_FUA);
+    g_assert_cmpint(last_mem->syncs, ==, 2);
+    blk_set_write_cache(blk, false);
+    blk_pwrite(blk, 0, 1, &b, 0);
+    g_assert_cmpint(last_mem->syncs, ==, 3);
+    last_mem->fail_writes = 1;
+    g_assert_cmpint(blk_pwrite(blk, 0, 1, &b, 0), ==, -EIO);
+    last_mem->fail_writes = 0;
+}
+
+static void test_no_flush(void)
+{
+    g_autoptr(BlockBackend) blk = open_opts("driver=test-mem,cache.no-flush=on", BLK_O_RDWR);
+    uint8_t b = 1;
+
+    blk_pwrite(blk, 0, 1, &b, BLK_REQ_FUA);
+    g_assert_cmpint(blk_flush(blk), ==, 0);
+    g_assert_cmpint(last_mem->syncs, ==, 0);
+}
+
+static void test_perms(void)
+{
+    BlockBackend *blk = open_opts("driver=raw,file.driver=test-mem", BLK_O_RDWR);
+
+    g_assert_cmpint(last_mem->perm, ==, BLK_PERM_CONSISTENT_READ | BLK_PERM_WRITE);
+    g_assert_cmpint(last_mem->shared, ==, BLK_PERM_ALL);
+    g_assert_cmpint(blk_truncate(blk, 8192, true, BLK_PREALLOC_OFF, 0, NULL), ==, 0);
+    g_assert_cmpint(last_mem->size, ==, 8192);
+    g_assert_cmpint(last_mem->perm, ==, BLK_PERM_CONSISTENT_READ | BLK_PERM_WRITE);
+    blk_close(blk);
+
+    blk = open_opts("driver=test-cow,file.driver=test-mem", BLK_O_RDWR);
+    g_assert_cmpint(last_mem->perm, ==, BLK_PERM_CONSISTENT_READ | BLK_PERM_WRITE | BLK_PERM_RESIZE);
+    g_assert_cmpint(last_mem->shared, ==, BLK_PERM_CONSISTENT_READ | BLK_PERM_WRITE_UNCHANGED);
+    blk_close(blk);
+
+    blk = open_opts("driver=test-cow,file.driver=test-mem,force-share=on", 0);
+    g_assert_cmpint(last_mem->perm, ==, BLK_PERM_CONSISTENT_READ);
+    g_assert_cmpint(last_mem->shared, ==, BLK_PERM_ALL);
+    blk_close(blk);
+}
+
+static void test_chain(void)
+{
+    g_autoptr(BlockBackend) blk = open_opts(
+        "driver=test-cow,size=1M,file.driver=test-mem,backing.driver=raw,backing.file.driver=test-mem,"
+        "backing.file.size=64k", BLK_O_RDWR);
+    BlockDriverState *bs = blk_bs(blk), *file;
+    int64_t pnum, map;
+    int depth, ret;
+    uint8_t buf[1024];
+
+    ret = blk_block_status_above(bs, NULL, 0, 1 * MiB, &pnum, &map, &file, &depth);
+    g_assert_cmpint(ret, ==, BLK_DATA | BLK_ALLOCATED | BLK_OFFSET_VALID);
+    g_assert_cmpint(pnum, ==, 65536);
+    g_assert_cmpint(depth, ==, 1);
+    ret = blk_block_status_above(bs, NULL, 65536, 1 * MiB, &pnum, &map, &file, &depth);
+    g_assert_true(ret & BLK_ZERO);
+    g_assert_true(ret & BLK_EOF);
+    g_assert_cmpint(pnum, ==, 1 * MiB - 65536);
+    g_assert_cmpint(blk_is_allocated(bs, 0, 4096, &pnum), ==, 0);
+
+    /* The end of the backing file inside of a read. */
+    g_assert_cmpint(blk_pread(blk, 65536 - 512, 1024, buf, 0), ==, 0);
+    g_assert_cmpint(buf[511], ==, 0xaa);
+    g_assert_cmpint(buf[512], ==, 0);
+}
+
+/* A disk that grows must not show what its longer backing file has there. */
+static void test_grow_over_backing(void)
+{
+    g_autoptr(BlockBackend) blk = open_opts(
+        "driver=test-cow,size=4k,file.driver=test-mem,backing.driver=test-mem,backing.size=64k",
+        BLK_O_RDWR);
+    Cow *cow = blk_bs(blk)->opaque;
+
+    g_assert_cmpint(blk_truncate(blk, 128 * KiB, true, BLK_PREALLOC_OFF, 0, NULL), ==, 0);
+    g_assert_cmpint(blk_getlength(blk), ==, 128 * KiB);
+    g_assert_cmpint(cow->zeroed, ==, 1);
+}
+
+static void test_detect_zeroes(void)
+{
+    g_autoptr(BlockBackend) blk =
+        open_opts("driver=test-cow,file.driver=test-mem,detect-zeroes=on", BLK_O_RDWR);
+    uint8_t buf[512] = { 0 };
+
+    g_assert_cmpint(blk_pwrite(blk, 0, 512, buf, 0), ==, 0);
+    g_assert_cmpint(((Cow *)blk_bs(blk)->opaque)->zeroed, ==, 1);
+}
+
+static void test_messages(void)
+{
+    expect_error(NULL, "driver=none", 0, "Unknown driver 'none'");
+    expect_error(NULL, "driver=test-mem,foo=1", 0, "Block protocol 'test-mem' doesn't support the option 'foo'");
+    expect_error(NULL, "driver=raw,file.driver=test-mem,foo=1", 0,
+                 "Block format 'raw' does not support the option 'foo'");
+    expect_error(NULL, "filename=x", 0, "Must specify either driver or file");
+    expect_error(NULL, "driver=raw", 0, "A block device must be specified for \"file\"");
+    expect_error("nosuch:x", NULL, 0, "Unknown protocol 'nosuch'");
+    expect_error("json:{}", NULL, 0, "Must specify either driver or file");
+    expect_error("json:[]", NULL, 0, "Invalid JSON object given");
+    expect_error(NULL, "driver=test-mem,cache.direct=x", 0, "Parameter 'cache.direct' expects 'on' or 'off'");
+    expect_error(NULL, "driver=test-mem,discard=x", 0, "Invalid discard option");
+    expect_error(NULL, "driver=test-mem,detect-zeroes=x", 0, "invalid parameter value: x");
+    expect_error(NULL, "driver=test-mem,node-name=1a", 0, "Invalid node-name: '1a'");
+    expect_error(NULL, "driver=raw,node-name=aa,file.driver=test-mem,file.node-name=aa", 0,
+                 "Duplicate nodes with node-name='aa'");
+    expect_error(NULL, "driver=test-mem,force-share=on", BLK_O_RDWR,
+                 "force-share=on can only be used with read-only images");
+    expect_error(NULL, "driver=test-mem,read-only=on", BLK_O_RDWR, "Block node is read-only");
+    expect_error(NULL, "driver=raw,file=none", 0, "Cannot find device='none' nor node-name='none'");
+    expect_error(NULL, "driver=test-cow,file.driver=test-mem,backing=foo", 0,
+                 "Could not open backing file: Cannot find device='foo' nor node-name='foo'");
+}
+
+static void check_combine(const char *base, const char *name, const char *expected)
+{
+    g_autofree char *got = blk_path_combine(base, name);
+
+    g_assert_cmpstr(got, ==, expected);
+}
+
+static void test_paths(void)
+{
+    check_combine("a", "b", "b");
+    check_combine("/x/a", "b", "/x/b");
+    check_combine("x/a", "y/b", "x/y/b");
+    check_combine("x/a", "/b", "/b");
+    check_combine("x/a", "nbd:b", "nbd:b");
+    check_combine("x/a", "./c:b", "x/./c:b");
+    check_combine("nbd:x/a", "b", "nbd:x/b");
+}
+
+int main(int argc, char **argv)
+{
+    block_init();
+    block_register_driver(&mem_driver);
+    block_register_driver(&cow_driver);
+    g_test_init(&argc, &argv, NULL);
+    g_test_add_func("/core/registered", test_registered);
+    g_test_add_func("/core/range", test_range);
+    g_test_add_func("/core/read-only", test_read_only);
+    g_test_add_func("/core/unaligned", test_unaligned);
+    g_test_add_func("/core/rmw-serialises", test_rmw_serialises);
+    g_test_add_func("/core/drain", test_drain);
+    g_test_add_func("/core/split", test_split);
+    g_test_add_func("/core/flush", test_flush);
+    g_test_add_func("/core/no-flush", test_no_flush);
+    g_test_add_func("/core/perms", test_perms);
+    g_test_add_func("/core/chain", test_chain);
+    g_test_add_func("/core/grow-over-backing", test_grow_over_backing);
+    g_test_add_func("/core/detect-zeroes", test_detect_zeroes);
+    g_test_add_func("/core/messages", test_messages);
+    g_test_add_func("/core/paths", test_paths);
+    return g_test_run();
+}
