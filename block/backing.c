@@ -96,7 +96,7 @@ static int fail(GError **errp, GError *err)
 int coroutine_fn bdrv_co_open_backing(BlockDriverState *bs, Options *backing, const char *reference,
                                       int flags, GError **errp)
 {
-    bool given = (reference && *reference) || opts_count(backing) > 0;
+    bool given = reference || (backing && opts_count(backing) > 0);
     BlockDriverState *layer;
     GError *err = NULL;
 

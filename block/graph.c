@@ -47,7 +47,7 @@ void coroutine_fn bdrv_co_unref(BlockDriverState *bs)
     if (!bs || atomic_fetch_sub(&bs->refcnt, 1) != 1) {
         return;
     }
-    if (bs->drv) {
+    if (bs->drv && bs->opaque) { /* co_close takes half-open ones too */
         if (!bs->read_only) {
             (void)bdrv_co_flush(bs);
         }

@@ -91,95 +91,81 @@ BlockDriverState *bdrv_name_lookup(const char *name)
 
 /* ---- What a person sees ---- */
 
-typedef struct StrongCopy {
-    const char *const *strong;
-    Options *to;
-    bool any;
-} StrongCopy;
-
-static bool is_strong(const char *const *strong, const char *key)
+static bool is_named(const char *const *list, const char *key)
 {
-    for (; strong && *strong; strong++) {
-        size_t n = strlen(*strong);
+    for (; list && *list; list++) {
+        size_t n = strlen(*list);
 
-        if (!strcmp(key, *strong) || (g_str_has_suffix(*strong, ".") && !strncmp(key, *strong, n))) {
+        if (!strncmp(key, *list, n) && (key[n] == '\0' || key[n] == '.')) {
             return true;
         }
     }
     return false;
 }
 
-static void copy_strong(const char *key, const char *value, void *opaque)
-{
-    StrongCopy *s = opaque;
-    char *end;
+typedef struct Filter {
+    const char *const *keep;
+    bool inverse;
+    GPtrArray *drop;
+} Filter;
 
-    if (!is_strong(s->strong, key)) {
-        return;
-    }
-    s->any = true;
-    /* Numbers print as such; a text that only looks like one does no harm here. */
-    int64_t n = g_ascii_strtoll(value, &end, 10);
-    if (*value && !*end) {
-        opts_set_int(s->to, key, n);
-    } else {
-        opts_set(s->to, key, value);
+static void collect_drop(const char *key, const char *value, void *opaque)
+{
+    Filter *f = opaque;
+
+    if (is_named(f->keep, key) == f->inverse) {
+        g_ptr_array_add(f->drop, g_strdup(key));
     }
 }
 
-static void describe(BlockDriverState *bs, const char *prefix, Options *to);
-
-static void describe_child(BdrvChild *c, const char *prefix, Options *to)
+/* The options of @o that @list names, or with @inverse those that it does not. */
+static Options *filtered(const Options *o, const char *const *list, bool inverse)
 {
-    g_autofree char *sub = g_strdup_printf("%s%s.", prefix, c->name);
+    g_autoptr(GPtrArray) drop = g_ptr_array_new_with_free_func(g_free);
+    Filter f = { list, inverse, drop };
+    Options *n = opts_copy(o);
 
-    describe(c->bs, sub, to);
-}
-
-static void put_all(const char *key, const char *value, void *opaque)
-{
-    void **pair = opaque;
-    g_autofree char *full = g_strconcat(pair[1], key, NULL);
-    char *end;
-    int64_t n = g_ascii_strtoll(value, &end, 10);
-
-    if (*value && !*end) {
-        opts_set_int(pair[0], full, n);
-    } else {
-        opts_set(pair[0], full, value);
+    opts_foreach(n, collect_drop, &f);
+    for (guint i = 0; i < drop->len; i++) {
+        opts_del(n, g_ptr_array_index(drop, i));
     }
+    return n;
 }
 
-static void describe(BlockDriverState *bs, const char *prefix, Options *to)
-{
-    g_autoptr(Options) own = opts_new();
-    StrongCopy s = { bs->drv->strong_options, own, false };
-    void *pair[2] = { to, (void *)(uintptr_t)prefix };
-    g_autofree char *driver = g_strconcat(prefix, "driver", NULL);
+/* What stands before "driver" when the reference prints a node. */
+static const char *const before_driver[] = { "set-state", "offset", "read-zeroes", "image", "backing",
+                                             NULL };
 
-    opts_foreach(bs->options, copy_strong, &s);
-    opts_foreach(own, put_all, pair);
-    opts_set(to, driver, bs->drv->format_name);
+/* The options that open this node again. */
+static Options *describe(BlockDriverState *bs)
+{
+    g_autoptr(Options) all = filtered(bs->options, bs->drv->strong_options, false);
+    g_autoptr(Options) tail = NULL;
+    Options *o;
+
     for (guint i = 0; i < bs->children->len; i++) {
         BdrvChild *c = g_ptr_array_index(bs->children, i);
 
         if (c->role != BDRV_ROLE_BACKING || bs->core->backing_overridden) {
-            describe_child(c, prefix, to);
+            g_autoptr(Options) sub = describe(c->bs);
+
+            opts_put_subtree(all, c->name, sub);
         }
     }
-    if (!bs->file && bs->exact_filename && *bs->exact_filename && bs->children->len == 0 &&
-        opts_has(bs->options, "filename")) {
-        g_autofree char *key = g_strconcat(prefix, "filename", NULL);
-
-        opts_set(to, key, bs->exact_filename);
+    o = filtered(all, before_driver, false);
+    tail = filtered(all, before_driver, true);
+    opts_set(o, "driver", bs->drv->format_name);
+    opts_merge(o, tail, true);
+    if (bs->children->len == 0 && opts_has(bs->options, "filename")) {
+        opts_set(o, "filename", opts_peek(bs->options, "filename"));
     }
+    return o;
 }
 
 /* The plain name, or NULL if only json: says it all. */
 static char *plain_filename(BlockDriverState *bs, const char *given)
 {
-    g_autoptr(Options) own = opts_new();
-    StrongCopy s = { bs->drv->strong_options, own, false };
+    g_autoptr(Options) own = filtered(bs->options, bs->drv->strong_options, false);
     const char *f;
 
     if (!bs->file) {
@@ -189,34 +175,30 @@ static char *plain_filename(BlockDriverState *bs, const char *given)
         }
         return given && bdrv_protocol_prefix(given) ? g_strdup(given) : NULL;
     }
-    if (bs->drv->protocol_name && given && bdrv_protocol_prefix(given)) {
-        return g_strdup(given);
-    }
-    opts_foreach(bs->options, copy_strong, &s);
-    if (s.any || bs->core->backing_overridden || !strcmp(bs->file->name, "image")) {
+    if (opts_count(own) > 0 || bs->core->backing_overridden || !strcmp(bs->file->name, "image") ||
+        (!bs->drv->is_format && !bs->drv->is_filter)) {
         return NULL;
     }
     f = bs->file->bs->exact_filename;
-    return *f ? g_strdup(f) : NULL;
+    /* A format in a format: a plain name would be probed to the inner one only. */
+    return *f && (bs->file->bs->drv->protocol_name || !bs->drv->is_format) ? g_strdup(f) : NULL;
 }
 
 void bdrv_refresh_filename(BlockDriverState *bs, const char *given)
 {
-    g_autoptr(Options) all = opts_new();
+    g_autoptr(Options) all = NULL;
     g_autofree char *json = NULL;
 
-    if (bs->exact_filename && *bs->exact_filename && bs->filename) {
-        return; /* the driver's own */
+    if (!bs->exact_filename) { /* else the driver's own */
+        bs->exact_filename = plain_filename(bs, given);
     }
-    g_free(bs->exact_filename);
     g_free(bs->filename);
-    bs->exact_filename = plain_filename(bs, given);
     if (bs->exact_filename) {
         bs->filename = g_strdup(bs->exact_filename);
         return;
     }
     bs->exact_filename = g_strdup("");
-    describe(bs, "", all);
+    all = describe(bs);
     json = opts_to_json(all);
     bs->filename = g_strdup_printf("json:%s", json);
 }

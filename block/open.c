@@ -197,7 +197,6 @@ static bool coroutine_fn call_open(BlockDriverState *bs, OpenRequest *r, GError 
     bs->opaque = g_malloc0(MAX(bs->drv->instance_size, 1));
     ret = bs->drv->co_open ? bs->drv->co_open(bs, r->options, bs->open_flags, &err) : 0;
     if (ret < 0) {
-        bs->drv = NULL; /* never open: nothing to close */
         if (err) {
             g_propagate_error(errp, err);
         } else {
@@ -263,10 +262,12 @@ static bool coroutine_fn open_steps(BlockDriverState *bs, OpenRequest *r, GError
     }
     bs->read_only = !(r->flags & BLK_O_RDWR);
     bs->options = opts_copy(r->options);
-    backing = opts_take_subtree(r->options, "backing");
+    if (!(r->flags & BLK_O_NO_BACKING)) { /* else left over, and refused */
+        backing = opts_take_subtree(r->options, "backing");
+    }
     if (opts_has(r->options, "backing")) {
         backing_ref = opts_take_str(r->options, "backing");
-        bs->core->backing_overridden = true;
+        bs->core->backing_overridden = !(r->flags & BLK_O_NO_BACKING);
     }
     if (!choose_driver(bs, r, drv, errp)) {
         return false;

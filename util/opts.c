@@ -301,6 +301,16 @@ Options *opts_take_subtree(Options *o, const char *prefix)
     return sub;
 }
 
+void opts_put_subtree(Options *o, const char *prefix, const Options *sub)
+{
+    for (guint i = 0; i < sub->entries->len; i++) {
+        const OptEntry *e = g_ptr_array_index(sub->entries, i);
+        g_autofree char *key = g_strdup_printf("%s.%s", prefix, e->key);
+
+        opts_set_typed(o, key, e->value, e->kind);
+    }
+}
+
 bool opts_has_subtree(const Options *o, const char *prefix)
 {
     size_t len = strlen(prefix);

@@ -293,9 +293,11 @@ static bool blkdebug_parse_filename(const char *filename, Options *o, GError **e
     const char *colon;
 
     if (!g_str_has_prefix(filename, "blkdebug:")) {
+        opts_del(o, "filename");
         opts_set(o, "x-image", filename);
         return true;
     }
+    opts_del(o, "filename");
     filename += strlen("blkdebug:");
     colon = strchr(filename, ':');
     if (!colon) {
@@ -334,11 +336,28 @@ static int take_limits(BlkdebugState *s, Options *o, GError **errp)
     return ret < 0 ? ret : take_limit(o, "max-discard", false, &s->max_discard, errp);
 }
 
+static const char *const strong_options[] = {
+    "config", "inject-error", "set-state", "align", "max-transfer", "opt-write-zero",
+    "max-write-zero", "opt-discard", "max-discard", NULL
+};
+
+/* More than blkdebug:config:image can say. */
+static bool has_strong_option(const Options *o)
+{
+    for (int i = 1; strong_options[i]; i++) {
+        if (opts_has(o, strong_options[i]) || opts_has_subtree(o, strong_options[i])) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static int coroutine_fn blkdebug_co_open(BlockDriverState *bs, Options *o, int flags, GError **errp)
 {
     BlkdebugState *s = bs->opaque;
     g_autofree char *config = opts_take_str(o, "config");
     g_autofree char *image = opts_take_str(o, "x-image");
+    bool has_more = has_strong_option(o);
     int ret = 0;
     char *tag;
 
@@ -364,6 +383,11 @@ static int coroutine_fn blkdebug_co_open(BlockDriverState *bs, Options *o, int f
     bs->supported_zero_flags =
         (BLK_REQ_FUA | BLK_REQ_MAY_UNMAP | BLK_REQ_NO_FALLBACK) & bs->file->bs->supported_zero_flags;
     bs->supported_truncate_flags = bs->file->bs->supported_truncate_flags;
+    if (!has_more && *bs->file->bs->exact_filename) {
+        g_free(bs->exact_filename);
+        bs->exact_filename = g_strdup_printf("blkdebug:%s:%s", config ? config : "",
+                                             bs->file->bs->exact_filename);
+    }
     tag = apply_event(s, BLKDBG_NONE); /* rules without an event are armed from the start */
     g_free(tag);
     return 0;
@@ -404,6 +428,7 @@ const BlockDriver bdrv_blkdebug = {
     .co_open = blkdebug_co_open,
     .co_close = blkdebug_co_close,
     .refresh_limits = blkdebug_refresh_limits,
+    .strong_options = strong_options,
     .co_preadv = blkdebug_co_preadv,
     .co_pwritev = blkdebug_co_pwritev,
     .co_pwrite_zeroes = blkdebug_co_pwrite_zeroes,

@@ -87,11 +87,14 @@ static int coroutine_fn null_co_block_status(BlockDriverState *bs, bool want_zer
     return BLK_OFFSET_VALID | (((NullState *)bs->opaque)->read_zeroes ? BLK_ZERO : 0);
 }
 
+static const char *const strong_options[] = { "size", "read-zeroes", NULL };
+
 const BlockDriver bdrv_null_co = {
     .format_name = "null-co",
     .protocol_name = "null-co",
     .instance_size = sizeof(NullState),
     .co_open = null_co_open,
+    .strong_options = strong_options,
     .co_getlength = null_co_getlength,
     .co_get_allocated_size = null_co_allocated_size,
     .co_preadv = null_co_preadv,

@@ -49,6 +49,8 @@ bool opts_take_uint(Options *o, const char *key, uint64_t def, uint64_t *ret, GE
 bool opts_take_enum(Options *o, const char *key, const char *const *names, int def, int *ret, GError **errp);
 /* Remove all keys that start with "@prefix." and return them without it (empty if none). */
 Options *opts_take_subtree(Options *o, const char *prefix);
+/* The reverse: all of @sub as "@prefix.key". */
+void opts_put_subtree(Options *o, const char *prefix, const Options *sub);
 bool opts_has_subtree(const Options *o, const char *prefix);
 
 #endif
