@@ -11,11 +11,13 @@
 /* ---- A protocol in memory ---- */
 
 typedef struct Mem {
+    SpinLock lock; /* of data: neighbours are read while one is written */
     uint8_t *data;
-    int64_t size;
+    _Atomic int64_t size;
     uint64_t align, max;
     unsigned perm, shared;
-    int reads, writes, syncs, fail_writes;
+    atomic_int reads, writes, syncs;
+    int fail_writes;
     bool slow; /* yields inside of a write */
 } Mem;
 
@@ -81,7 +83,9 @@ static int coroutine_fn mem_co_preadv(BlockDriverState *bs, int64_t offset, IOVe
 
     check_request(bs, offset, v->size);
     m->reads++;
+    spin_lock(&m->lock);
     iov_from_buf(v, 0, m->data + offset, v->size);
+    spin_unlock(&m->lock);
     if (m->slow) {
         co_reschedule_self();
     }
@@ -100,8 +104,12 @@ static int coroutine_fn mem_co_pwritev(BlockDriverState *bs, int64_t offset, IOV
     if (m->slow) {
         co_reschedule_self();
     }
+    spin_lock(&m->lock);
     iov_to_buf(v, 0, m->data + offset, v->size);
-    m->size = MAX(m->size, offset + (int64_t)v->size);
+    spin_unlock(&m->lock);
+    if (offset + (int64_t)v->size > m->size) {
+        m->size = offset + (int64_t)v->size;
+    }
     return 0;
 }
 
@@ -351,6 +359,62 @@ static void test_drain(void)
     AIO_WAIT_WHILE(aio_current(), left > 0);
 }
 
+typedef struct Worker {
+    BlockBackend *blk;
+    int first;         /* byte that this one owns in each block */
+    atomic_int *left;
+} Worker;
+
+#define WORKER_BLOCKS 64
+#define WORKERS 16
+
+/* Own bytes in blocks that all share: lost when read-modify-write cycles of two threads mix. */
+static void coroutine_fn worker(void *opaque)
+{
+    Worker *w = opaque;
+
+    for (int round = 0; round < 20; round++) {
+        for (int i = 0; i < WORKER_BLOCKS; i++) {
+            uint8_t b = (uint8_t)(round + w->first + i), got = 0;
+            int64_t at = i * 512 + w->first;
+
+            g_assert_cmpint(blk_co_pwrite(w->blk, at, 1, &b, 0), ==, 0);
+            g_assert_cmpint(blk_co_pread(w->blk, at, 1, &got, 0), ==, 0);
+            g_assert_cmpint(got, ==, b);
+        }
+    }
+    atomic_fetch_sub(w->left, 1);
+}
+
+static void test_threads(void)
+{
+    g_autoptr(BlockBackend) blk = open_opts("driver=test-mem,size=64k,align=512,slow=on", BLK_O_RDWR);
+    IoThread *threads[4];
+    Worker w[WORKERS];
+    atomic_int left = WORKERS;
+
+    for (int i = 0; i < 4; i++) {
+        threads[i] = io_thread_new("worker", NULL);
+    }
+    for (int i = 0; i < WORKERS; i++) {
+        w[i] = (Worker) { blk, i, &left };
+        aio_co_schedule(io_thread_context(threads[i % 4]), coroutine_create(worker, &w[i]));
+    }
+    while (atomic_load(&left) > 0) {
+        int writes;
+
+        bdrv_drained_begin(blk_bs(blk));
+        writes = atomic_load(&last_mem->writes);
+        g_usleep(200);
+        g_assert_cmpint(writes, ==, atomic_load(&last_mem->writes));
+        bdrv_drained_end(blk_bs(blk));
+        g_usleep(1000);
+    }
+    for (int i = 0; i < 4; i++) {
+        io_thread_free(threads[i]);
+    }
+}
+
 static void test_split(void)
 {
     g_autoptr(BlockBackend) blk = open_opts("driver=test-mem,size=1M,max=4096", BLK_O_RDWR);
@@ -522,6 +586,7 @@ int main(int argc, char **argv)
     g_test_add_func("/core/unaligned", test_unaligned);
     g_test_add_func("/core/rmw-serialises", test_rmw_serialises);
     g_test_add_func("/core/drain", test_drain);
+    g_test_add_func("/core/threads", test_threads);
     g_test_add_func("/core/split", test_split);
     g_test_add_func("/core/flush", test_flush);
     g_test_add_func("/core/no-flush", test_no_flush);
