@@ -42,16 +42,20 @@ static int take_event(DebugRule *r, Options *o, GError **errp)
 
 static int take_inject(DebugRule *r, Options *o, GError **errp)
 {
+    g_autofree char *iotype_s = NULL;
     g_autofree char *sector_s = g_strdup(opts_peek(o, "sector"));
     uint64_t error, sector;
     int iotype;
 
     if (!opts_take_uint(o, "state", 0, &r->state, errp) ||
-        !opts_take_enum(o, "iotype", iotype_names, -1, &iotype, errp) ||
         !opts_take_uint(o, "errno", EIO, &error, errp) ||
         !opts_take_bool(o, "once", false, &r->once, errp) ||
         !opts_take_bool(o, "immediately", false, &r->immediately, errp)) {
         return -EINVAL;
+    }
+    iotype_s = g_strdup(opts_peek(o, "iotype"));
+    if (!opts_take_enum(o, "iotype", iotype_names, -1, &iotype, NULL)) {
+        return bad_value(iotype_s, errp);
     }
     r->error = (int)error;
     /* Without an iotype all but block-status: that one is asked for too often. */

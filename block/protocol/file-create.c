@@ -136,10 +136,12 @@ int coroutine_fn file_co_create(const char *filename, Options *opts, GError **er
         filename += 5;
     }
     if (!opts_take_size(opts, "size", 0, &size, errp) ||
-        !opts_take_enum(opts, "preallocation", blk_prealloc_names, 0, &prealloc, errp) ||
         !opts_take_bool(opts, "nocow", false, &nocow, errp) ||
         !opts_take_size(opts, "extent_size_hint", 0, &hint, errp)) {
         return -EINVAL;
+    }
+    if (!opts_take_enum(opts, "preallocation", blk_prealloc_names, 0, &prealloc, NULL)) {
+        return error_set(errp, EINVAL, "invalid parameter value: %s", prealloc_name);
     }
     if (prealloc == BLK_PREALLOC_METADATA) {
         return error_set(errp, EINVAL, "Unsupported preallocation mode 'metadata'");

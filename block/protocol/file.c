@@ -13,6 +13,19 @@
 static const char *const aio_names[] = { "threads", "native", "io_uring", NULL };
 static const char *const locking_names[] = { "auto", "on", "off", NULL };
 
+/* The reference says it so for options of open. */
+static bool take_enum(Options *o, const char *key, const char *const *names, int def, int *ret,
+                      GError **errp)
+{
+    g_autofree char *v = g_strdup(opts_peek(o, key));
+
+    if (!opts_take_enum(o, key, names, def, ret, NULL)) {
+        error_set(errp, EINVAL, "invalid parameter value: %s", v);
+        return false;
+    }
+    return true;
+}
+
 static bool take_options(FileState *s, Options *o, bool direct, bool force_share, GError **errp)
 {
     int aio, locking;
@@ -22,8 +35,8 @@ static bool take_options(FileState *s, Options *o, bool direct, bool force_share
         error_set(errp, EINVAL, "The 'file' block driver requires a file name");
         return false;
     }
-    if (!opts_take_enum(o, "aio", aio_names, FILE_AIO_URING, &aio, errp) ||
-        !opts_take_enum(o, "locking", locking_names, 0, &locking, errp)) {
+    if (!take_enum(o, "aio", aio_names, FILE_AIO_URING, &aio, errp) ||
+        !take_enum(o, "locking", locking_names, 0, &locking, errp)) {
         return false;
     }
     if (aio == FILE_AIO_NATIVE && !direct) {
