@@ -22,6 +22,7 @@ typedef struct MetaSlice {
     uint8_t *data;      /* slice_size bytes, on-disk byte order */
     /* guarded by the cache's spin lock: */
     unsigned refs;
+    unsigned writing;   /* sealed copies on their way: not to be evicted, a reload would read stale bytes */
     bool dirty, loading, dead;
     int load_error;
     struct MetaSlice *hash_next, *lru_prev, *lru_next, *dirty_next, *dirty_prev;
@@ -44,6 +45,8 @@ void meta_cache_put(MetaCache *c, MetaSlice *s);
 /* Hit path: spin lock held from begin to end; NULL (and no lock held) on a miss. No reference. */
 MetaSlice *meta_cache_peek_begin(MetaCache *c, uint64_t offset);
 void meta_cache_peek_end(MetaCache *c);
+/* The same lock for a slice that the caller holds; ends with meta_cache_peek_end(). */
+void meta_cache_lock(MetaCache *c);
 
 /* Bracket a change of s->data (caller holds meta_lock and a reference). end marks dirty. */
 void meta_cache_modify_begin(MetaCache *c, MetaSlice *s);
@@ -56,11 +59,17 @@ size_t meta_cache_dirty_bytes(MetaCache *c);
 uint64_t meta_cache_budget(MetaCache *c);
 
 /* Flusher: copies of all dirty slices, which become clean. Caller holds meta_lock. -ENOMEM leaves all as it was. */
-typedef struct SealedSlice { uint64_t offset; uint8_t *data; } SealedSlice;
-typedef struct SealedSet { SealedSlice *slices; size_t count; size_t slice_size; } SealedSet;
+typedef struct SealedSlice { uint64_t offset; uint8_t *data; MetaSlice *slice; } SealedSlice;
+typedef struct SealedSet {
+    SealedSlice *slices; /* by offset; their data lies in one buffer in that order */
+    size_t count;
+    size_t slice_size;
+} SealedSet;
 int meta_cache_seal(MetaCache *c, SealedSet *set);
 /* Write the set (sorted, contiguous ones merged). On error the slices are dirty again. */
 int coroutine_fn meta_cache_co_write_sealed(MetaCache *c, SealedSet *set, BlkdebugEvent event);
+/* The set is not going to be written: its slices are dirty again. */
+void meta_cache_unseal(MetaCache *c, SealedSet *set);
 void sealed_set_clear(SealedSet *set);
 
 /* Drop clean slices not used since @older_than_ns (cache-clean-interval). */

@@ -43,6 +43,10 @@ struct Qcow2 {
 
     CoMutex meta_lock;        /* allocation state, L1, reftable, and every change of a slice */
     CoMutex flush_lock;       /* one metadata flush at a time */
+    atomic_uint_fast64_t flush_begun; /* count of flushes begun; */
+    uint64_t flush_done;      /* ... and the last one that ended well (flush_lock) */
+    atomic_uint_fast64_t compressed_gen; /* moved when a compressed cluster is let go of */
+    struct DecompressCache *decompressed; /* decompress.c */
 
     /* L1: host byte order, entries as on disk (flags included). Changed under meta_lock with
      * atomic stores; read anywhere with atomic loads. l1_table is replaced (resize) only while drained. */
@@ -70,6 +74,9 @@ struct Qcow2 {
     atomic_bool corrupt;      /* found so while open: no more writes */
     atomic_int write_error;   /* a metadata write failed: no more writes (-errno) */
     bool discard_passthrough, discard_no_unref;
+    bool overlap_off;         /* overlap-check=none */
+    uint64_t budget_taken;    /* of the process's budget; budget.c */
+    struct MetadataSet *metadata; /* metadata-set.c */
     uint64_t cache_clean_interval_ns; AioTimer *clean_timer;
 };
 
@@ -90,6 +97,8 @@ typedef struct Extent {
  * the host; may end at a slice boundary. No allocation and no yield on a cache hit. SC_INVALID never
  * returned: corrupt is reported, -EIO. */
 int coroutine_fn qcow2_co_map(Qcow2 *q, uint64_t guest, uint64_t bytes, Extent *ret);
+/* The slice with entry @at of the L2 table at @table; refuses a table that lies behind the end of the file. */
+int coroutine_fn qcow2_co_l2_load(Qcow2 *q, uint64_t l1_index, uint64_t table, uint64_t at, MetaSlice **slice);
 /* Under meta_lock: the slice and index for the entry of @guest; *slice NULL if there is no L2 table. */
 int coroutine_fn qcow2_co_l2_get(Qcow2 *q, uint64_t guest, MetaSlice **slice, unsigned *index);
 /* The same for change: allocates the table, or copies it when shared (L1 COPIED clear). */
@@ -100,6 +109,8 @@ void qcow2_l1_set(Qcow2 *q, uint32_t index, uint64_t entry);
  * table): data must not be written there. NULL or what it is. Any thread, cheap. */
 const char *qcow2_metadata_at(Qcow2 *q, uint64_t offset, uint64_t bytes);
 void qcow2_metadata_add(Qcow2 *q, uint64_t offset, uint64_t bytes, const char *what);
+int qcow2_metadata_init(Qcow2 *q);
+void qcow2_metadata_fini(Qcow2 *q);
 void qcow2_metadata_remove(Qcow2 *q, uint64_t offset, uint64_t bytes);
 
 /* ---- read.c, compress.c, status.c ---- */
@@ -193,6 +204,7 @@ int coroutine_fn qcow2_co_create(const char *filename, Options *opts, GError **e
 int qcow2_get_info(BlockDriverState *bs, BlockDriverInfo *info);
 Options *qcow2_get_specific_info(BlockDriverState *bs, GError **errp);
 int coroutine_fn qcow2_co_load_snapshots(Qcow2 *q, GError **errp);
+void qcow2_free_snapshots(Qcow2 *q);
 extern const BlockCreateOption qcow2_create_options[];
 extern const BlockDriver bdrv_qcow2;
 

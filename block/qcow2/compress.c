@@ -1,0 +1,193 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Writing compressed clusters.  Packed by a thread of the pool; room for the bytes is taken behind the
+ * last ones; data first, then the entry in memory; a flush writes data, counts and entries in their
+ * order (INV-W-1, INV-W-2).  What does not get smaller is written as it is.
+ */
+#include "compress.h"
+#include "config-host.h"
+#include "write-int.h"
+
+#include <errno.h>
+#include <string.h>
+#include <zlib.h>
+#ifdef CONFIG_ZSTD
+#include <zstd.h>
+#endif
+
+/* The reference unpacks with a window of 4 KiB: what we pack must not look back further. */
+#define DEFLATE_WINDOW_BITS 12
+
+typedef struct PackJob {
+    bool zstd;
+    const uint8_t *in;
+    uint8_t *out;
+    size_t len;  /* of both; the result must be smaller */
+    size_t packed;
+} PackJob;
+
+static int pack_deflate(PackJob *j)
+{
+    z_stream z = { .next_in = (uint8_t *)j->in, .avail_in = (unsigned)j->len, .next_out = j->out,
+                   .avail_out = (unsigned)j->len };
+    int r;
+
+    if (deflateInit2(&z, Z_DEFAULT_COMPRESSION, Z_DEFLATED, -DEFLATE_WINDOW_BITS, 9,
+                     Z_DEFAULT_STRATEGY) != Z_OK) {
+        return -ENOMEM;
+    }
+    r = deflate(&z, Z_FINISH);
+    j->packed = z.total_out;
+    deflateEnd(&z);
+    return r == Z_STREAM_END && j->packed < j->len ? 0 : -E2BIG;
+}
+
+#ifdef CONFIG_ZSTD
+static int pack_zstd(PackJob *j)
+{
+    size_t r = ZSTD_compress(j->out, j->len, j->in, j->len, ZSTD_CLEVEL_DEFAULT);
+
+    j->packed = r;
+    return !ZSTD_isError(r) && r < j->len ? 0 : -E2BIG;
+}
+#else
+static int pack_zstd(PackJob *j)
+{
+    return -ENOTSUP;
+}
+#endif
+
+static int pack_job(void *opaque)
+{
+    PackJob *j = opaque;
+
+    return j->zstd ? pack_zstd(j) : pack_deflate(j);
+}
+
+/* Under meta_lock: room for @bytes, the entry of @guest in flight and its slice held. */
+static int coroutine_fn co_plan(Qcow2 *q, uint64_t guest, size_t bytes, InflightAlloc *a,
+                                MetaSlice **slice, unsigned *index, uint64_t *host)
+{
+    uint64_t cluster = guest >> q->geo.cluster_bits;
+    L2Entry old;
+    int ret;
+
+    do {
+        ret = qcow2_co_l2_get_writable(q, guest, slice, index);
+        if (ret < 0) {
+            return ret;
+        }
+        if (!qcow2_co_wait_allocs(q, guest, 1)) {
+            break;
+        }
+        meta_cache_put(q->l2_cache, *slice);
+    } while (true);
+    old = l2_load(&q->geo, (*slice)->data, *index);
+    ret = entry_co_check(q, old, guest);
+    if (ret == 0 && !(old.desc & L2E_COMPRESSED) && l2_has_host(&q->geo, old) && l2_copied(old)) {
+        ret = -EIO; /* compressed data replaces no cluster that is written in place, as in the reference */
+    }
+    ret = ret < 0 ? ret : qcow2_co_alloc_bytes(q, bytes, host);
+    if (ret < 0) {
+        meta_cache_put(q->l2_cache, *slice);
+        return ret;
+    }
+    inflight_begin(q, a, cluster, cluster);
+    return 0;
+}
+
+static int coroutine_fn co_store(Qcow2 *q, uint64_t guest, const uint8_t *data, size_t bytes)
+{
+    InflightAlloc a;
+    MetaSlice *slice;
+    unsigned index;
+    uint64_t host;
+    int ret;
+
+    co_mutex_lock(&q->meta_lock);
+    ret = co_plan(q, guest, bytes, &a, &slice, &index, &host);
+    co_mutex_unlock(&q->meta_lock);
+    if (ret < 0) {
+        return ret;
+    }
+    bdrv_co_debug_event(q->file, BLKDBG_WRITE_COMPRESSED);
+    ret = bdrv_co_pwrite(q->file, (int64_t)host, (int64_t)bytes, data, 0);
+    co_mutex_lock(&q->meta_lock);
+    if (ret == 0) {
+        L2Entry old = l2_load(&q->geo, slice->data, index);
+
+        bdrv_co_debug_event(q->file, BLKDBG_L2_UPDATE_COMPRESSED);
+        meta_cache_modify_begin(q->l2_cache, slice);
+        l2_store(&q->geo, slice->data, index, l2_make_compressed(&q->geo, host, bytes));
+        meta_cache_modify_end(q->l2_cache, slice);
+        qcow2_free_entry_later(q, old, false);
+    } else {
+        qcow2_co_free_unused(q, host, bytes);
+    }
+    inflight_end(q, &a);
+    meta_cache_put(q->l2_cache, slice);
+    co_mutex_unlock(&q->meta_lock);
+    return ret;
+}
+
+/* One cluster, or the part of it that the image's end leaves. */
+static int coroutine_fn co_write_one(Qcow2 *q, uint64_t guest, IOVector *v, size_t v_offset,
+                                     size_t len)
+{
+    size_t size = q->geo.cluster_size;
+    g_autofree uint8_t *in = g_try_malloc(size), *out = g_try_malloc(size);
+    PackJob j = { .zstd = q->hdr.compression_type == QCOW2_COMPRESSION_ZSTD, .in = in, .out = out,
+                  .len = size };
+    unsigned pin;
+    int ret;
+
+    if (!in || !out) {
+        return -ENOMEM;
+    }
+    iov_to_buf(v, v_offset, in, len);
+    memset(in + len, 0, size - len);
+    ret = co_thread_pool_run(pack_job, &j);
+    if (ret == -E2BIG) {
+        IOVector flat;
+
+        iov_init_buf(&flat, in, len);
+        return qcow2_co_pwritev(q->bs, (int64_t)guest, &flat, 0);
+    }
+    ret = ret < 0 ? ret : qcow2_co_relieve(q);
+    if (ret < 0) {
+        return ret;
+    }
+    pin = qcow2_pin_enter(q);
+    ret = co_store(q, guest, out, j.packed);
+    qcow2_pin_leave(q, pin);
+    return ret;
+}
+
+int coroutine_fn qcow2_co_pwritev_compressed(BlockDriverState *bs, int64_t offset, IOVector *v)
+{
+    Qcow2 *q = bs->opaque;
+    const Geometry *g = &q->geo;
+    uint64_t guest = (uint64_t)offset, end = guest + v->size;
+    int ret = qcow2_may_write(q);
+
+    if (g->external_data) {
+        return -ENOTSUP;
+    }
+    if (ret == 0 && v->size == 0) { /* the end mark: the file ends with a whole sector */
+        int64_t len = bdrv_co_getlength(q->file->bs);
+
+        return len < 0 ? (int)len
+                       : bdrv_co_truncate(q->file, ALIGN_UP(len, INT64_C(512)), false, BLK_PREALLOC_OFF, 0,
+                                          NULL);
+    }
+    if (geo_in_cluster(g, guest) || (geo_in_cluster(g, end) && end != q->hdr.size)) {
+        return -EINVAL;
+    }
+    for (size_t done = 0; done < v->size && ret == 0;) {
+        size_t n = MIN(g->cluster_size, v->size - done);
+
+        ret = co_write_one(q, guest + done, v, done, n);
+        done += n;
+    }
+    return ret;
+}

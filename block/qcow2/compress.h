@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: MIT */
+/* Compressed clusters: reading (decompress.c) and writing (compress.c). */
+#ifndef QCOW2_COMPRESS_H
+#define QCOW2_COMPRESS_H
+
+#include "qcow2.h"
+
+int qcow2_decompress_init(Qcow2 *q);
+void qcow2_decompress_fini(Qcow2 *q);
+/* @len bytes from offset @at in the cluster of @e into @v at @v_offset. Pinned. */
+int coroutine_fn qcow2_co_read_from_compressed(Qcow2 *q, L2Entry e, uint64_t at, IOVector *v,
+                                               size_t v_offset, size_t len);
+
+#endif

@@ -1,0 +1,259 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Metadata on its way to disk.  The one place that decides orders:
+ *
+ *   seal (meta_lock): copies of all that is dirty; the generation ends
+ *   1 refcount blocks     sync     INV-W-1, INV-W-3
+ *   2 refcount table      sync     INV-W-1
+ *   3 (data)              sync     INV-W-2; one with the syncs before
+ *   4 L2 slices           sync     INV-W-3
+ *   5 L1 table            sync     INV-W-4: what was let go of may leave quarantine
+ *
+ * Power may fail between any two: a refcount without a user is a leak, a table without a parent is a
+ * leak, data without an entry is not promised.  Steps with nothing to write fall away.
+ * With lazy refcounts the dirty bit is on disk before step 1, and the syncs of 1 and 2 fall away.
+ *
+ * INV-FLUSH-1  One flush at a time (flush_lock); a later one seals later.
+ * INV-FLUSH-2  After a failed write of metadata no more is written until the image is opened again.
+ */
+#include "qcow2.h"
+
+#include "util/bytes.h"
+
+#include <errno.h>
+
+#define MAX_QUARANTINE (UINT64_C(64) * MiB)
+
+typedef struct Sealed {
+    SealedSet ref, l2;
+    ReftableSeal table;
+    uint64_t *l1; /* on-disk order, entries [l1_first, l1_first + l1_n) */
+    uint32_t l1_first, l1_n;
+    uint64_t gen;
+} Sealed;
+
+/* ---- Seal ---- */
+
+static int seal_l1(Qcow2 *q, Sealed *s)
+{
+    if (!q->l1_dirty) {
+        return 0;
+    }
+    s->l1_first = q->l1_dirty_first;
+    s->l1_n = q->l1_dirty_last - q->l1_dirty_first + 1;
+    s->l1 = g_try_new(uint64_t, s->l1_n);
+    if (!s->l1) {
+        return -ENOMEM;
+    }
+    for (uint32_t i = 0; i < s->l1_n; i++) {
+        stbe64(&s->l1[i], atomic_load(&q->l1[s->l1_first + i]));
+    }
+    q->l1_dirty = false;
+    return 0;
+}
+
+static void l1_dirty_again(Qcow2 *q, const Sealed *s)
+{
+    uint32_t last = s->l1_first + s->l1_n - 1;
+
+    if (!s->l1_n) {
+        return;
+    }
+    q->l1_dirty_first = q->l1_dirty ? MIN(q->l1_dirty_first, s->l1_first) : s->l1_first;
+    q->l1_dirty_last = q->l1_dirty ? MAX(q->l1_dirty_last, last) : last;
+    q->l1_dirty = true;
+}
+
+/* meta_lock held. */
+static int seal_all(Qcow2 *q, Sealed *s)
+{
+    int ret = meta_cache_seal(q->ref_cache, &s->ref);
+
+    if (ret == 0) {
+        ret = meta_cache_seal(q->l2_cache, &s->l2);
+        if (ret == 0) {
+            ret = qcow2_reftable_seal(q, &s->table);
+        }
+        if (ret == 0) {
+            ret = seal_l1(q, s);
+        }
+        if (ret < 0) {
+            meta_cache_unseal(q->ref_cache, &s->ref);
+            meta_cache_unseal(q->l2_cache, &s->l2);
+        }
+    }
+    if (ret == 0) {
+        s->gen = q->meta_gen++;
+    }
+    return ret;
+}
+
+static void coroutine_fn co_sealed_clear(Qcow2 *q, Sealed *s, bool failed)
+{
+    sealed_set_clear(&s->ref);
+    sealed_set_clear(&s->l2);
+    qcow2_co_reftable_seal_clear(q, &s->table, failed);
+    if (failed) {
+        co_mutex_lock(&q->meta_lock);
+        l1_dirty_again(q, s);
+        co_mutex_unlock(&q->meta_lock);
+    }
+    g_free(s->l1);
+}
+
+/* ---- Steps ---- */
+
+static int coroutine_fn co_sync(Qcow2 *q)
+{
+    int ret = bdrv_co_flush(q->file->bs);
+
+    if (ret == 0 && q->data && q->data != q->file) {
+        ret = bdrv_co_flush(q->data->bs);
+    }
+    return ret;
+}
+
+static int coroutine_fn co_write_refcounts(Qcow2 *q, Sealed *s)
+{
+    bool lazy = q->lazy_refcounts && (q->hdr.incompatible & QCOW2_INCOMPAT_DIRTY);
+    int ret = 0;
+
+    if (s->ref.count) {
+        ret = meta_cache_co_write_sealed(q->ref_cache, &s->ref, BLKDBG_REFBLOCK_UPDATE_PART);
+        if (ret == 0 && (!lazy || s->table.n)) {
+            ret = co_sync(q);
+        }
+    }
+    if (ret == 0 && s->table.n) {
+        ret = qcow2_co_reftable_write(q, &s->table);
+        ret = ret < 0 ? ret : co_sync(q);
+        ret = ret < 0 ? ret : qcow2_co_reftable_switch(q, &s->table);
+    }
+    return ret;
+}
+
+static int coroutine_fn co_write_tables(Qcow2 *q, Sealed *s)
+{
+    int ret = 0;
+
+    if (s->l2.count) {
+        ret = co_sync(q); /* INV-W-2 */
+        if (ret < 0) {
+            meta_cache_unseal(q->l2_cache, &s->l2);
+            return ret;
+        }
+        ret = meta_cache_co_write_sealed(q->l2_cache, &s->l2, BLKDBG_NONE);
+    }
+    if (ret == 0 && s->l1_n) {
+        ret = co_sync(q); /* INV-W-3 */
+        ret = ret < 0 ? ret
+                      : bdrv_co_pwrite(q->file, (int64_t)(q->hdr.l1_offset + s->l1_first * UINT64_C(8)),
+                                       s->l1_n * INT64_C(8), s->l1, 0);
+    }
+    return ret;
+}
+
+/* Everything that has no other guard is put back when an earlier step fails. */
+static int coroutine_fn co_write_all(Qcow2 *q, Sealed *s)
+{
+    bool tables = s->l2.count || s->l1_n;
+    int ret = 0;
+
+    if (tables && q->lazy_refcounts && !(q->hdr.incompatible & QCOW2_INCOMPAT_DIRTY)) {
+        ret = qcow2_co_mark_dirty(q);
+    }
+    if (ret < 0) {
+        meta_cache_unseal(q->ref_cache, &s->ref);
+    } else {
+        ret = co_write_refcounts(q, s);
+    }
+    if (ret < 0) {
+        meta_cache_unseal(q->l2_cache, &s->l2);
+        return ret;
+    }
+    return co_write_tables(q, s);
+}
+
+static int coroutine_fn co_flush_once(Qcow2 *q, bool final)
+{
+    Sealed s = { 0 };
+    bool any;
+    int ret;
+
+    co_mutex_lock(&q->meta_lock);
+    ret = seal_all(q, &s);
+    co_mutex_unlock(&q->meta_lock);
+    if (ret < 0) {
+        return ret;
+    }
+    any = s.ref.count || s.l2.count || s.table.n || s.l1_n;
+    if (any) {
+        ret = co_write_all(q, &s);
+        if (ret < 0) {
+            int none = 0;
+
+            atomic_compare_exchange_strong(&q->write_error, &none, ret); /* INV-FLUSH-2 */
+        }
+    }
+    co_sealed_clear(q, &s, ret < 0);
+    if (ret == 0 && final) {
+        ret = co_sync(q);
+        if (ret == 0) {
+            qcow2_pin_synced(q, s.gen);
+        }
+    }
+    return ret;
+}
+
+int coroutine_fn qcow2_co_flush_metadata(Qcow2 *q, bool final)
+{
+    uint64_t want = atomic_load(&q->flush_begun) + 1;
+    int ret;
+
+    co_mutex_lock(&q->flush_lock);
+    if (q->flush_done >= want) { /* one that began after we came has done our work */
+        co_mutex_unlock(&q->flush_lock);
+        return 0;
+    }
+    ret = atomic_load(&q->write_error);
+    if (ret == 0) {
+        uint64_t mine = atomic_fetch_add(&q->flush_begun, 1) + 1;
+
+        ret = co_flush_once(q, final);
+        if (ret == 0 && final) {
+            q->flush_done = mine;
+        }
+    }
+    co_mutex_unlock(&q->flush_lock);
+    return ret;
+}
+
+int coroutine_fn qcow2_co_relieve(Qcow2 *q)
+{
+    bool dirty = meta_cache_dirty_bytes(q->l2_cache) > meta_cache_budget(q->l2_cache) / 2 ||
+                 meta_cache_dirty_bytes(q->ref_cache) > meta_cache_budget(q->ref_cache) / 2;
+    int ret;
+
+    if (likely(!dirty && qcow2_pin_waiting_bytes(q) <= MAX_QUARANTINE)) {
+        return 0;
+    }
+    ret = qcow2_co_flush_metadata(q, true);
+    return ret < 0 ? ret : qcow2_co_pin_reap(q);
+}
+
+int coroutine_fn qcow2_co_flush_to_os(BlockDriverState *bs)
+{
+    Qcow2 *q = bs->opaque;
+    int ret;
+
+    if (bs->read_only) {
+        return 0;
+    }
+    ret = qcow2_co_flush_metadata(q, true);
+    /* What the flush set free: a failure there leaks clusters, and the flush itself is done. */
+    return ret < 0 ? ret : (qcow2_co_pin_reap(q), 0);
+}
+
+void coroutine_fn qcow2_co_flushed(BlockDriverState *bs)
+{
+}

@@ -1,0 +1,388 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The header: parse, validate, serialise.  Nothing is taken from it before it is checked; each
+ * check says what is wrong as the reference says it.
+ */
+#include "header.h"
+
+#include "header-ext.h"
+#include "util/bytes.h"
+
+#include <errno.h>
+#include <string.h>
+
+#define MAGIC UINT32_C(0x514649fb)
+#define V2_LENGTH 72
+#define V3_LENGTH 104
+#define OUR_LENGTH 112
+#define MAX_BACKING_NAME 1023
+
+static void ext_clear(gpointer p)
+{
+    g_free(((HeaderExt *)p)->data);
+}
+
+static void header_init(Qcow2Header *h)
+{
+    memset(h, 0, sizeof(*h));
+    h->unknown_exts = g_array_new(FALSE, FALSE, sizeof(HeaderExt));
+    g_array_set_clear_func(h->unknown_exts, ext_clear);
+}
+
+void qcow2_header_clear(Qcow2Header *h)
+{
+    g_free(h->unknown_fields);
+    g_free(h->backing_file);
+    g_free(h->backing_format);
+    g_free(h->data_file);
+    g_clear_pointer(&h->unknown_exts, g_array_unref);
+    memset(h, 0, sizeof(*h));
+}
+
+/* ---- Parse ---- */
+
+static int parse_fixed(Qcow2Header *h, const uint8_t *b, size_t len, GError **errp)
+{
+    if (len < 8 || ldbe32(b) != MAGIC) {
+        return error_set(errp, EINVAL, "Image is not in qcow2 format");
+    }
+    h->version = ldbe32(b + 4);
+    if (h->version < 2 || h->version > 3) {
+        return error_set(errp, ENOTSUP, "Unsupported qcow2 version %u", h->version);
+    }
+    if (len < (h->version == 2 ? V2_LENGTH : V3_LENGTH)) {
+        return error_set(errp, EINVAL, "Could not read qcow2 header: the file ends after %zu bytes", len);
+    }
+    h->cluster_bits = ldbe32(b + 20);
+    h->size = ldbe64(b + 24);
+    h->crypt_method = ldbe32(b + 32);
+    h->l1_size = ldbe32(b + 36);
+    h->l1_offset = ldbe64(b + 40);
+    h->reftable_offset = ldbe64(b + 48);
+    h->reftable_clusters = ldbe32(b + 56);
+    h->nb_snapshots = ldbe32(b + 60);
+    h->snapshots_offset = ldbe64(b + 64);
+    h->header_length = V2_LENGTH;
+    h->refcount_order = 4;
+    if (h->cluster_bits < QCOW2_MIN_CLUSTER_BITS || h->cluster_bits > QCOW2_MAX_CLUSTER_BITS) {
+        return error_set(errp, EINVAL, "Unsupported cluster size: 2^%u", h->cluster_bits);
+    }
+    return 0;
+}
+
+static int parse_v3(Qcow2Header *h, const uint8_t *b, size_t len, GError **errp)
+{
+    uint64_t cluster = UINT64_C(1) << h->cluster_bits;
+
+    if (h->version == 2) {
+        return 0;
+    }
+    h->incompatible = ldbe64(b + 72);
+    h->compatible = ldbe64(b + 80);
+    h->autoclear = ldbe64(b + 88);
+    h->refcount_order = ldbe32(b + 96);
+    h->header_length = ldbe32(b + 100);
+    if (h->header_length < V3_LENGTH) {
+        return error_set(errp, EINVAL, "qcow2 header too short");
+    }
+    if (h->header_length > cluster) {
+        return error_set(errp, EINVAL, "qcow2 header exceeds cluster size");
+    }
+    if (h->header_length > len) {
+        return error_set(errp, EINVAL, "Could not read unknown qcow2 header fields: the file ends after %zu bytes",
+                         len);
+    }
+    if (h->header_length > V3_LENGTH) {
+        h->compression_type = b[104];
+    }
+    if (h->header_length > OUR_LENGTH) {
+        h->unknown_fields_len = h->header_length - OUR_LENGTH;
+        h->unknown_fields = g_try_malloc(h->unknown_fields_len);
+        if (!h->unknown_fields) {
+            return error_set_errno(errp, ENOMEM, "Could not read unknown qcow2 header fields");
+        }
+        memcpy(h->unknown_fields, b + OUR_LENGTH, h->unknown_fields_len);
+    }
+    return 0;
+}
+
+static int check_compression(const Qcow2Header *h, GError **errp)
+{
+    bool bit = h->incompatible & QCOW2_INCOMPAT_COMPRESSION;
+
+    if (h->compression_type > QCOW2_COMPRESSION_ZSTD) {
+        return error_set(errp, ENOTSUP, "qcow2: unknown compression type: %u", h->compression_type);
+    }
+    if (h->compression_type != QCOW2_COMPRESSION_ZLIB && !bit) {
+        return error_set(errp, EINVAL,
+                         "qcow2: Compression type incompatible feature bit must be set");
+    }
+    if (h->compression_type == QCOW2_COMPRESSION_ZLIB && bit) {
+        return error_set(errp, EINVAL,
+                         "qcow2: Compression type incompatible feature bit must not be set");
+    }
+    return 0;
+}
+
+static int check_features(const Qcow2Header *h, const uint8_t *b, size_t len, int flags,
+                          GError **errp)
+{
+    uint64_t unknown = h->incompatible & ~QCOW2_INCOMPAT_KNOWN;
+
+    if (unknown) {
+        g_autofree char *names = qcow2_feature_names(h, b, len, unknown);
+
+        return error_set(errp, ENOTSUP, "Unsupported qcow2 feature(s): %s", names);
+    }
+    if (h->refcount_order > 6) {
+        return error_set(errp, EINVAL,
+                         "Reference count entry width too large; may not exceed 64 bits");
+    }
+    if ((h->incompatible & QCOW2_INCOMPAT_CORRUPT) && (flags & BLK_O_RDWR) &&
+        !(flags & BLK_O_CHECK)) {
+        return error_set(errp, EACCES, "qcow2: Image is corrupt; cannot be opened read/write");
+    }
+    if (h->crypt_method > 2) {
+        return error_set(errp, EINVAL, "Unsupported encryption method %u", h->crypt_method);
+    }
+    if (h->crypt_method) {
+        return error_set(errp, ENOTSUP, "Encrypted images (encryption method %u) are not supported",
+                         h->crypt_method);
+    }
+    if ((h->incompatible & QCOW2_INCOMPAT_EXTL2) && h->cluster_bits < QCOW2_EXTL2_MIN_CLUSTER_BITS) {
+        return error_set(errp, EINVAL,
+                         "Extended L2 entries are only supported with cluster sizes of at least %u bytes",
+                         1u << QCOW2_EXTL2_MIN_CLUSTER_BITS);
+    }
+    return check_compression(h, errp);
+}
+
+/* A table of @entries of @entry_size at @offset: aligned, no longer than @max, no overflow. */
+static int check_table(const Qcow2Header *h, uint64_t offset, uint64_t entries, uint64_t entry_size,
+                       uint64_t max, const char *name, GError **errp)
+{
+    uint64_t cluster = UINT64_C(1) << h->cluster_bits;
+
+    if (entries > max / entry_size) {
+        return error_set(errp, EFBIG, "%s too large", name);
+    }
+    if ((offset & (cluster - 1)) || offset > (uint64_t)INT64_MAX - entries * entry_size) {
+        return error_set(errp, EINVAL, "%s offset invalid", name);
+    }
+    return 0;
+}
+
+static int check_tables(const Qcow2Header *h, GError **errp)
+{
+    uint64_t cluster = UINT64_C(1) << h->cluster_bits;
+    bool ext = h->incompatible & QCOW2_INCOMPAT_EXTL2;
+    Geometry g;
+    int ret;
+
+    if (h->reftable_clusters > QCOW2_MAX_REFTABLE_BYTES / cluster) {
+        return error_set(errp, EINVAL, "Reference count table too large");
+    }
+    if (h->reftable_clusters == 0) {
+        return error_set(errp, EINVAL, "Image does not contain a reference count table");
+    }
+    ret = check_table(h, h->reftable_offset, h->reftable_clusters * (cluster / 8), 8,
+                      QCOW2_MAX_REFTABLE_BYTES, "Reference count table", errp);
+    if (ret == 0) {
+        ret = check_table(h, h->snapshots_offset, h->nb_snapshots, 1, QCOW2_MAX_SNAPSHOTS,
+                          "Snapshot table", errp);
+    }
+    if (ret == 0) {
+        ret = check_table(h, h->l1_offset, h->l1_size, 8, QCOW2_MAX_L1_BYTES, "Active L1 table",
+                          errp);
+    }
+    if (ret < 0) {
+        return ret;
+    }
+    geometry_init(&g, (int)h->version, h->cluster_bits, h->refcount_order, ext, false, false);
+    if (h->size > INT64_MAX) {
+        return error_set(errp, EFBIG, "Could not refresh total sector count: File too large");
+    }
+    if (geo_l1_entries(&g, h->size) > QCOW2_MAX_L1_BYTES / 8) {
+        return error_set(errp, EFBIG, "Image is too big");
+    }
+    if (h->l1_size < geo_l1_entries(&g, h->size)) {
+        return error_set(errp, EINVAL, "L1 table is too small");
+    }
+    return 0;
+}
+
+static int parse_backing(Qcow2Header *h, const uint8_t *b, size_t len, GError **errp)
+{
+    uint64_t cluster = UINT64_C(1) << h->cluster_bits;
+    uint64_t offset = ldbe64(b + 8);
+    uint32_t size = ldbe32(b + 16);
+
+    if (offset == 0) {
+        return 0;
+    }
+    if (offset > cluster) {
+        return error_set(errp, EINVAL, "Invalid backing file offset");
+    }
+    if (size > MIN(MAX_BACKING_NAME, cluster - offset)) {
+        return error_set(errp, EINVAL, "Backing file name too long");
+    }
+    if (offset + size > len) {
+        return error_set(errp, EINVAL, "Could not read backing file name: the file ends after %zu bytes",
+                         len);
+    }
+    if (size > 0) {
+        h->backing_file = g_strndup((const char *)b + offset, size);
+    }
+    return 0;
+}
+
+/* The tables lie inside the file: what is cut off is lost, so better said at once. */
+static int check_inside(const Qcow2Header *h, int64_t file_length, GError **errp)
+{
+    uint64_t end = (uint64_t)MAX(file_length, 0);
+
+    if (h->l1_size > 0 && h->l1_offset + h->l1_size * UINT64_C(8) > end) {
+        return error_set(errp, EIO, "Could not read L1 table: Input/output error");
+    }
+    if (h->reftable_offset >= end) {
+        return error_set(errp, EIO, "Could not initialize refcount handling: Input/output error");
+    }
+    return 0;
+}
+
+int qcow2_header_parse(Qcow2Header *h, const uint8_t *buf, size_t len, int64_t file_length,
+                       int flags, GError **errp)
+{
+    int ret;
+
+    header_init(h);
+    ret = parse_fixed(h, buf, len, errp);
+    ret = ret < 0 ? ret : parse_v3(h, buf, len, errp);
+    ret = ret < 0 ? ret : parse_backing(h, buf, len, errp);
+    ret = ret < 0 ? ret : qcow2_header_parse_exts(h, buf, len, errp);
+    ret = ret < 0 ? ret : check_features(h, buf, len, flags, errp);
+    ret = ret < 0 ? ret : check_tables(h, errp);
+    ret = ret < 0 ? ret : check_inside(h, file_length, errp);
+    if (ret < 0) {
+        qcow2_header_clear(h);
+    }
+    return ret;
+}
+
+/* ---- Serialise ---- */
+
+static size_t put_fixed(const Qcow2Header *h, uint8_t *b)
+{
+    stbe32(b, MAGIC);
+    stbe32(b + 4, h->version);
+    stbe32(b + 20, h->cluster_bits);
+    stbe64(b + 24, h->size);
+    stbe32(b + 32, h->crypt_method);
+    stbe32(b + 36, h->l1_size);
+    stbe64(b + 40, h->l1_offset);
+    stbe64(b + 48, h->reftable_offset);
+    stbe32(b + 56, h->reftable_clusters);
+    stbe32(b + 60, h->nb_snapshots);
+    stbe64(b + 64, h->snapshots_offset);
+    if (h->version == 2) {
+        return V2_LENGTH;
+    }
+    stbe64(b + 72, h->incompatible);
+    stbe64(b + 80, h->compatible);
+    stbe64(b + 88, h->autoclear);
+    stbe32(b + 96, h->refcount_order);
+    stbe32(b + 100, OUR_LENGTH + (uint32_t)h->unknown_fields_len);
+    b[104] = h->compression_type;
+    if (h->unknown_fields_len) {
+        memcpy(b + OUR_LENGTH, h->unknown_fields, h->unknown_fields_len);
+    }
+    return OUR_LENGTH + h->unknown_fields_len;
+}
+
+/* One try; false: no room. */
+static bool serialise(const Qcow2Header *h, uint8_t *buf, size_t len, bool names)
+{
+    size_t name_len = h->backing_file ? strlen(h->backing_file) : 0;
+    size_t at;
+
+    memset(buf, 0, len);
+    at = qcow2_header_put_exts(h, buf, len, put_fixed(h, buf), names);
+    if (at == 0 || name_len > len - at) {
+        return false;
+    }
+    if (name_len) {
+        stbe64(buf + 8, at);
+        stbe32(buf + 16, (uint32_t)name_len);
+        memcpy(buf + at, h->backing_file, name_len);
+    }
+    return true;
+}
+
+int qcow2_header_serialise(const Qcow2Header *h, uint8_t *buf, size_t len, GError **errp)
+{
+    if (OUR_LENGTH + h->unknown_fields_len > len) {
+        return error_set(errp, ENOSPC, "The qcow2 header does not fit into its cluster");
+    }
+    /* The table of feature names is a courtesy: in clusters of 512 bytes it may have no room. */
+    if (!serialise(h, buf, len, true) && !serialise(h, buf, len, false)) {
+        return error_set(errp, ENOSPC,
+                         "The qcow2 header, its extensions and the backing file name do not fit into "
+                         "a cluster of %zu bytes: choose a larger cluster size or a shorter name", len);
+    }
+    return 0;
+}
+
+/* ---- I/O ---- */
+
+int coroutine_fn qcow2_co_header_read(BdrvChild *file, Qcow2Header *h, int flags, GError **errp)
+{
+    int64_t length = bdrv_co_getlength(file->bs);
+    size_t len = (size_t)MIN(MAX(length, 0), INT64_C(1) << QCOW2_MAX_CLUSTER_BITS);
+    g_autofree uint8_t *buf = g_try_malloc(MAX(len, 8));
+    uint32_t bits;
+    int ret;
+
+    if (length < 0) {
+        return error_set_errno(errp, (int)length, "Could not read qcow2 header");
+    }
+    if (!buf) {
+        return error_set_errno(errp, ENOMEM, "Could not read qcow2 header");
+    }
+    if (len < 24) {
+        return error_set(errp, EINVAL, "Image is not in qcow2 format");
+    }
+    ret = bdrv_co_pread(file, 0, MIN((int64_t)len, 4096), buf, 0);
+    if (ret < 0) {
+        return error_set_errno(errp, ret, "Could not read qcow2 header");
+    }
+    bits = ldbe32(buf + 20);
+    if (ldbe32(buf) == MAGIC && bits >= QCOW2_MIN_CLUSTER_BITS && bits <= QCOW2_MAX_CLUSTER_BITS) {
+        len = MIN(len, (size_t)1 << bits);
+    } else {
+        len = MIN(len, 4096);
+    }
+    if (len > 4096) {
+        ret = bdrv_co_pread(file, 0, (int64_t)len, buf, 0);
+        if (ret < 0) {
+            return error_set_errno(errp, ret, "Could not read qcow2 header");
+        }
+    }
+    return qcow2_header_parse(h, buf, len, length, flags, errp);
+}
+
+int coroutine_fn qcow2_co_header_write(BdrvChild *file, const Qcow2Header *h)
+{
+    size_t len = (size_t)1 << h->cluster_bits;
+    uint8_t *buf = bdrv_try_blockalign(file->bs, len);
+    int ret;
+
+    if (!buf) {
+        return -ENOMEM;
+    }
+    ret = qcow2_header_serialise(h, buf, len, NULL);
+    if (ret == 0) {
+        ret = bdrv_co_pwrite(file, 0, (int64_t)len, buf, 0);
+    }
+    mem_align_free(buf);
+    return ret;
+}

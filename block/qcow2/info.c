@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: MIT */
+/* Facts for `info`. */
+#include "qcow2.h"
+
+int qcow2_get_info(BlockDriverState *bs, BlockDriverInfo *info)
+{
+    Qcow2 *q = bs->opaque;
+
+    info->cluster_size = (uint32_t)q->geo.cluster_size;
+    info->subcluster_size = (uint32_t)q->geo.subcluster_size;
+    info->is_dirty = (q->hdr.incompatible & QCOW2_INCOMPAT_DIRTY) != 0;
+    info->vm_state_offset =
+        (int64_t)(geo_l1_entries(&q->geo, q->hdr.size) << (q->geo.l2_bits + q->geo.cluster_bits));
+    return 0;
+}
+
+Options *qcow2_get_specific_info(BlockDriverState *bs, GError **errp)
+{
+    Qcow2 *q = bs->opaque;
+    const Qcow2Header *h = &q->hdr;
+    Options *o = opts_new();
+
+    opts_set(o, "compat", h->version == 2 ? "0.10" : "1.1");
+    opts_set(o, "compression-type", h->compression_type == QCOW2_COMPRESSION_ZSTD ? "zstd" : "zlib");
+    if (h->version >= 3) {
+        opts_set_bool(o, "lazy-refcounts", h->compatible & QCOW2_COMPAT_LAZY_REFCOUNTS);
+    }
+    opts_set_int(o, "refcount-bits", q->geo.refcount_bits);
+    if (h->version >= 3) {
+        if (h->data_file) {
+            opts_set(o, "data-file", h->data_file);
+        }
+        if (q->geo.external_data) {
+            opts_set_bool(o, "data-file-raw", q->geo.data_raw);
+        }
+        opts_set_bool(o, "corrupt", h->incompatible & QCOW2_INCOMPAT_CORRUPT);
+        opts_set_bool(o, "extended-l2", q->geo.extended_l2);
+    }
+    return o;
+}

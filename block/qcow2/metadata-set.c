@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: MIT */
+/* Which host clusters are metadata: looked at before each write of data in place. */
+#include "qcow2.h"
+
+#include <errno.h>
+
+struct MetadataSet {
+    SpinLock lock;
+    GHashTable *clusters; /* cluster index -> const char *, what it is */
+};
+
+int qcow2_metadata_init(Qcow2 *q)
+{
+    q->metadata = g_new0(struct MetadataSet, 1);
+    spin_init(&q->metadata->lock);
+    q->metadata->clusters = g_hash_table_new(NULL, NULL);
+    return 0;
+}
+
+void qcow2_metadata_fini(Qcow2 *q)
+{
+    if (q->metadata) {
+        g_hash_table_unref(q->metadata->clusters);
+        g_clear_pointer(&q->metadata, g_free);
+    }
+}
+
+static gpointer key(uint64_t cluster)
+{
+    return GSIZE_TO_POINTER(cluster + 1); /* cluster 0 is not NULL */
+}
+
+const char *qcow2_metadata_at(Qcow2 *q, uint64_t offset, uint64_t bytes)
+{
+    uint64_t last = (offset + bytes - 1) >> q->geo.cluster_bits;
+    const char *what = NULL;
+
+    if (unlikely(q->overlap_off)) {
+        return NULL;
+    }
+    spin_lock(&q->metadata->lock);
+    for (uint64_t c = offset >> q->geo.cluster_bits; c <= last && !what; c++) {
+        what = g_hash_table_lookup(q->metadata->clusters, key(c));
+    }
+    spin_unlock(&q->metadata->lock);
+    return what;
+}
+
+void qcow2_metadata_add(Qcow2 *q, uint64_t offset, uint64_t bytes, const char *what)
+{
+    uint64_t last = (offset + MAX(bytes, 1) - 1) >> q->geo.cluster_bits;
+
+    spin_lock(&q->metadata->lock);
+    for (uint64_t c = offset >> q->geo.cluster_bits; c <= last; c++) {
+        g_hash_table_insert(q->metadata->clusters, key(c), (gpointer)what);
+    }
+    spin_unlock(&q->metadata->lock);
+}
+
+void qcow2_metadata_remove(Qcow2 *q, uint64_t offset, uint64_t bytes)
+{
+    uint64_t last = (offset + MAX(bytes, 1) - 1) >> q->geo.cluster_bits;
+
+    spin_lock(&q->metadata->lock);
+    for (uint64_t c = offset >> q->geo.cluster_bits; c <= last; c++) {
+        g_hash_table_remove(q->metadata->clusters, key(c));
+    }
+    spin_unlock(&q->metadata->lock);
+}

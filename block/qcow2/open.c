@@ -1,0 +1,266 @@
+/* SPDX-License-Identifier: MIT */
+/* Open and close: read the header, set up the parts in the order in which they need each other. */
+#include "compress.h"
+#include "options.h"
+#include "qcow2.h"
+
+#include "util/bytes.h"
+
+#include <errno.h>
+#include <string.h>
+
+#define DEFAULT_L2_CACHE (INT64_C(32) * MiB)
+
+/* ---- Pieces of open ---- */
+
+static void init_geometry(Qcow2 *q)
+{
+    const Qcow2Header *h = &q->hdr;
+
+    geometry_init(&q->geo, (int)h->version, h->cluster_bits, h->refcount_order,
+                  h->incompatible & QCOW2_INCOMPAT_EXTL2, h->incompatible & QCOW2_INCOMPAT_DATA_FILE,
+                  h->autoclear & QCOW2_AUTOCLEAR_DATA_RAW);
+}
+
+/* A relative name is relative to the image's folder. */
+static char *data_file_name(Qcow2 *q)
+{
+    const char *image = q->file->bs->exact_filename, *name = q->hdr.data_file;
+    const char *slash = image ? strrchr(image, '/') : NULL;
+
+    if (!name || name[0] == '/' || strcspn(name, ":/") < strcspn(name, "/") || !slash) {
+        return g_strdup(name);
+    }
+    return g_strdup_printf("%.*s/%s", (int)(slash - image), image, name);
+}
+
+static int coroutine_fn co_open_data_file(Qcow2 *q, Options *o, int flags, GError **errp)
+{
+    bool given = opts_has(o, "data-file") || opts_has_subtree(o, "data-file");
+    g_autofree char *name = data_file_name(q);
+
+    if (!q->geo.external_data) {
+        q->data = q->file;
+        return given ? error_set(errp, EINVAL, "'data-file' can only be set for images with an "
+                                               "external data file")
+                     : 0;
+    }
+    if (!given && !name) {
+        return error_set(errp, EINVAL, "'data-file' is required for this image");
+    }
+    q->data = bdrv_co_open_child(given ? NULL : name, o, "data-file", q->bs, flags, BDRV_ROLE_DATA,
+                                 false, errp);
+    return q->data ? 0 : -EINVAL;
+}
+
+static int make_caches(Qcow2 *q, const Qcow2Options *opt, GError **errp)
+{
+    const Geometry *g = &q->geo;
+    uint64_t slice = opt->l2_slice_bytes;
+    uint64_t full = geo_clusters(g, q->hdr.size) * g->l2_entry_size;
+    uint64_t l2 = opt->l2_cache_bytes, ref = opt->ref_cache_bytes;
+    uint64_t ref_slice = MIN(g->cluster_size, UINT64_C(4096));
+
+    if (!l2) {
+        l2 = MIN(ALIGN_UP(MAX(full, slice), slice), (uint64_t)DEFAULT_L2_CACHE);
+        q->budget_taken = qcow2_budget_take(l2, MIN(l2, (uint64_t)MiB));
+        l2 = q->budget_taken;
+    }
+    if (!ref) {
+        ref = 4 * g->cluster_size;
+    }
+    q->l2_cache = meta_cache_new(q->file, slice, MAX(l2, 2 * slice), BLKDBG_L2_LOAD);
+    q->ref_cache = meta_cache_new(q->file, ref_slice, MAX(ref, 4 * ref_slice), BLKDBG_REFBLOCK_LOAD);
+    q->pin = qcow2_pin_new();
+    if (!q->l2_cache || !q->ref_cache || !q->pin || qcow2_metadata_init(q) < 0 ||
+        qcow2_decompress_init(q) < 0) {
+        return error_set(errp, ENOMEM, "Could not allocate metadata caches");
+    }
+    return 0;
+}
+
+static int coroutine_fn co_load_l1(Qcow2 *q, GError **errp)
+{
+    size_t bytes = (size_t)q->hdr.l1_size * 8;
+    g_autofree uint64_t *raw = g_try_malloc(MAX(bytes, 8));
+    int ret = 0;
+
+    q->l1_size = q->hdr.l1_size;
+    q->l1 = g_try_malloc(MAX(bytes, 8));
+    if (!raw || !q->l1) {
+        return error_set_errno(errp, ENOMEM, "Could not allocate L1 table");
+    }
+    if (bytes) {
+        ret = bdrv_co_pread(q->file, (int64_t)q->hdr.l1_offset, (int64_t)bytes, raw, 0);
+    }
+    if (ret < 0) {
+        return error_set_errno(errp, ret, "Could not read L1 table");
+    }
+    qcow2_metadata_add(q, 0, q->geo.cluster_size, "qcow2_header");
+    if (bytes) {
+        qcow2_metadata_add(q, q->hdr.l1_offset, bytes, "active L1 table");
+    }
+    for (uint32_t i = 0; i < q->l1_size; i++) {
+        uint64_t e = ldbe64(&raw[i]), off = e & QCOW2_OFFSET_MASK;
+
+        atomic_init(&q->l1[i], e);
+        if (off && geo_in_cluster(&q->geo, off) == 0) {
+            qcow2_metadata_add(q, off, q->geo.cluster_size, "active L2 table");
+        }
+    }
+    return 0;
+}
+
+static void publish_backing(Qcow2 *q)
+{
+    g_free(q->bs->backing_file);
+    g_free(q->bs->backing_format);
+    q->bs->backing_file = g_strdup(q->hdr.backing_file);
+    q->bs->backing_format = g_strdup(q->hdr.backing_format);
+}
+
+/* What a writer does first: features that it does not keep up are no longer true. The header with the
+ * bits cleared is synced before any other write. */
+static int coroutine_fn co_start_writing(Qcow2 *q, int flags, GError **errp)
+{
+    uint64_t keep = q->hdr.autoclear & (q->geo.external_data ? QCOW2_AUTOCLEAR_DATA_RAW : 0);
+    int ret = 0;
+
+    if (q->bs->read_only || (flags & BLK_O_CHECK)) {
+        return 0;
+    }
+    if (q->hdr.autoclear != keep) {
+        q->hdr.autoclear = keep;
+        q->hdr.has_bitmaps = false;
+        ret = qcow2_co_header_write(q->file, &q->hdr);
+        if (ret == 0) {
+            ret = bdrv_co_flush(q->file->bs);
+        }
+        if (ret < 0) {
+            return error_set_errno(errp, ret, "Could not update qcow2 header");
+        }
+    }
+    if (q->hdr.incompatible & QCOW2_INCOMPAT_DIRTY) {
+        ret = qcow2_co_rebuild_refcounts(q, errp);
+    }
+    return ret;
+}
+
+static void clean_timer_fired(void *opaque)
+{
+    Qcow2 *q = opaque;
+    int64_t before = aio_clock_ns() - (int64_t)q->cache_clean_interval_ns;
+
+    meta_cache_clean(q->l2_cache, before);
+    meta_cache_clean(q->ref_cache, before);
+    aio_timer_mod(q->clean_timer, aio_clock_ns() + (int64_t)q->cache_clean_interval_ns);
+}
+
+static void apply_options(Qcow2 *q, const Qcow2Options *opt)
+{
+    q->lazy_refcounts = q->geo.version >= 3 &&
+                        (opt->lazy_given ? opt->lazy_refcounts
+                                         : (q->hdr.compatible & QCOW2_COMPAT_LAZY_REFCOUNTS) != 0);
+    q->discard_passthrough = opt->discard_request;
+    q->discard_no_unref = opt->discard_no_unref;
+    q->overlap_off = opt->overlap_off;
+    q->cache_clean_interval_ns = opt->clean_interval_s * UINT64_C(1000000000);
+    if (q->cache_clean_interval_ns) {
+        q->clean_timer = aio_timer_new(aio_current(), clean_timer_fired, q);
+        aio_timer_mod(q->clean_timer, aio_clock_ns() + (int64_t)q->cache_clean_interval_ns);
+    }
+}
+
+static void free_state(Qcow2 *q)
+{
+    g_clear_pointer(&q->clean_timer, aio_timer_free);
+    qcow2_free_snapshots(q);
+    g_clear_pointer(&q->l2_cache, meta_cache_free);
+    g_clear_pointer(&q->ref_cache, meta_cache_free);
+    g_clear_pointer(&q->pin, qcow2_pin_free);
+    qcow2_metadata_fini(q);
+    qcow2_decompress_fini(q);
+    g_clear_pointer(&q->l1, g_free);
+    g_clear_pointer(&q->reftable, g_free);
+    qcow2_header_clear(&q->hdr);
+    if (q->budget_taken) {
+        qcow2_budget_give(q->budget_taken);
+        q->budget_taken = 0;
+    }
+}
+
+/* ---- Open ---- */
+
+static int coroutine_fn co_open_parts(Qcow2 *q, Options *o, int flags, GError **errp)
+{
+    Qcow2Options opt;
+    int ret = qcow2_co_header_read(q->file, &q->hdr, flags, errp);
+
+    if (ret < 0) {
+        return ret;
+    }
+    init_geometry(q);
+    q->bs->total_bytes = (int64_t)q->hdr.size;
+    publish_backing(q);
+    ret = qcow2_take_options(&q->geo, o, flags, &opt, errp);
+    ret = ret < 0 ? ret : co_open_data_file(q, o, flags, errp);
+    ret = ret < 0 ? ret : make_caches(q, &opt, errp);
+    ret = ret < 0 ? ret : co_load_l1(q, errp);
+    ret = ret < 0 ? ret : qcow2_refcount_co_load_table(q, errp);
+    ret = ret < 0 ? ret : qcow2_co_load_snapshots(q, errp);
+    if (ret < 0) {
+        return ret;
+    }
+    atomic_store(&q->corrupt, (q->hdr.incompatible & QCOW2_INCOMPAT_CORRUPT) != 0);
+    apply_options(q, &opt);
+    return co_start_writing(q, flags, errp);
+}
+
+int coroutine_fn qcow2_co_open(BlockDriverState *bs, Options *options, int flags, GError **errp)
+{
+    Qcow2 *q = bs->opaque;
+    int ret;
+
+    q->bs = bs;
+    q->meta_gen = 1;
+    co_mutex_init(&q->meta_lock);
+    co_mutex_init(&q->flush_lock);
+    q->file = bdrv_co_open_child(NULL, options, "file", bs, flags, BDRV_ROLE_FILE, false, errp);
+    if (!q->file) {
+        return -EINVAL;
+    }
+    bs->file = q->file;
+    ret = co_open_parts(q, options, flags, errp);
+    if (ret < 0) {
+        free_state(q);
+        q->bs = NULL;
+        return ret;
+    }
+    bs->supported_zero_flags = BLK_REQ_MAY_UNMAP | BLK_REQ_NO_FALLBACK;
+    bs->supported_truncate_flags = BLK_REQ_ZERO_WRITE;
+    return 0;
+}
+
+void coroutine_fn qcow2_co_close(BlockDriverState *bs)
+{
+    Qcow2 *q = bs->opaque;
+
+    if (!q->bs) {
+        return; /* never opened whole */
+    }
+    if (!bs->read_only && !(bs->open_flags & BLK_O_CHECK) && qcow2_may_write(q) == 0) {
+        int ret = qcow2_co_flush_metadata(q, true);
+
+        if (ret == 0) {
+            ret = qcow2_co_pin_reap(q);
+        }
+        if (ret == 0) {
+            ret = qcow2_co_flush_metadata(q, true); /* the counts that fell meanwhile */
+        }
+        if (ret == 0 && (q->hdr.incompatible & QCOW2_INCOMPAT_DIRTY)) {
+            (void)qcow2_co_mark_clean(q); /* stays dirty otherwise, and is rebuilt */
+        }
+    }
+    free_state(q);
+    q->bs = NULL;
+}

@@ -1,0 +1,118 @@
+/* SPDX-License-Identifier: MIT */
+/* The table of internal snapshots, read and validated at open. */
+#include "qcow2.h"
+
+#include "util/bytes.h"
+
+#include <errno.h>
+#include <string.h>
+
+#define FIXED_SIZE 40
+#define MAX_EXTRA 1024
+#define MAX_TABLE_BYTES (INT64_C(64) * MiB)
+
+static void snapshot_clear(Snapshot *s)
+{
+    g_free(s->id);
+    g_free(s->name);
+    g_free(s->extra);
+}
+
+void qcow2_free_snapshots(Qcow2 *q)
+{
+    for (uint32_t i = 0; q->snapshots && i < q->hdr.nb_snapshots; i++) {
+        snapshot_clear(&q->snapshots[i]);
+    }
+    g_clear_pointer(&q->snapshots, g_free);
+}
+
+/* Variable part: extra data, id, name. */
+static int coroutine_fn co_read_rest(Qcow2 *q, Snapshot *s, uint64_t at, uint32_t extra, uint16_t id,
+                                     uint16_t name, GError **errp)
+{
+    size_t len = (size_t)extra + id + name;
+    g_autofree uint8_t *buf = g_try_malloc(MAX(len, 1));
+    int ret;
+
+    if (!buf) {
+        return error_set_errno(errp, ENOMEM, "Failed to read snapshot table");
+    }
+    ret = len ? bdrv_co_pread(q->file, (int64_t)at, (int64_t)len, buf, 0) : 0;
+    if (ret < 0) {
+        return error_set_errno(errp, ret, "Failed to read snapshot table");
+    }
+    s->extra = g_memdup2(buf, extra);
+    s->extra_len = extra;
+    if (extra >= 8) {
+        s->vm_state_size = ldbe64(buf);
+    }
+    s->disk_size = extra >= 16 ? ldbe64(buf + 8) : q->hdr.size;
+    s->icount = extra >= 24 ? ldbe64(buf + 16) : UINT64_MAX;
+    s->id = g_strndup((char *)buf + extra, id);
+    s->name = g_strndup((char *)buf + extra + id, name);
+    return 0;
+}
+
+static int coroutine_fn co_read_one(Qcow2 *q, Snapshot *s, uint64_t *at, GError **errp)
+{
+    uint8_t b[FIXED_SIZE];
+    uint32_t extra;
+    uint16_t id, name;
+    int ret = bdrv_co_pread(q->file, (int64_t)*at, sizeof(b), b, 0);
+
+    if (ret < 0) {
+        return error_set_errno(errp, ret, "Failed to read snapshot table");
+    }
+    s->l1_offset = ldbe64(b);
+    s->l1_size = ldbe32(b + 8);
+    id = ldbe16(b + 12);
+    name = ldbe16(b + 14);
+    s->date_sec = ldbe32(b + 16);
+    s->date_nsec = ldbe32(b + 20);
+    s->vm_clock_nsec = ldbe64(b + 24);
+    s->vm_state_size = ldbe32(b + 32);
+    extra = ldbe32(b + 36);
+    if (extra > MAX_EXTRA) {
+        return error_set(errp, EINVAL, "Too much extra metadata in snapshot table entry");
+    }
+    ret = co_read_rest(q, s, *at + FIXED_SIZE, extra, id, name, errp);
+    *at += ALIGN_UP((uint64_t)FIXED_SIZE + extra + id + name, (uint64_t)8);
+    return ret;
+}
+
+/* Where its L1 table lies; a bad one is left to check, and never followed. */
+static void register_l1(Qcow2 *q, const Snapshot *s)
+{
+    if (s->l1_size && s->l1_size <= QCOW2_MAX_L1_BYTES / 8 && s->l1_offset < QCOW2_MAX_OFFSET &&
+        geo_in_cluster(&q->geo, s->l1_offset) == 0) {
+        qcow2_metadata_add(q, s->l1_offset, s->l1_size * UINT64_C(8), "inactive L1 table");
+    }
+}
+
+int coroutine_fn qcow2_co_load_snapshots(Qcow2 *q, GError **errp)
+{
+    uint64_t at = q->hdr.snapshots_offset;
+    int ret = 0;
+
+    if (!q->hdr.nb_snapshots) {
+        return 0;
+    }
+    q->snapshots = g_try_new0(Snapshot, q->hdr.nb_snapshots);
+    if (!q->snapshots) {
+        return error_set_errno(errp, ENOMEM, "Failed to read snapshot table");
+    }
+    for (uint32_t i = 0; i < q->hdr.nb_snapshots && ret == 0; i++) {
+        ret = co_read_one(q, &q->snapshots[i], &at, errp);
+        if (ret == 0 && at - q->hdr.snapshots_offset > (uint64_t)MAX_TABLE_BYTES) {
+            ret = error_set(errp, EFBIG, "Snapshot table is too big");
+        }
+        if (ret == 0) {
+            register_l1(q, &q->snapshots[i]);
+        }
+    }
+    if (ret == 0) {
+        qcow2_metadata_add(q, q->hdr.snapshots_offset, at - q->hdr.snapshots_offset,
+                           "snapshot table");
+    }
+    return ret;
+}
