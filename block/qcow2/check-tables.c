@@ -1,0 +1,355 @@
+/* SPDX-License-Identifier: MIT */
+/* Walking every table of an image, counting what each refers to. */
+#include "check.h"
+
+#include "util/bytes.h"
+
+#include <errno.h>
+#include <string.h>
+
+#define L1_RESERVED UINT64_C(0x7f000000000001ff)
+#define L2_RESERVED_STD UINT64_C(0x3f000000000001fe)
+#define L2_RESERVED_EXT UINT64_C(0x3f000000000001ff)
+#define BITMAP_ENTRY_OFFSET UINT64_C(0x00fffffffffffe00)
+#define BITMAP_DIR_FIXED 24
+
+/* ---- The map ---- */
+
+int refmap_init(RefMap *m, Qcow2 *q, int64_t file_length)
+{
+    m->clusters = geo_clusters(&q->geo, (uint64_t)file_length);
+    m->refs = g_try_new0(uint32_t, MAX(m->clusters, 1));
+    m->beyond = g_hash_table_new(NULL, NULL);
+    return m->refs ? 0 : -ENOMEM;
+}
+
+void refmap_clear(RefMap *m)
+{
+    g_clear_pointer(&m->refs, g_free);
+    g_clear_pointer(&m->beyond, g_hash_table_unref);
+}
+
+uint64_t refmap_get(const RefMap *m, uint64_t cluster)
+{
+    return cluster < m->clusters
+               ? m->refs[cluster]
+               : GPOINTER_TO_SIZE(g_hash_table_lookup(m->beyond, GSIZE_TO_POINTER(cluster)));
+}
+
+void refmap_add(Check *c, uint64_t offset, uint64_t bytes)
+{
+    uint64_t last;
+
+    if (bytes == 0 || offset > QCOW2_MAX_OFFSET || bytes > QCOW2_MAX_OFFSET - offset) {
+        return;
+    }
+    last = (offset + bytes - 1) >> c->q->geo.cluster_bits;
+    for (uint64_t i = offset >> c->q->geo.cluster_bits; i <= last; i++) {
+        if (i < c->map.clusters) {
+            c->map.refs[i] += c->map.refs[i] < UINT32_MAX;
+        } else {
+            gpointer key = GSIZE_TO_POINTER(i);
+            gsize n = GPOINTER_TO_SIZE(g_hash_table_lookup(c->map.beyond, key));
+
+            g_hash_table_insert(c->map.beyond, key, GSIZE_TO_POINTER(n + 1));
+        }
+    }
+}
+
+void check_report(Check *c, const char *fmt, ...)
+{
+    g_autofree char *line = NULL;
+    va_list ap;
+
+    if (!c->report) {
+        return;
+    }
+    va_start(ap, fmt);
+    line = g_strdup_vprintf(fmt, ap);
+    va_end(ap);
+    c->report(line, c->opaque);
+}
+
+int coroutine_fn check_co_read(Check *c, uint64_t offset, uint64_t bytes, void *buf, const char *what)
+{
+    int ret = bdrv_co_pread(c->q->file, (int64_t)offset, (int64_t)bytes, buf, 0);
+
+    if (ret < 0) {
+        check_report(c, "ERROR: I/O error in %s at offset 0x%" G_GINT64_MODIFIER "x: %s", what, offset,
+                     g_strerror(-ret));
+        c->res->check_errors++;
+    }
+    return ret;
+}
+
+/* ---- L2 ---- */
+
+static void count_normal(Check *c, L2Entry e, uint64_t guest, bool active)
+{
+    const Geometry *g = &c->q->geo;
+    uint64_t host = l2_host(g, e);
+    unsigned n;
+    ScKind kind = l2_run(g, e, 0, guest, &n);
+    bool in_use = l2_has_host(g, e);
+
+    if (g->extended_l2 && (e.bitmap & e.bitmap >> 32 & UINT32_MAX)) {
+        check_report(c, "ERROR offset=%" G_GINT64_MODIFIER "x: Allocated cluster has corrupted subcluster "
+                        "allocation bitmap", host);
+        c->res->corruptions++;
+    } else if (g->extended_l2 && !in_use && (uint32_t)e.bitmap) {
+        check_report(c, "ERROR: Unallocated cluster has non-zero subcluster allocation map");
+        c->res->corruptions++;
+    }
+    if (!in_use) {
+        return;
+    }
+    if (active && (kind == SC_NORMAL || g->extended_l2)) {
+        c->res->allocated_clusters++;
+        if (c->next_contiguous && host != c->next_contiguous) {
+            c->res->fragmented_clusters++;
+        }
+        c->next_contiguous = host + g->cluster_size;
+    }
+    if (geo_in_cluster(g, host)) {
+        check_report(c, "ERROR offset=%" G_GINT64_MODIFIER "x: Data cluster is not properly aligned; L2 entry "
+                        "corrupted.", host);
+        c->res->corruptions++;
+    }
+    if (!g->external_data) {
+        refmap_add(c, host, g->cluster_size);
+    } else if (host != geo_cluster_start(g, guest)) {
+        check_report(c, "ERROR offset=%" G_GINT64_MODIFIER "x: host cluster offset in the external data file "
+                        "is not the guest's", host);
+        c->res->corruptions++;
+    }
+}
+
+static void count_compressed(Check *c, L2Entry e, bool active)
+{
+    uint64_t host, bytes;
+
+    l2_compressed_range(&c->q->geo, e, &host, &bytes);
+    if (l2_copied(e)) {
+        check_report(c, "ERROR: coffset=0x%" G_GINT64_MODIFIER "x: copied flag must never be set for compressed "
+                        "clusters", e.desc & QCOW2_OFFSET_MASK);
+        c->res->corruptions++;
+    }
+    if (c->q->geo.external_data) {
+        check_report(c, "ERROR compressed cluster %" G_GUINT64_FORMAT " with data file, entry=0x%"
+                        G_GINT64_MODIFIER "x", host >> c->q->geo.cluster_bits, e.desc);
+        c->res->corruptions++;
+        return;
+    }
+    refmap_add(c, host, bytes);
+    if (active) {
+        c->res->allocated_clusters++;
+        c->res->compressed_clusters++;
+        c->res->fragmented_clusters++; /* as the reference counts them */
+    }
+}
+
+static void count_l2_entry(Check *c, L2Entry e, uint64_t guest, bool active)
+{
+    const Geometry *g = &c->q->geo;
+    uint64_t reserved = g->extended_l2 ? L2_RESERVED_EXT : L2_RESERVED_STD;
+
+    if (e.desc & L2E_COMPRESSED) {
+        count_compressed(c, e, active);
+        return;
+    }
+    if (e.desc & reserved) {
+        check_report(c, "ERROR found l2 entry with reserved bits set: %" G_GINT64_MODIFIER "x", e.desc);
+        c->res->corruptions++;
+    }
+    count_normal(c, e, guest, active);
+}
+
+static int coroutine_fn co_count_l2(Check *c, uint64_t table, uint64_t guest, uint8_t *buf, bool active)
+{
+    const Geometry *g = &c->q->geo;
+    int ret = check_co_read(c, table, g->cluster_size, buf, "check_refcounts_l2");
+
+    for (unsigned i = 0; i < 1u << g->l2_bits && ret == 0; i++) {
+        count_l2_entry(c, l2_load(g, buf, i), guest + ((uint64_t)i << g->cluster_bits), active);
+    }
+    return ret;
+}
+
+/* ---- L1 ---- */
+
+static int coroutine_fn co_count_l1(Check *c, uint64_t offset, uint32_t entries, bool active)
+{
+    const Geometry *g = &c->q->geo;
+    g_autofree uint64_t *l1 = g_try_new(uint64_t, MAX(entries, 1));
+    g_autofree uint8_t *buf = g_try_malloc(g->cluster_size);
+    int ret = l1 && buf ? 0 : -ENOMEM;
+
+    if (ret < 0 || entries == 0) {
+        return ret;
+    }
+    refmap_add(c, offset, entries * UINT64_C(8));
+    ret = check_co_read(c, offset, entries * UINT64_C(8), l1, "check_refcounts_l1");
+    for (uint32_t i = 0; i < entries && ret == 0; i++) {
+        uint64_t e = ldbe64(&l1[i]), table = e & QCOW2_OFFSET_MASK;
+
+        if (!e) {
+            continue;
+        }
+        if (e & L1_RESERVED) {
+            check_report(c, "ERROR found L1 entry with reserved bits set: %" G_GINT64_MODIFIER "x", e);
+            c->res->corruptions++;
+        }
+        refmap_add(c, table, g->cluster_size);
+        if (geo_in_cluster(g, table)) {
+            check_report(c, "ERROR l2_offset=%" G_GINT64_MODIFIER "x: Table is not cluster aligned; L1 entry "
+                            "corrupted", table);
+            c->res->corruptions++;
+            continue;
+        }
+        if (table >> g->cluster_bits >= c->map.clusters) {
+            continue; /* nothing is there; the comparison of counts tells */
+        }
+        ret = co_count_l2(c, table, (uint64_t)i << (g->l2_bits + g->cluster_bits), buf, active);
+    }
+    return ret == -ENOMEM ? ret : 0;
+}
+
+/* ---- Snapshots, bitmaps, refcount structures ---- */
+
+static uint64_t snapshot_table_bytes(Qcow2 *q)
+{
+    uint64_t bytes = 0;
+
+    for (uint32_t i = 0; i < q->hdr.nb_snapshots; i++) {
+        const Snapshot *s = &q->snapshots[i];
+        uint64_t n = 40 + s->extra_len + strlen(s->id) + strlen(s->name);
+
+        bytes += ALIGN_UP(n, UINT64_C(8));
+    }
+    return bytes;
+}
+
+static int coroutine_fn co_count_snapshots(Check *c)
+{
+    Qcow2 *q = c->q;
+    int ret = 0;
+
+    for (uint32_t i = 0; i < q->hdr.nb_snapshots && ret == 0; i++) {
+        const Snapshot *s = &q->snapshots[i];
+
+        if (geo_in_cluster(&q->geo, s->l1_offset) || s->l1_size > QCOW2_MAX_L1_BYTES / 8) {
+            check_report(c, "ERROR snapshot %s (%s) l1_offset=%#" G_GINT64_MODIFIER "x: L1 table is not cluster "
+                            "aligned; snapshot table entry corrupted", s->id, s->name, s->l1_offset);
+            c->res->corruptions++;
+            continue;
+        }
+        ret = co_count_l1(c, s->l1_offset, s->l1_size, false);
+    }
+    refmap_add(c, q->hdr.snapshots_offset, snapshot_table_bytes(q));
+    return ret;
+}
+
+/* One bitmap: its table and the clusters that the table names. */
+static int coroutine_fn co_count_bitmap(Check *c, uint64_t offset, uint32_t entries)
+{
+    g_autofree uint64_t *table = NULL;
+    int ret;
+
+    if (entries > QCOW2_MAX_L1_BYTES / 8 || geo_in_cluster(&c->q->geo, offset)) {
+        check_report(c, "ERROR bitmap table at 0x%" G_GINT64_MODIFIER "x is invalid", offset);
+        c->res->corruptions++;
+        return 0;
+    }
+    table = g_try_new(uint64_t, MAX(entries, 1));
+    if (!table) {
+        return -ENOMEM;
+    }
+    refmap_add(c, offset, entries * UINT64_C(8));
+    ret = entries ? check_co_read(c, offset, entries * UINT64_C(8), table, "bitmap table") : 0;
+    for (uint32_t i = 0; i < entries && ret == 0; i++) {
+        uint64_t host = ldbe64(&table[i]) & BITMAP_ENTRY_OFFSET;
+
+        if (host) {
+            refmap_add(c, host, c->q->geo.cluster_size);
+        }
+    }
+    return 0;
+}
+
+static int coroutine_fn co_count_bitmaps(Check *c)
+{
+    const Qcow2Header *h = &c->q->hdr;
+    g_autofree uint8_t *dir = NULL;
+    uint64_t at = 0;
+    int ret;
+
+    if (!h->has_bitmaps) {
+        return 0;
+    }
+    dir = g_try_malloc(MAX(h->bitmap_dir_size, 1));
+    if (!dir) {
+        return -ENOMEM;
+    }
+    refmap_add(c, h->bitmap_dir_offset, h->bitmap_dir_size);
+    ret = check_co_read(c, h->bitmap_dir_offset, h->bitmap_dir_size, dir, "bitmap directory");
+    for (uint32_t i = 0; i < h->nb_bitmaps && ret == 0; i++) {
+        uint64_t len;
+
+        if (h->bitmap_dir_size - at < BITMAP_DIR_FIXED) {
+            check_report(c, "ERROR bitmap directory is too short");
+            c->res->corruptions++;
+            return 0;
+        }
+        len = BITMAP_DIR_FIXED + (uint64_t)ldbe16(dir + at + 18) + ldbe32(dir + at + 20);
+        ret = co_count_bitmap(c, ldbe64(dir + at), ldbe32(dir + at + 8));
+        at = MIN(at + ALIGN_UP(len, UINT64_C(8)), h->bitmap_dir_size);
+    }
+    return ret == -ENOMEM ? ret : 0;
+}
+
+static void count_refcount_structures(Check *c)
+{
+    Qcow2 *q = c->q;
+    const Geometry *g = &q->geo;
+
+    refmap_add(c, q->hdr.reftable_offset, (uint64_t)q->hdr.reftable_clusters << g->cluster_bits);
+    for (uint64_t i = 0; i < q->reftable_entries; i++) {
+        uint64_t e = q->reftable[i];
+
+        if (!e) {
+            continue;
+        }
+        if (geo_in_cluster(g, e)) {
+            check_report(c, "ERROR refcount block %" G_GUINT64_FORMAT " is not cluster aligned; refcount table "
+                            "entry corrupted", i);
+            c->res->corruptions++;
+            continue;
+        }
+        if (e >> g->cluster_bits >= c->map.clusters) {
+            check_report(c, "ERROR refcount block %" G_GUINT64_FORMAT " is outside image", i);
+            c->res->corruptions++;
+            continue;
+        }
+        refmap_add(c, e, g->cluster_size);
+        if (refmap_get(&c->map, e >> g->cluster_bits) != 1) {
+            check_report(c, "ERROR refcount block %" G_GUINT64_FORMAT " refcount=%" G_GUINT64_FORMAT, i,
+                         refmap_get(&c->map, e >> g->cluster_bits));
+            c->res->corruptions++;
+        }
+    }
+}
+
+int coroutine_fn check_co_count_references(Check *c)
+{
+    Qcow2 *q = c->q;
+    int ret;
+
+    refmap_add(c, 0, q->geo.cluster_size);
+    ret = co_count_l1(c, q->hdr.l1_offset, q->hdr.l1_size, true);
+    ret = ret < 0 ? ret : co_count_snapshots(c);
+    ret = ret < 0 ? ret : co_count_bitmaps(c);
+    if (ret == 0 && !c->without_refcounts) {
+        count_refcount_structures(c);
+    }
+    return ret;
+}

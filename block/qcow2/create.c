@@ -1,0 +1,182 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Creating an image.  Order: refcounts and tables, sync, then the header: until it is there, the
+ * file is no qcow2 image.  Layout: header, refcount table, refcount blocks, L1 table.
+ */
+#include "create.h"
+
+#include "refcount-codec.h"
+#include "util/bytes.h"
+
+#include <errno.h>
+#include <string.h>
+
+typedef struct Layout {
+    uint64_t reftable_offset, reftable_clusters;
+    uint64_t refblock_offset, refblocks;
+    uint64_t l1_offset, l1_entries;
+    uint64_t clusters; /* all of it */
+} Layout;
+
+static void plan_layout(const Geometry *g, uint64_t size, Layout *l)
+{
+    uint64_t l1_clusters;
+
+    l->l1_entries = geo_l1_entries(g, size);
+    l1_clusters = MAX(geo_clusters(g, l->l1_entries * 8), 1);
+    l->refblocks = l->reftable_clusters = 1;
+    for (;;) {
+        uint64_t blocks, tables;
+
+        l->clusters = 1 + l->reftable_clusters + l->refblocks + l1_clusters;
+        blocks = DIV_ROUND_UP(l->clusters, UINT64_C(1) << g->refblock_bits);
+        tables = geo_clusters(g, blocks * 8);
+        if (blocks <= l->refblocks && tables <= l->reftable_clusters) {
+            break;
+        }
+        l->refblocks = MAX(l->refblocks, blocks);
+        l->reftable_clusters = MAX(l->reftable_clusters, tables);
+    }
+    l->reftable_offset = g->cluster_size;
+    l->refblock_offset = l->reftable_offset + (l->reftable_clusters << g->cluster_bits);
+    l->l1_offset = l->refblock_offset + (l->refblocks << g->cluster_bits);
+}
+
+/* Refcount table and blocks, in one buffer. */
+static int coroutine_fn co_write_refcounts(BdrvChild *file, const Geometry *g, const Layout *l)
+{
+    uint64_t bytes = l->l1_offset - l->reftable_offset;
+    uint64_t blocks = l->reftable_clusters << g->cluster_bits;
+    uint8_t *buf = bdrv_try_blockalign(file->bs, bytes);
+    int ret;
+
+    if (!buf) {
+        return -ENOMEM;
+    }
+    memset(buf, 0, bytes);
+    for (uint64_t i = 0; i < l->refblocks; i++) {
+        stbe64(buf + i * 8, l->refblock_offset + (i << g->cluster_bits));
+    }
+    /* The blocks lie behind each other, so their entries are one array. */
+    for (uint64_t i = 0; i < l->clusters; i++) {
+        refcount_entry_set(g->refcount_order, buf + blocks, i, 1);
+    }
+    ret = bdrv_co_pwrite(file, (int64_t)l->reftable_offset, (int64_t)bytes, buf, 0);
+    mem_align_free(buf);
+    return ret;
+}
+
+static void fill_header(const Qcow2CreateParams *p, const Geometry *g, const Layout *l, Qcow2Header *h)
+{
+    memset(h, 0, sizeof(*h));
+    h->version = (uint32_t)p->version;
+    h->cluster_bits = g->cluster_bits;
+    h->size = p->size;
+    h->l1_size = (uint32_t)l->l1_entries;
+    h->l1_offset = l->l1_offset;
+    h->reftable_offset = l->reftable_offset;
+    h->reftable_clusters = (uint32_t)l->reftable_clusters;
+    h->refcount_order = g->refcount_order;
+    h->compression_type = (uint8_t)p->compression;
+    h->incompatible = (p->data_file ? QCOW2_INCOMPAT_DATA_FILE : 0) |
+                      (p->compression ? QCOW2_INCOMPAT_COMPRESSION : 0) |
+                      (p->extended_l2 ? QCOW2_INCOMPAT_EXTL2 : 0);
+    h->compatible = p->lazy_refcounts ? QCOW2_COMPAT_LAZY_REFCOUNTS : 0;
+    h->autoclear = p->data_file_raw ? QCOW2_AUTOCLEAR_DATA_RAW : 0;
+    h->backing_file = g_strdup(p->backing_file);
+    h->backing_format = g_strdup(p->backing_format);
+    h->data_file = g_strdup(p->data_file);
+}
+
+static int coroutine_fn co_write_image(BdrvChild *file, const Qcow2CreateParams *p, GError **errp)
+{
+    Qcow2Header h;
+    Geometry g;
+    Layout l;
+    int ret;
+
+    geometry_init(&g, p->version, p->cluster_bits, p->refcount_order, p->extended_l2,
+                  p->data_file != NULL, p->data_file_raw);
+    plan_layout(&g, p->size, &l);
+    if (l.l1_entries > QCOW2_MAX_L1_BYTES / 8 || p->size > INT64_MAX) {
+        return error_set(errp, EFBIG, "The image size is too large for file format 'qcow2' (try using a "
+                                      "larger cluster size)");
+    }
+    fill_header(p, &g, &l, &h);
+    ret = bdrv_co_truncate(file, (int64_t)(l.l1_offset + l.l1_entries * 8), true, BLK_PREALLOC_OFF, 0,
+                           errp);
+    if (ret == 0) {
+        ret = co_write_refcounts(file, &g, &l);
+        ret = ret < 0 ? ret : bdrv_co_flush(file->bs);
+        ret = ret < 0 ? ret : qcow2_co_header_write(file, &h);
+        ret = ret < 0 ? ret : bdrv_co_flush(file->bs);
+        if (ret == -ENOSPC && h.backing_file) {
+            error_set(errp, ENOSPC, "Could not write the image header: no space left");
+        } else if (ret < 0) {
+            error_set_errno(errp, ret, "Could not write the image's metadata");
+        }
+    }
+    qcow2_header_clear(&h);
+    return ret;
+}
+
+/* Through the driver itself: reserve the clusters. */
+static int coroutine_fn co_preallocate(const char *filename, const Qcow2CreateParams *p, GError **errp)
+{
+    Options *o = opts_new();
+    BdrvChild *root;
+    int ret;
+
+    if (p->prealloc == BLK_PREALLOC_OFF) {
+        return 0;
+    }
+    opts_set(o, "driver", "qcow2");
+    root = bdrv_co_open_root(filename, o, BLK_O_RDWR | BLK_O_RESIZE | BLK_O_NO_BACKING | BLK_O_NO_FLUSH, errp);
+    if (!root) {
+        return -EINVAL;
+    }
+    ret = qcow2_co_preallocate(root->bs->opaque, 0, p->size, p->prealloc, errp);
+    if (ret == 0) {
+        ret = bdrv_co_flush(root->bs);
+        if (ret < 0) {
+            error_set_errno(errp, ret, "Could not preallocate metadata");
+        }
+    } else if (errp && !*errp) {
+        error_set_errno(errp, ret, "Could not preallocate metadata");
+    }
+    bdrv_co_close_child(root);
+    return ret;
+}
+
+/* The external data file: empty, or as long as the disk where it must be valid alone. */
+static int coroutine_fn co_create_data_file(const Qcow2CreateParams *p, GError **errp)
+{
+    g_autoptr(Options) o = opts_new();
+
+    if (!p->data_file) {
+        return 0;
+    }
+    opts_set_int(o, "size", p->data_file_raw ? (int64_t)p->size : 0);
+    return bdrv_co_create_file(p->data_file, o, errp);
+}
+
+int coroutine_fn qcow2_co_create(const char *filename, Options *opts, GError **errp)
+{
+    Qcow2CreateParams p;
+    BdrvChild *file;
+    int ret = qcow2_take_create_options(opts, &p, errp);
+
+    opts_set_int(opts, "size", 0); /* the file itself begins empty */
+    ret = ret < 0 ? ret : bdrv_co_create_file(filename, opts, errp);
+    ret = ret < 0 ? ret : co_create_data_file(&p, errp);
+    if (ret == 0) {
+        file = bdrv_co_open_root(filename, NULL, BLK_O_RDWR | BLK_O_RESIZE | BLK_O_PROTOCOL, errp);
+        ret = file ? co_write_image(file, &p, errp) : -EINVAL;
+        if (file) {
+            bdrv_co_close_child(file);
+        }
+    }
+    ret = ret < 0 ? ret : co_preallocate(filename, &p, errp);
+    qcow2_create_params_clear(&p);
+    return ret;
+}

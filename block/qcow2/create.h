@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: MIT */
+/* What an image is to be created like, checked. */
+#ifndef QCOW2_CREATE_H
+#define QCOW2_CREATE_H
+
+#include "qcow2.h"
+
+typedef struct Qcow2CreateParams {
+    uint64_t size;
+    int version;
+    unsigned cluster_bits, refcount_order;
+    bool extended_l2, lazy_refcounts, data_file_raw;
+    int compression; /* Qcow2CompressionType */
+    BlockPrealloc prealloc;
+    char *backing_file, *backing_format, *data_file;
+} Qcow2CreateParams;
+
+/* Takes the format's options out of @o. On an error *p is still to be cleared. */
+int qcow2_take_create_options(Options *o, Qcow2CreateParams *p, GError **errp);
+void qcow2_create_params_clear(Qcow2CreateParams *p);
+
+#endif

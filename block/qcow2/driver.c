@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: MIT */
+/* The driver's table. */
+#include "qcow2.h"
+
+#include "util/bytes.h"
+
+static int qcow2_probe(const uint8_t *buf, size_t len, const char *filename)
+{
+    return len >= 8 && ldbe32(buf) == 0x514649fb && ldbe32(buf + 4) >= 2 ? 100 : 0;
+}
+
+static void qcow2_refresh_limits(BlockDriverState *bs)
+{
+    Qcow2 *q = bs->opaque;
+
+    bs->limits.request_alignment = 1;
+    bs->limits.min_mem_alignment = 1;
+    bs->limits.opt_mem_alignment = q->file->bs->limits.opt_mem_alignment;
+    bs->limits.pwrite_zeroes_alignment = (uint32_t)q->geo.subcluster_size;
+    bs->limits.pdiscard_alignment = (uint32_t)q->geo.cluster_size;
+}
+
+const BlockDriver bdrv_qcow2 = {
+    .format_name = "qcow2",
+    .instance_size = sizeof(Qcow2),
+    .is_format = true,
+    .supports_backing = true,
+    .zero_init = true,
+    .probe = qcow2_probe,
+    .co_open = qcow2_co_open,
+    .co_close = qcow2_co_close,
+    .refresh_limits = qcow2_refresh_limits,
+    .create_options = qcow2_create_options,
+    .co_create = qcow2_co_create,
+    .co_preadv = qcow2_co_preadv,
+    .co_pwritev = qcow2_co_pwritev,
+    .co_pwrite_zeroes = qcow2_co_pwrite_zeroes,
+    .co_pdiscard = qcow2_co_pdiscard,
+    .co_pwritev_compressed = qcow2_co_pwritev_compressed,
+    .co_block_status = qcow2_co_block_status,
+    .co_flush_to_os = qcow2_co_flush_to_os,
+    .co_flushed = qcow2_co_flushed,
+    .co_truncate = qcow2_co_truncate,
+    .co_check = qcow2_co_check,
+    .get_info = qcow2_get_info,
+    .get_specific_info = qcow2_get_specific_info,
+};
