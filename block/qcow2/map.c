@@ -141,8 +141,14 @@ int coroutine_fn qcow2_co_map(Qcow2 *q, uint64_t guest, uint64_t bytes, Extent *
 int coroutine_fn qcow2_co_l2_load(Qcow2 *q, uint64_t l1_index, uint64_t table, uint64_t at,
                                   MetaSlice **slice)
 {
-    /* A table that the file does not hold would read as zeroes: as data lost in silence. */
-    if (unlikely((int64_t)table >= bdrv_co_getlength(q->file->bs))) {
+    bool cached = meta_cache_peek_begin(q->l2_cache, table + at * q->geo.l2_entry_size) != NULL;
+
+    if (cached) {
+        meta_cache_peek_end(q->l2_cache);
+    }
+    /* A table that the file does not hold would read as zeroes: as data lost in silence. (A new one is in the
+     * cache, dirty, until it is written.) */
+    if (unlikely(!cached && (int64_t)table >= bdrv_co_getlength(q->file->bs))) {
         return qcow2_co_corrupt(q, "L1 entry", (int64_t)l1_index, "L2 table is behind the end of the file");
     }
     return meta_cache_co_get(q->l2_cache, table + at * q->geo.l2_entry_size, slice);

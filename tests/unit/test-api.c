@@ -1,0 +1,143 @@
+/* SPDX-License-Identifier: MIT */
+/* The public API: create, open, blocking and asynchronous requests on a GMainContext. */
+#include "cowlet/cowlet.h"
+
+#include <errno.h>
+#include <glib/gstdio.h>
+#include <string.h>
+#include <unistd.h>
+
+static char *dir;
+
+static void test_blocking(void)
+{
+    g_autofree char *f = g_build_filename(dir, "a.qcow2", NULL);
+    g_autoptr(GError) err = NULL;
+    char buf[4096], back[4096], zero[4096] = { 0 };
+    CowletImage *img;
+
+    g_assert_true(cowlet_create(f, "qcow2", 1 << 30, "extended_l2=on", &err));
+    g_assert_no_error(err);
+    img = cowlet_open(f, NULL, COWLET_OPEN_READ_WRITE, &err);
+    g_assert_no_error(err);
+    g_assert_cmpint(cowlet_length(img), ==, 1 << 30);
+    memset(buf, 'x', sizeof(buf));
+    g_assert_cmpint(cowlet_write(img, 1 << 20, buf, sizeof(buf)), ==, 0);
+    g_assert_cmpint(cowlet_read(img, 1 << 20, back, sizeof(back)), ==, 0);
+    g_assert_cmpmem(buf, sizeof(buf), back, sizeof(back));
+    g_assert_cmpint(cowlet_flush(img), ==, 0);
+    cowlet_close(img);
+
+    img = cowlet_open(f, "driver=qcow2", COWLET_OPEN_READ_WRITE, &err);
+    g_assert_no_error(err);
+    g_assert_cmpint(cowlet_read(img, 1 << 20, back, sizeof(back)), ==, 0);
+    g_assert_cmpmem(buf, sizeof(buf), back, sizeof(back));
+    g_assert_cmpint(cowlet_write_zeroes(img, 1 << 20, 2048), ==, 0);
+    g_assert_cmpint(cowlet_discard(img, (1 << 20) + 2048, 2048), ==, 0);
+    g_assert_cmpint(cowlet_read(img, 1 << 20, back, 2048), ==, 0);
+    g_assert_cmpmem(zero, 2048, back, 2048);
+    g_assert_cmpint(cowlet_write(img, (1 << 30) - 1, buf, 2), <, 0);
+    cowlet_close(img);
+}
+
+static void test_errors(void)
+{
+    g_autoptr(GError) err = NULL;
+
+    g_assert_null(cowlet_open("/nothere", NULL, COWLET_OPEN_READ_ONLY, &err));
+    g_assert_error(err, g_quark_from_static_string("cowlet-error-quark"), ENOENT);
+    g_clear_error(&err);
+    g_assert_false(cowlet_create("/nothere/x", "qcow2", 1, NULL, &err));
+    g_assert_nonnull(err);
+    cowlet_close(NULL);
+}
+
+typedef struct Loop {
+    GMainLoop *loop;
+    CowletImage *img;
+    char buf[64][512];
+    int left, step;
+} Loop;
+
+static void start(Loop *l);
+
+static void done(void *opaque, int ret)
+{
+    Loop *l = opaque;
+
+    g_assert_cmpint(ret, ==, 0);
+    if (--l->left == 0) {
+        l->step++;
+        start(l);
+    }
+}
+
+static void start(Loop *l)
+{
+    l->left = 64;
+    for (int i = 0; i < 64; i++) {
+        switch (l->step) {
+        case 0:
+            memset(l->buf[i], i + 1, 512);
+            cowlet_write_async(l->img, i * 100000, l->buf[i], 512, done, l);
+            break;
+        case 1:
+            memset(l->buf[i], 0, 512);
+            cowlet_read_async(l->img, i * 100000, l->buf[i], 512, done, l);
+            break;
+        case 2:
+            cowlet_flush_async(l->img, done, l);
+            break;
+        case 3:
+            g_assert_cmpint(l->buf[i][511], ==, i + 1);
+            if (i == 63) {
+                g_main_loop_quit(l->loop);
+            }
+            break;
+        }
+    }
+}
+
+static gboolean begin(gpointer l)
+{
+    start(l);
+    return G_SOURCE_REMOVE;
+}
+
+static void test_async(void)
+{
+    g_autofree char *f = g_build_filename(dir, "b.qcow2", NULL);
+    g_autoptr(GError) err = NULL;
+    Loop *l = g_new0(Loop, 1);
+
+    g_assert_true(cowlet_create(f, "qcow2", 64 << 20, NULL, &err));
+    l->img = cowlet_open(f, NULL, COWLET_OPEN_READ_WRITE, &err);
+    g_assert_no_error(err);
+    l->loop = g_main_loop_new(NULL, FALSE);
+    g_source_attach(cowlet_thread_source(), NULL);
+    g_idle_add(begin, l);
+    g_main_loop_run(l->loop);
+    g_source_destroy(cowlet_thread_source());
+    cowlet_close(l->img);
+    g_main_loop_unref(l->loop);
+    g_free(l);
+}
+
+int main(int argc, char **argv)
+{
+    int ret;
+
+    g_test_init(&argc, &argv, NULL);
+    dir = g_dir_make_tmp("cowlet-api-XXXXXX", NULL);
+    g_test_add_func("/api/blocking", test_blocking);
+    g_test_add_func("/api/errors", test_errors);
+    g_test_add_func("/api/async", test_async);
+    ret = g_test_run();
+    g_autofree char *a = g_build_filename(dir, "a.qcow2", NULL), *b = g_build_filename(dir, "b.qcow2", NULL);
+
+    g_unlink(a);
+    g_unlink(b);
+    g_rmdir(dir);
+    g_free(dir);
+    return ret;
+}
