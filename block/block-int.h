@@ -13,6 +13,8 @@
 #include "block/io.h"
 
 #define PROBE_BYTES 512
+/* Lengths of nodes are whole sectors, as the reference's: what a file lacks of its last reads zero. */
+#define LENGTH_UNIT INT64_C(512)
 
 enum { BDRV_DETECT_ZEROES_OFF, BDRV_DETECT_ZEROES_ON, BDRV_DETECT_ZEROES_UNMAP };
 

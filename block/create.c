@@ -314,6 +314,7 @@ bool blk_create_image(BlockCreateParams *p, Options **ret_opts, GError **errp)
 {
     g_autoptr(Options) opts = p->opts;
     Options *done = prepare(p, errp);
+    const char *fmt;
 
     p->opts = NULL;
     if (!done) {
@@ -321,6 +322,12 @@ bool blk_create_image(BlockCreateParams *p, Options **ret_opts, GError **errp)
     }
     if (ret_opts) {
         *ret_opts = opts_copy(done);
+    }
+    fmt = opts_peek(done, "backing_fmt");
+    if (fmt && !bdrv_find_driver(fmt)) {
+        error_set(errp, EINVAL, "Parameter 'backing-fmt' does not accept value '%s'", fmt);
+        opts_free(done);
+        return false;
     }
     return blk_create(p->filename, p->format, done, errp) == 0;
 }

@@ -9,7 +9,7 @@
 
 int bdrv_check_range(int64_t offset, int64_t bytes)
 {
-    return offset < 0 || bytes < 0 || offset > INT64_MAX - bytes ? -EIO : 0;
+    return offset < 0 || bytes < 0 || offset > INT64_MAX - LENGTH_UNIT - bytes ? -EIO : 0;
 }
 
 /* [offset, offset + bytes) of v at @pos, aligned: in pieces of the limits. */

@@ -34,6 +34,7 @@ int coroutine_fn bdrv_co_write_done(BlockDriverState *bs, int64_t end, int ret, 
     if (ret < 0) {
         return ret;
     }
+    end = ALIGN_UP(end, LENGTH_UNIT);
     total = atomic_load(&bs->total_bytes);
     while (unlikely(end > total) && !atomic_compare_exchange_weak(&bs->total_bytes, &total, end)) {
     }

@@ -169,9 +169,11 @@ int64_t coroutine_fn bdrv_co_refresh_length(BlockDriverState *bs)
     } else {
         return atomic_load(&bs->total_bytes);
     }
-    if (len >= 0) {
-        atomic_store(&bs->total_bytes, len);
+    if (len < 0) {
+        return len;
     }
+    len = len > INT64_MAX - LENGTH_UNIT ? ALIGN_DOWN(len, LENGTH_UNIT) : ALIGN_UP(len, LENGTH_UNIT);
+    atomic_store(&bs->total_bytes, len);
     return len;
 }
 
