@@ -2,8 +2,10 @@
 /*
  * Backing chains.
  *
- * INV-CHAIN-1  No file is twice in a chain (device and inode), and a chain is at most
- *              BLK_MAX_CHAIN_DEPTH deep: checked before a layer's driver reads anything.
+ * INV-CHAIN-1  No file is twice in a chain (device and inode): checked before a layer's driver
+ *              reads anything.
+ * INV-CHAIN-2  No path in a graph is over BLK_MAX_CHAIN_DEPTH nodes long: requests and opens recurse
+ *              on it.
  */
 #include "block/block-int.h"
 
@@ -11,8 +13,6 @@
 
 bool bdrv_check_chain(BlockDriverState *bs, GError **errp)
 {
-    int depth = 0;
-
     for (BlockDriverState *up = bs->core->opener; up; up = up->core->opener) {
         if (bs->core->ino && up->core->ino == bs->core->ino && up->core->dev == bs->core->dev) {
             BlockDriverState *file = bs->core->pending_file ? bs->core->pending_file->bs : bs;
@@ -20,26 +20,19 @@ bool bdrv_check_chain(BlockDriverState *bs, GError **errp)
             error_set(errp, ELOOP, "Backing file '%s' creates an infinite loop.", file->filename);
             return false;
         }
-        if (++depth > BLK_MAX_CHAIN_DEPTH) {
-            error_set(errp, ELOOP, "Backing chain is deeper than %d layers", BLK_MAX_CHAIN_DEPTH);
-            return false;
-        }
     }
     return true;
 }
 
-/* A plain name of the image, whose folder relative names start from; NULL: none. */
+/* The name at the bottom of the image, whose folder relative names start from; NULL: none. */
 static const char *name_for_paths(BlockDriverState *bs)
 {
-    while (bs) {
-        BdrvChild *f = bs->file ? bs->file : bs->core->pending_file;
+    BdrvChild *f;
 
-        if (bs->exact_filename && *bs->exact_filename) {
-            return bs->exact_filename;
-        }
-        bs = f ? f->bs : NULL;
+    while ((f = bs->file ? bs->file : bs->core->pending_file)) {
+        bs = f->bs;
     }
-    return NULL;
+    return bs->exact_filename && *bs->exact_filename ? bs->exact_filename : NULL;
 }
 
 char *blk_backing_path(BlockDriverState *bs, GError **errp)
@@ -65,7 +58,11 @@ static BlockDriverState *coroutine_fn open_layer(BlockDriverState *bs, Options *
                                                  GError **errp)
 {
     g_autofree char *path = NULL;
-    OpenRequest r = { .flags = bdrv_child_flags(bs, flags, BDRV_ROLE_BACKING), .opener = bs };
+    OpenRequest r = {
+        .flags = bdrv_child_flags(bs, flags, BDRV_ROLE_BACKING),
+        .opener = bs,
+        .depth = bs->core->depth + 1,
+    };
 
     if (!opts_has(backing, "file.filename") && !opts_has(backing, "filename") &&
         !opts_has(backing, "file")) {

@@ -28,6 +28,7 @@ typedef struct BdrvCore {
     GPtrArray *parents;       /* BdrvChild *; the graph's (INV-CORE-1) */
     BdrvChild *pending_file;  /* opened for probing, not yet claimed by the driver's open */
     BlockDriverState *opener; /* while opening: who opens this as backing file; else NULL */
+    int depth;                /* nodes above it in the graph, while opening */
     uint64_t dev, ino;        /* of a backing chain's file; 0: unknown */
     bool named;               /* node_name is in the table of names */
     bool backing_overridden;  /* by options: not what the image says */
@@ -82,6 +83,7 @@ typedef struct OpenRequest {
     Options *options;          /* owned by the callee */
     int flags;
     BlockDriverState *opener;  /* of a backing file */
+    int depth;                 /* of nodes; a graph of an image's making must not exhaust the stack */
 } OpenRequest;
 BlockDriverState *coroutine_fn bdrv_co_open_node(OpenRequest *req, GError **errp);
 /* Options that every node has, out of @options into @bs and *flags. */

@@ -29,7 +29,7 @@ BdrvChild *coroutine_fn bdrv_co_open_child(const char *filename, Options *option
                                            bool allow_none, GError **errp)
 {
     g_autoptr(Options) sub = options ? opts_take_subtree(options, name) : opts_new();
-    OpenRequest r = { .filename = filename };
+    OpenRequest r = { .filename = filename, .depth = parent->core->depth + 1 };
     BlockDriverState *bs;
 
     if (role == BDRV_ROLE_FILE && parent->core->pending_file && g_str_equal(name, "file")) {

@@ -70,7 +70,11 @@ static bool coroutine_fn open_pending_file(BlockDriverState *bs, OpenRequest *r,
 {
     g_autoptr(Options) sub = opts_take_subtree(r->options, "file");
     const char *ref = opts_peek(r->options, "file");
-    OpenRequest fr = { .filename = r->filename, .flags = bdrv_child_flags(bs, r->flags, BDRV_ROLE_FILE) };
+    OpenRequest fr = {
+        .filename = r->filename,
+        .flags = bdrv_child_flags(bs, r->flags, BDRV_ROLE_FILE),
+        .depth = bs->core->depth + 1,
+    };
     BlockDriverState *file;
 
     if (ref) {
@@ -252,6 +256,10 @@ static bool coroutine_fn open_steps(BlockDriverState *bs, OpenRequest *r, GError
     const BlockDriver *drv;
     bool fail = false;
 
+    if (r->depth > BLK_MAX_CHAIN_DEPTH) {
+        error_set(errp, ELOOP, "Backing chain is deeper than %d layers", BLK_MAX_CHAIN_DEPTH);
+        return false;
+    }
     if (r->filename && g_str_has_prefix(r->filename, "json:")) {
         if (!bdrv_parse_json_filename(r->filename, r->options, errp)) {
             return false;
@@ -297,6 +305,7 @@ BlockDriverState *coroutine_fn bdrv_co_open_node(OpenRequest *req, GError **errp
 
     r.options = options;
     bs->core->opener = r.opener;
+    bs->core->depth = r.depth;
     ok = open_steps(bs, &r, errp);
     bs->core->opener = NULL;
     if (bs->core->pending_file) {

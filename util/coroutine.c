@@ -29,7 +29,7 @@
 #if defined(CO_ASAN) || defined(CO_TSAN)
 #define STACK_SIZE (1024 * 1024)
 #else
-#define STACK_SIZE (256 * 1024)
+#define STACK_SIZE (512 * 1024)
 #endif
 #define POOL_LOCAL_MAX 64
 #define POOL_GLOBAL_MAX 256

@@ -65,11 +65,17 @@ static int take_cache(const Geometry *g, Options *o, Qcow2Options *r, GError **e
 /* Our check of writes against metadata is one and always of all kinds: it can be turned off whole. */
 static int take_overlap(Options *o, Qcow2Options *r, GError **errp)
 {
+    g_autofree char *said = g_strdup(opts_peek(o, "overlap-check.template"));
     int mode, template;
 
-    if (!opts_take_enum(o, "overlap-check.template", overlap_names, 2, &template, errp) ||
-        !opts_take_enum(o, "overlap-check", overlap_names, template, &mode, errp)) {
-        return -EINVAL;
+    if (opts_has(o, "overlap-check")) {
+        g_free(said);
+        said = g_strdup(opts_peek(o, "overlap-check"));
+    }
+    if (!opts_take_enum(o, "overlap-check.template", overlap_names, 2, &template, NULL) ||
+        !opts_take_enum(o, "overlap-check", overlap_names, template, &mode, NULL)) {
+        return error_set(errp, EINVAL, "Unsupported value '%s' for qcow2 option 'overlap-check'. Allowed "
+                                       "are any of the following: none, constant, cached, all", said);
     }
     r->overlap_off = mode == 0;
     for (unsigned i = 0; i < G_N_ELEMENTS(overlap_parts); i++) {
