@@ -86,6 +86,8 @@ typedef struct OpenRequest {
     int depth;                 /* of nodes; a graph of an image's making must not exhaust the stack */
 } OpenRequest;
 BlockDriverState *coroutine_fn bdrv_co_open_node(OpenRequest *req, GError **errp);
+/* The same for BLK_O_TEMPORARY. */
+BlockDriverState *coroutine_fn bdrv_co_open_temporary(OpenRequest *req, GError **errp);
 /* Options that every node has, out of @options into @bs and *flags. */
 bool bdrv_take_common_options(BlockDriverState *bs, Options *options, int *flags, GError **errp);
 /* Flags of a child, by its role. */

@@ -53,7 +53,8 @@ BdrvChild *coroutine_fn bdrv_co_open_child(const char *filename, Options *option
 BdrvChild *coroutine_fn bdrv_co_open_root(const char *filename, Options *options, int flags, GError **errp)
 {
     OpenRequest r = { .filename = filename, .options = options, .flags = flags };
-    BlockDriverState *bs = bdrv_co_open_node(&r, errp);
+    BlockDriverState *bs =
+        flags & BLK_O_TEMPORARY ? bdrv_co_open_temporary(&r, errp) : bdrv_co_open_node(&r, errp);
     unsigned perm = BLK_PERM_CONSISTENT_READ;
     BdrvChild *c;
 
