@@ -1,0 +1,234 @@
+/* SPDX-License-Identifier: MIT */
+/* cowlet-io: single requests on an image, from the command line or standard input. */
+#include "io.h"
+
+#include "config-host.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+IoTool tool;
+
+static void usage(FILE *out)
+{
+    fprintf(out,
+            "Usage: %s [OPTIONS]... [-c STRING]... [file]\n"
+            "QEMU Disk exerciser\n"
+            "\n"
+            "  --object OBJECTDEF   define an object such as 'secret' for\n"
+            "                       passwords and/or encryption keys\n"
+            "  --image-opts         treat file as option string\n"
+            "  -c, --cmd STRING     execute command with its arguments\n"
+            "                       from the given string\n"
+            "  -f, --format FMT     specifies the block driver to use\n"
+            "  -r, --read-only      export read-only\n"
+            "  -s, --snapshot       use snapshot file\n"
+            "  -n, --nocache        disable host cache, short for -t none\n"
+            "  -C, --copy-on-read   enable copy-on-read\n"
+            "  -m, --misalign       misalign allocations for O_DIRECT\n"
+            "  -k, --native-aio     use kernel AIO implementation\n"
+            "                       (Linux only, prefer use of -i)\n"
+            "  -i, --aio=MODE       use AIO mode (threads, native or io_uring)\n"
+            "  -t, --cache=MODE     use the given cache mode for the image\n"
+            "  -d, --discard=MODE   use the given discard mode for the image\n"
+            "  -T, --trace [[enable=]<pattern>][,events=<file>][,file=<file>]\n"
+            "                       specify tracing options\n"
+            "                       see qemu-img(1) man page for full description\n"
+            "  -U, --force-share    force shared permissions\n"
+            "  -h, --help           display this help and exit\n"
+            "  -V, --version        output version information and exit\n"
+            "\n"
+            "See '%s -c help' for information on available commands.\n",
+            tool.progname, tool.progname);
+}
+
+static void told(const char *tag, bool suspended, void *opaque)
+{
+    printf("blkdebug: %s request '%s'\n", suspended ? "Suspended" : "Resuming", tag);
+}
+
+/* Commands from standard input, until its end or quit. */
+static int run_stdin(void)
+{
+    g_autofree char *line = NULL;
+    size_t size = 0;
+    int ret = 0;
+
+    while (!tool.quit) {
+        ssize_t n;
+
+        while (aio_poll(aio_current(), false)) {
+        }
+        printf("%s> ", tool.progname);
+        fflush(stdout);
+        n = getline(&line, &size, stdin);
+        if (n < 0) {
+            break;
+        }
+        if (n > 0 && line[n - 1] == '\n') {
+            line[n - 1] = '\0';
+        }
+        if (command_run(line) < 0) {
+            ret = -1;
+        }
+    }
+    return ret;
+}
+
+typedef struct Args {
+    GPtrArray *commands;
+    Options *opts;
+    const char *format;
+    int flags;
+    bool read_only, image_opts, writethrough, force_share;
+} Args;
+
+static void fail(const char *fmt, const char *arg)
+{
+    io_error(fmt, arg);
+    exit(1);
+}
+
+static void parse_args(int argc, char **argv, Args *a)
+{
+    enum { OPT_OBJECT = 256, OPT_IMAGE_OPTS };
+    static const struct option longs[] = {
+        { "help", no_argument, NULL, 'h' },          { "version", no_argument, NULL, 'V' },
+        { "cmd", required_argument, NULL, 'c' },     { "format", required_argument, NULL, 'f' },
+        { "read-only", no_argument, NULL, 'r' },     { "snapshot", no_argument, NULL, 's' },
+        { "nocache", no_argument, NULL, 'n' },       { "copy-on-read", no_argument, NULL, 'C' },
+        { "misalign", no_argument, NULL, 'm' },      { "native-aio", no_argument, NULL, 'k' },
+        { "aio", required_argument, NULL, 'i' },     { "discard", required_argument, NULL, 'd' },
+        { "cache", required_argument, NULL, 't' },   { "trace", required_argument, NULL, 'T' },
+        { "force-share", no_argument, NULL, 'U' },   { "object", required_argument, NULL, OPT_OBJECT },
+        { "image-opts", no_argument, NULL, OPT_IMAGE_OPTS }, { NULL }
+    };
+    int c;
+
+    while ((c = getopt_long(argc, argv, "hVc:d:f:rsnCmki:t:T:U", longs, NULL)) != -1) {
+        switch (c) {
+        case 's':
+        case 'C':
+            fail("%s is not supported", c == 's' ? "-s (--snapshot)" : "-C (--copy-on-read)");
+            break;
+        case 'n':
+            a->flags |= BLK_O_NOCACHE;
+            a->writethrough = false;
+            break;
+        case 'd':
+            if (!blk_parse_discard(optarg, &a->flags)) {
+                fail("Invalid discard option: %s", optarg);
+            }
+            break;
+        case 'f':
+            a->format = optarg;
+            break;
+        case 'c':
+            g_ptr_array_add(a->commands, optarg);
+            break;
+        case 'r':
+            a->read_only = true;
+            break;
+        case 'm':
+            tool.misalign = true;
+            break;
+        case 'k':
+            opts_set(a->opts, "file.aio", "native");
+            break;
+        case 'i':
+            if (strcmp(optarg, "threads") && strcmp(optarg, "native") && strcmp(optarg, "io_uring")) {
+                fail("Invalid aio option: %s", optarg);
+            }
+            opts_set(a->opts, "file.aio", optarg);
+            break;
+        case 't':
+            if (!blk_parse_cache_mode(optarg, &a->flags, &a->writethrough)) {
+                fail("Invalid cache option: %s", optarg);
+            }
+            break;
+        case 'T':
+            io_error("warning: trace event '%s' does not exist", optarg);
+            break;
+        case 'V':
+            printf("%s version " COWLET_VERSION "\n", tool.progname);
+            exit(0);
+        case 'h':
+            usage(stdout);
+            exit(0);
+        case 'U':
+            a->force_share = true;
+            break;
+        case OPT_OBJECT:
+            fail("Objects are not supported: --object %s", optarg);
+            break;
+        case OPT_IMAGE_OPTS:
+            a->image_opts = true;
+            break;
+        default:
+            usage(stderr);
+            exit(1);
+        }
+    }
+    if (argc - optind > 1) {
+        usage(stderr);
+        exit(1);
+    }
+    if (a->format && a->image_opts) {
+        io_error("--image-opts and -f are mutually exclusive");
+        exit(1);
+    }
+}
+
+static int open_image(Args *a, const char *arg)
+{
+    GError *err = NULL;
+
+    if (!a->read_only) {
+        a->flags |= BLK_O_RDWR | BLK_O_RESIZE;
+    }
+    if (a->format) {
+        opts_set(a->opts, "driver", a->format);
+    }
+    if (!a->image_opts) {
+        return io_open(arg, a->flags, a->writethrough, a->force_share, g_steal_pointer(&a->opts));
+    }
+    if (!opts_parse(a->opts, arg, NULL, &err)) {
+        print_error(err);
+        return -EINVAL;
+    }
+    return io_open(NULL, a->flags, a->writethrough, a->force_share, g_steal_pointer(&a->opts));
+}
+
+int main(int argc, char **argv)
+{
+    Args a = { .flags = BLK_O_UNMAP, .writethrough = true };
+    int ret = 0;
+
+    tool.progname = strrchr(argv[0], '/') ? strrchr(argv[0], '/') + 1 : argv[0];
+    a.commands = g_ptr_array_new();
+    a.opts = opts_new();
+    block_init();
+    blkdebug_set_notify(told, NULL);
+    parse_args(argc, argv, &a);
+    if (optind == argc - 1 && open_image(&a, argv[optind]) < 0) {
+        ret = 1;
+        tool.quit = true;
+    }
+    for (guint i = 0; i < a.commands->len && !tool.quit; i++) {
+        if (command_run(g_ptr_array_index(a.commands, i)) < 0) {
+            ret = 1;
+        }
+    }
+    if (a.commands->len == 0 && !tool.quit && run_stdin() < 0) {
+        ret = 1;
+    }
+    io_close();
+    g_ptr_array_unref(a.commands);
+    opts_free(a.opts);
+    opts_free(tool.opts);
+    g_free(tool.name);
+    return ret;
+}

@@ -1,0 +1,186 @@
+/* SPDX-License-Identifier: MIT */
+/* Numbers in, figures and dumps out: the forms that scripts parse. */
+#include "io.h"
+
+#include "util/size.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define MISALIGN_OFFSET 16
+#define MAX_COUNT INT64_C(2147483136) /* INT_MAX rounded down to a sector */
+
+void cvt_bytes(double value, char *str, size_t size)
+{
+    static const char *const units[] = { "EiB", "PiB", "TiB", "GiB", "MiB", "KiB" };
+    double unit = 1152921504606846976.0;
+    char *dot;
+
+    for (unsigned i = 0; i < G_N_ELEMENTS(units); i++, unit /= 1024) {
+        if (value >= unit) {
+            snprintf(str, size, "%.3f %s", value / unit, units[i]);
+            dot = strstr(str, ".000 ");
+            if (dot) {
+                memmove(dot, dot + 4, strlen(dot + 4) + 1);
+            }
+            return;
+        }
+    }
+    snprintf(str, size, "%f bytes", value);
+    dot = strstr(str, ".000000 ");
+    if (dot) {
+        memmove(dot, dot + 7, strlen(dot + 7) + 1);
+    }
+}
+
+int64_t cvtnum(const char *s)
+{
+    uint64_t v;
+    int ret = size_parse(s, NULL, 'B', &v);
+
+    if (ret < 0) {
+        return ret;
+    }
+    return v > INT64_MAX ? -ERANGE : (int64_t)v;
+}
+
+void print_cvtnum_err(int64_t rc, const char *arg)
+{
+    if (rc == -ERANGE) {
+        printf("Parsing error: argument too large -- %s\n", arg);
+    } else {
+        printf("Parsing error: non-numeric argument, or extraneous/unrecognized suffix -- %s\n", arg);
+    }
+}
+
+int parse_pattern(const char *arg)
+{
+    char *end;
+    long v = strtol(arg, &end, 0);
+
+    if (v < 0 || v > UCHAR_MAX || *end != '\0') {
+        printf("%s is not a valid pattern byte\n", arg);
+        return -1;
+    }
+    return (int)v;
+}
+
+int check_length(int64_t count, const char *arg, bool zero_no_fallback)
+{
+    if (count > MAX_COUNT && !zero_no_fallback) {
+        printf("length cannot exceed %" G_GINT64_FORMAT ", given %s\n", MAX_COUNT, arg);
+        return -EINVAL;
+    }
+    return 0;
+}
+
+void *io_alloc(size_t len, int pattern)
+{
+    size_t extra = tool.misalign ? MISALIGN_OFFSET : 0;
+    uint8_t *p = mem_align_try(4096, len + extra);
+
+    if (p) {
+        memset(p, pattern, len + extra);
+        p += extra;
+    }
+    return p;
+}
+
+void io_free(void *p)
+{
+    if (p) {
+        mem_align_free((uint8_t *)p - (tool.misalign ? MISALIGN_OFFSET : 0));
+    }
+}
+
+void dump_buffer(const void *buf, int64_t offset, size_t len)
+{
+    const uint8_t *p = buf;
+
+    for (size_t i = 0; i < len; i += 16) {
+        size_t n = MIN(len - i, 16);
+
+        printf("%08" G_GINT64_MODIFIER "x:  ", offset + (int64_t)i);
+        for (size_t j = 0; j < n; j++) {
+            printf("%02x ", p[i + j]);
+        }
+        printf(" ");
+        for (size_t j = 0; j < n; j++) {
+            printf("%c", isalnum(p[i + j]) ? p[i + j] : '.');
+        }
+        printf("\n");
+    }
+}
+
+static void format_time(int64_t ns, char *s, size_t size, bool fixed)
+{
+    uint64_t sec = (uint64_t)ns / 1000000000, cs = (uint64_t)ns % 1000000000 / 10000000;
+    unsigned h = (unsigned)(sec / 3600), m = (unsigned)(sec / 60 % 60), r = (unsigned)(sec % 60);
+
+    if (fixed || h || m) {
+        snprintf(s, size, "%u:%02u:%02u.%02u", h, m, r, (unsigned)cs);
+    } else {
+        snprintf(s, size, "%02u.%02u sec", r, (unsigned)cs);
+    }
+}
+
+void print_report(const char *op, int64_t ns, int64_t offset, int64_t count, int64_t total, int cnt,
+                  bool machine)
+{
+    double secs = (double)MAX(ns, 1) / 1e9;
+    char s1[64], s2[64], ts[64];
+
+    format_time(ns, ts, sizeof(ts), machine);
+    if (machine) { /* bytes,ops,time,bytes/sec,ops/sec */
+        printf("%" G_GINT64_FORMAT ",%d,%s,%.3f,%.3f\n", total, cnt, ts, (double)total / secs, cnt / secs);
+        return;
+    }
+    cvt_bytes((double)total, s1, sizeof(s1));
+    cvt_bytes((double)total / secs, s2, sizeof(s2));
+    printf("%s %" G_GINT64_FORMAT "/%" G_GINT64_FORMAT " bytes at offset %" G_GINT64_FORMAT "\n", op, total,
+           count, offset);
+    printf("%s, %d ops; %s (%s/sec and %.4f ops/sec)\n", s1, cnt, ts, s2, cnt / secs);
+}
+
+void io_error(const char *fmt, ...)
+{
+    va_list ap;
+
+    fprintf(stderr, "%s: ", tool.progname);
+    va_start(ap, fmt);
+    vfprintf(stderr, fmt, ap);
+    va_end(ap);
+    fputc('\n', stderr);
+}
+
+void print_error(GError *err)
+{
+    io_error("%s", err->message);
+    g_error_free(err);
+}
+
+static void print_specific(const char *key, const char *value, void *opaque)
+{
+    g_autofree char *name = g_strdup(key);
+
+    g_strdelimit(name, "-_", ' ');
+    if (!strcmp(value, "on") || !strcmp(value, "off")) {
+        value = *(value + 1) == 'n' ? "true" : "false";
+    }
+    printf("    %s: %s\n", name, value);
+}
+
+void print_specific_info(BlockBackend *blk)
+{
+    Options *o = blk_get_specific_info(blk_bs(blk), NULL);
+
+    if (o && opts_count(o) > 0) {
+        printf("Format specific information:\n");
+        opts_foreach(o, print_specific, NULL);
+    }
+    opts_free(o);
+}
