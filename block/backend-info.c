@@ -25,6 +25,11 @@ Options *blk_get_specific_info(BlockDriverState *bs, GError **errp)
     return bs->drv->get_specific_info ? bs->drv->get_specific_info(bs, errp) : NULL;
 }
 
+const char *blk_probed_raw(BlockBackend *blk)
+{
+    return blk->writable && blk->bs->probed ? blk->bs->file->bs->filename : NULL;
+}
+
 const char *blk_driver_name(BlockDriverState *bs)
 {
     return bs->drv->format_name;

@@ -50,7 +50,7 @@ static bool take_options(FileState *s, Options *o, bool direct, bool force_share
 }
 
 /* Refuse what is neither; opening a FIFO would wait for its other end. */
-static int check_kind(FileState *s, const char *driver, bool want_block, GError **errp)
+static int check_kind(FileState *s, const char *driver, bool want_block, bool writable, GError **errp)
 {
     struct stat st;
 
@@ -58,6 +58,9 @@ static int check_kind(FileState *s, const char *driver, bool want_block, GError 
         return error_set_errno(errp, errno, "Could not open '%s'", s->filename);
     }
     s->is_block = S_ISBLK(st.st_mode);
+    if (S_ISDIR(st.st_mode) && writable) {
+        return error_set_errno(errp, EISDIR, "Could not open '%s'", s->filename);
+    }
     if (want_block && !S_ISBLK(st.st_mode) && !S_ISCHR(st.st_mode)) {
         return error_set(errp, EINVAL,
                          "'%s' driver requires '%s' to be either a character or block device",
@@ -105,7 +108,7 @@ static int open_common(BlockDriverState *bs, Options *o, int flags, bool want_bl
     if (!take_options(s, o, s->direct, flags & BLK_O_FORCE_SHARE, errp)) {
         return -EINVAL;
     }
-    ret = check_kind(s, bs->drv->format_name, want_block, errp);
+    ret = check_kind(s, bs->drv->format_name, want_block, flags & BLK_O_RDWR, errp);
     if (ret == 0) {
         ret = open_fd(bs, s, flags, errp);
     }

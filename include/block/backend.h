@@ -25,6 +25,9 @@ void blk_close(BlockBackend *blk); /* drains, flushes caches; NULL is fine */
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(BlockBackend, blk_close)
 
 BlockDriverState *blk_bs(BlockBackend *blk);
+/* Opened for writing with a guessed format, and that is raw: the name of its file, for a warning (writes to
+ * its first sector that make it another format are refused); else NULL. */
+const char *blk_probed_raw(BlockBackend *blk);
 bool blk_is_writable(BlockBackend *blk);
 int64_t blk_getlength(BlockBackend *blk); /* cached; or -errno */
 int64_t coroutine_fn blk_co_getlength(BlockBackend *blk);

@@ -7,6 +7,19 @@
 #include <stdio.h>
 #include <string.h>
 
+static void warn_probed(BlockBackend *blk)
+{
+    const char *file = blk_probed_raw(blk);
+
+    if (file) {
+        fprintf(stderr,
+                "WARNING: Image format was not specified for '%s' and probing guessed raw.\n"
+                "         Automatically detecting the format is dangerous for raw images, write "
+                "operations on block 0 will be restricted.\n"
+                "         Specify the 'raw' format explicitly to remove the restrictions.\n", file);
+    }
+}
+
 int io_open(const char *name, int flags, bool writethrough, bool force_share, Options *opts)
 {
     g_autoptr(Options) o = opts ? opts : opts_new();
@@ -25,6 +38,7 @@ int io_open(const char *name, int flags, bool writethrough, bool force_share, Op
         g_error_free(err);
         return -EINVAL;
     }
+    warn_probed(tool.blk);
     blk_set_write_cache(tool.blk, !writethrough);
     if (name != tool.name) {
         g_free(tool.name);
@@ -76,13 +90,15 @@ static void open_help(void)
 static int cmd_open(int argc, char **argv)
 {
     g_autoptr(Options) o = opts_new();
-    int flags = BLK_O_UNMAP | BLK_O_RDWR | BLK_O_RESIZE, c;
+    int flags = BLK_O_UNMAP | BLK_O_RDWR, c;
     bool writethrough = true, force_share = false;
     GError *err = NULL;
 
     while ((c = getopt(argc, argv, "snCro:ki:t:d:U")) != -1) {
         switch (c) {
         case 's':
+            flags |= BLK_O_TEMPORARY;
+            break;
         case 'C':
             io_error("-%c is not supported", c);
             return -ENOTSUP;
@@ -91,7 +107,7 @@ static int cmd_open(int argc, char **argv)
             writethrough = false;
             break;
         case 'r':
-            flags &= ~(BLK_O_RDWR | BLK_O_RESIZE);
+            flags &= ~BLK_O_RDWR;
             break;
         case 'k':
             opts_set(o, "file.aio", "native");
@@ -182,7 +198,7 @@ static int cmd_reopen(int argc, char **argv)
                 io_error("Only one -r/-w option may be given");
                 return -EINVAL;
             }
-            flags &= ~(BLK_O_RDWR | BLK_O_RESIZE);
+            flags &= ~BLK_O_RDWR;
             flags |= c == 'w' ? BLK_O_RDWR | BLK_O_RESIZE : 0;
             has_rw = true;
             break;

@@ -181,7 +181,7 @@ static int cmd_map(int argc, char **argv)
         cvt_bytes((double)num, s1, sizeof(s1));
         cvt_bytes((double)offset, s2, sizeof(s2));
         printf("%s (0x%" G_GINT64_MODIFIER "x) bytes %s allocated at offset %s (0x%" G_GINT64_MODIFIER "x)\n", s1,
-               num, ret ? "    " : "not ", s2, offset);
+               num, ret ? "   " : "not", s2, offset);
         offset += num;
         left -= num;
     }

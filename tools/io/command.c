@@ -98,6 +98,13 @@ static int wrong_count(const IoCommand *c, int n)
     return -EINVAL;
 }
 
+static bool is_writer(const IoCommand *c)
+{
+    static const char *const names[] = { "write", "writev", "aio_write", "discard", NULL };
+
+    return g_strv_contains(names, c->name);
+}
+
 int command_run(const char *line)
 {
     g_autofree char *copy = g_strdup(line);
@@ -124,6 +131,10 @@ int command_run(const char *line)
     n = argc - 1;
     if (n < c->argmin || (c->argmax != -1 && n > c->argmax)) {
         return wrong_count(c, n);
+    }
+    if (is_writer(c) && !blk_is_writable(tool.blk)) {
+        io_error("Block node is read-only");
+        return -EPERM;
     }
     optind = 0; /* glibc: begin anew */
     return c->fn(argc, argv);

@@ -111,8 +111,10 @@ static void parse_args(int argc, char **argv, Args *a)
     while ((c = getopt_long(argc, argv, "hVc:d:f:rsnCmki:t:T:U", longs, NULL)) != -1) {
         switch (c) {
         case 's':
+            a->flags |= BLK_O_TEMPORARY;
+            break;
         case 'C':
-            fail("%s is not supported", c == 's' ? "-s (--snapshot)" : "-C (--copy-on-read)");
+            fail("%s is not supported", "-C (--copy-on-read)");
             break;
         case 'n':
             a->flags |= BLK_O_NOCACHE;
@@ -187,7 +189,7 @@ static int open_image(Args *a, const char *arg)
     GError *err = NULL;
 
     if (!a->read_only) {
-        a->flags |= BLK_O_RDWR | BLK_O_RESIZE;
+        a->flags |= BLK_O_RDWR;
     }
     if (a->format) {
         opts_set(a->opts, "driver", a->format);
