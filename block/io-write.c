@@ -85,6 +85,20 @@ static int coroutine_fn write_split(BlockDriverState *bs, int64_t offset, IOVect
     return ret < 0 ? ret : 0;
 }
 
+/* The write itself, once the range is aligned and its ends are filled. */
+static int coroutine_fn write_aligned(BlockDriverState *bs, int64_t offset, IOVector *v, unsigned flags)
+{
+    int ret;
+
+    if (likely(!bs->debug_below)) {
+        return write_split(bs, offset, v, flags);
+    }
+    bdrv_co_debug_event_bs(bs, BLKDBG_PWRITEV);
+    ret = write_split(bs, offset, v, flags);
+    bdrv_co_debug_event_bs(bs, BLKDBG_PWRITEV_DONE);
+    return ret;
+}
+
 /* Fill @buf (the aligned block at @start) with what is there, zeroes behind the end. */
 static int coroutine_fn rmw_read(BlockDriverState *bs, int64_t start, uint8_t *buf, size_t len,
                                  BlkdebugEvent before, BlkdebugEvent after)
@@ -114,7 +128,10 @@ static int coroutine_fn write_piece(BlockDriverState *bs, int64_t offset, size_t
     if (head) {
         ret = rmw_read(bs, start, buf, align, BLKDBG_PWRITEV_RMW_HEAD, BLKDBG_PWRITEV_RMW_AFTER_HEAD);
     }
-    if (ret == 0 && tail && !(head && stop - start == align)) {
+    if (ret == 0 && tail && head && stop - start == align) { /* read already */
+        bdrv_co_debug_event_bs(bs, BLKDBG_PWRITEV_RMW_TAIL);
+        bdrv_co_debug_event_bs(bs, BLKDBG_PWRITEV_RMW_AFTER_TAIL);
+    } else if (ret == 0 && tail) {
         ret = rmw_read(bs, stop - align, buf + (stop - align - start), align, BLKDBG_PWRITEV_RMW_TAIL,
                        BLKDBG_PWRITEV_RMW_AFTER_TAIL);
     }
@@ -127,7 +144,7 @@ static int coroutine_fn write_piece(BlockDriverState *bs, int64_t offset, size_t
         memset(buf + (offset - start), 0, n);
     }
     iov_init_buf(&b, buf, stop - start);
-    return write_split(bs, start, &b, flags);
+    return write_aligned(bs, start, &b, flags);
 }
 
 int coroutine_fn bdrv_co_write_bounce(BlockDriverState *bs, int64_t offset, int64_t bytes,
@@ -166,7 +183,7 @@ static int coroutine_fn write_tracked(BlockDriverState *bs, int64_t offset, IOVe
     if (rmw || !iov_is_aligned(v, l->min_mem_alignment, l->request_alignment)) {
         ret = bdrv_co_write_bounce(bs, offset, bytes, v, flags);
     } else {
-        ret = write_split(bs, offset, v, flags);
+        ret = write_aligned(bs, offset, v, flags);
     }
     bdrv_track_end(bs, &t);
     return ret;
@@ -177,16 +194,10 @@ static int coroutine_fn write_plain(BlockDriverState *bs, int64_t offset, IOVect
     unsigned drv_flags = flags & bs->supported_write_flags;
     int ret;
 
-    if (unlikely(bs->debug_below)) {
-        bdrv_co_debug_event_bs(bs, BLKDBG_PWRITEV);
-    }
     if (likely(bs->limits.request_alignment <= 1)) {
-        ret = write_split(bs, offset, v, drv_flags);
+        ret = write_aligned(bs, offset, v, drv_flags);
     } else {
         ret = write_tracked(bs, offset, v, drv_flags);
-    }
-    if (unlikely(bs->debug_below)) {
-        bdrv_co_debug_event_bs(bs, BLKDBG_PWRITEV_DONE);
     }
     return bdrv_co_write_done(bs, offset + (int64_t)v->size, ret,
                               flags & BLK_REQ_FUA & ~bs->supported_write_flags);

@@ -55,6 +55,9 @@ static int coroutine_fn zero_aligned(BlockDriverState *bs, int64_t offset, int64
 {
     int ret = 0;
 
+    if (unlikely(bs->debug_below)) {
+        bdrv_co_debug_event_bs(bs, BLKDBG_PWRITEV_ZERO);
+    }
     while (bytes > 0 && ret >= 0) {
         int64_t n = piece(&bs->limits, offset, bytes);
 
@@ -69,6 +72,9 @@ static int coroutine_fn zero_aligned(BlockDriverState *bs, int64_t offset, int64
         }
         offset += n;
         bytes -= n;
+    }
+    if (unlikely(bs->debug_below)) {
+        bdrv_co_debug_event_bs(bs, BLKDBG_PWRITEV_DONE);
     }
     return ret < 0 ? ret : 0;
 }
@@ -110,16 +116,10 @@ int coroutine_fn bdrv_co_pwrite_zeroes(BdrvChild *c, int64_t offset, int64_t byt
     if (!(bs->open_flags & BLK_O_UNMAP)) {
         flags &= ~BLK_REQ_MAY_UNMAP;
     }
-    if (unlikely(bs->debug_below)) {
-        bdrv_co_debug_event_bs(bs, BLKDBG_PWRITEV_ZERO);
-    }
     if (bs->limits.request_alignment <= 1) {
         ret = zero_aligned(bs, offset, bytes, flags);
     } else {
         ret = zero_unaligned(bs, offset, bytes, flags);
-    }
-    if (unlikely(bs->debug_below)) {
-        bdrv_co_debug_event_bs(bs, BLKDBG_PWRITEV_DONE);
     }
     return bdrv_co_write_done(bs, offset + bytes, ret,
                               (flags & BLK_REQ_FUA) && !(bs->supported_zero_flags &

@@ -75,7 +75,7 @@ int coroutine_fn file_co_truncate(BlockDriverState *bs, int64_t bytes, bool exac
         return error_set_errno(errp, (int)j.from, "Could not inquire current length");
     }
     if (prealloc == BLK_PREALLOC_METADATA) {
-        return error_set(errp, ENOTSUP, "Unsupported preallocation mode 'metadata'");
+        return error_set(errp, ENOTSUP, "Unsupported preallocation mode: metadata");
     }
     if (s->is_block) {
         if (exact && bytes != j.from) {
@@ -144,7 +144,7 @@ int coroutine_fn file_co_create(const char *filename, Options *opts, GError **er
         return error_set(errp, EINVAL, "invalid parameter value: %s", prealloc_name);
     }
     if (prealloc == BLK_PREALLOC_METADATA) {
-        return error_set(errp, EINVAL, "Unsupported preallocation mode 'metadata'");
+        return error_set(errp, EINVAL, "Unsupported preallocation mode: metadata");
     }
     fd = open(filename, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
     if (fd < 0) {
