@@ -42,6 +42,7 @@ const BlockDriver bdrv_qcow2 = {
     .co_flushed = qcow2_co_flushed,
     .co_truncate = qcow2_co_truncate,
     .co_check = qcow2_co_check,
+    .list_snapshots = qcow2_list_snapshots,
     .get_info = qcow2_get_info,
     .get_specific_info = qcow2_get_specific_info,
 };

@@ -38,3 +38,25 @@ Options *qcow2_get_specific_info(BlockDriverState *bs, GError **errp)
     }
     return o;
 }
+
+GArray *qcow2_list_snapshots(BlockDriverState *bs)
+{
+    Qcow2 *q = bs->opaque;
+    GArray *a = g_array_new(FALSE, FALSE, sizeof(BlockSnapshotInfo));
+
+    for (uint32_t i = 0; i < q->hdr.nb_snapshots; i++) {
+        const Snapshot *s = &q->snapshots[i];
+        BlockSnapshotInfo info = {
+            .id = s->id,
+            .name = s->name,
+            .vm_state_size = s->vm_state_size,
+            .date_sec = s->date_sec,
+            .date_nsec = s->date_nsec,
+            .vm_clock_nsec = s->vm_clock_nsec,
+            .icount = s->icount,
+        };
+
+        g_array_append_val(a, info);
+    }
+    return a;
+}

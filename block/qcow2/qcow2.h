@@ -202,6 +202,7 @@ int coroutine_fn qcow2_co_open(BlockDriverState *bs, Options *options, int flags
 void coroutine_fn qcow2_co_close(BlockDriverState *bs);
 int coroutine_fn qcow2_co_create(const char *filename, Options *opts, GError **errp);
 int qcow2_get_info(BlockDriverState *bs, BlockDriverInfo *info);
+GArray *qcow2_list_snapshots(BlockDriverState *bs);
 Options *qcow2_get_specific_info(BlockDriverState *bs, GError **errp);
 int coroutine_fn qcow2_co_load_snapshots(Qcow2 *q, GError **errp);
 void qcow2_free_snapshots(Qcow2 *q);

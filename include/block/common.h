@@ -104,6 +104,15 @@ typedef enum BlockCheckFix {
     BLK_FIX_ERRORS = 2,
 } BlockCheckFix;
 
+/* An internal snapshot, as its image tells. */
+typedef struct BlockSnapshotInfo {
+    const char *id, *name; /* owned by the node */
+    uint64_t vm_state_size;
+    uint32_t date_sec, date_nsec;
+    uint64_t vm_clock_nsec;
+    uint64_t icount; /* UINT64_MAX: not known */
+} BlockSnapshotInfo;
+
 /* One line of a report, without newline. */
 typedef void BlockReportFunc(const char *line, void *opaque);
 

@@ -129,6 +129,9 @@ struct BlockDriver {
     /* Typed keys for info's "format-specific" data ("compression-type"); NULL: none. g_free by opts_free. */
     Options *(*get_specific_info)(BlockDriverState *bs, GError **errp);
 
+    /* Of BlockSnapshotInfo; g_array_unref(). */
+    GArray *(*list_snapshots)(BlockDriverState *bs);
+
     /* blkdebug; filters without own form pass to bs->file. */
     void coroutine_fn (*co_debug_event)(BlockDriverState *bs, BlkdebugEvent event);
     int (*debug_breakpoint)(BlockDriverState *bs, const char *event, const char *tag);

@@ -1,0 +1,162 @@
+/* SPDX-License-Identifier: MIT */
+/* check: exit 0 sound, 1 the check failed, 2 corruptions, 3 leaks, 63 the format has no check. */
+#include "img.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <string.h>
+
+static const char help_text[] =
+    "check [-f FORMAT | --image-opts] [-T CACHE] [-q] [--output=human|json] [-U] FILE\n"
+    "Checks the metadata of an image for errors and leaks; nothing is changed.\n";
+
+typedef struct Report {
+    bool quiet;
+} Report;
+
+static void report_line(const char *line, void *opaque)
+{
+    if (!((Report *)opaque)->quiet) {
+        fprintf(stderr, "%s\n", line);
+    }
+}
+
+static void print_human(const BlockCheckResult *r)
+{
+    if (!r->corruptions && !r->leaks && !r->check_errors) {
+        printf("No errors were found on the image.\n");
+    }
+    if (r->corruptions) {
+        printf("\n%" G_GINT64_FORMAT " errors were found on the image.\n"
+               "Data may be corrupted, or further writes to the image may corrupt it.\n", r->corruptions);
+    }
+    if (r->leaks) {
+        printf("\n%" G_GINT64_FORMAT " leaked clusters were found on the image.\n"
+               "This means waste of disk space, but no harm to data.\n", r->leaks);
+    }
+    if (r->check_errors) {
+        printf("\n%" G_GINT64_FORMAT " internal errors have occurred during the check.\n", r->check_errors);
+    }
+    if (r->total_clusters && r->allocated_clusters) {
+        printf("%" G_GINT64_FORMAT "/%" G_GINT64_FORMAT " = %0.2f%% allocated, %0.2f%% fragmented, %0.2f%% "
+               "compressed clusters\n", r->allocated_clusters, r->total_clusters,
+               (double)r->allocated_clusters * 100.0 / (double)r->total_clusters,
+               (double)r->fragmented_clusters * 100.0 / (double)r->allocated_clusters,
+               (double)r->compressed_clusters * 100.0 / (double)r->allocated_clusters);
+    }
+    if (r->image_end_offset) {
+        printf("Image end offset: %" G_GINT64_FORMAT "\n", r->image_end_offset);
+    }
+}
+
+static void set_nonzero(JsonObject *o, const char *name, int64_t v)
+{
+    if (v) {
+        json_object_set_int_member(o, name, v);
+    }
+}
+
+static void print_json(const BlockCheckResult *r, const char *filename, const char *format)
+{
+    JsonObject *o = json_object_new();
+    g_autoptr(JsonNode) node = json_node_new(JSON_NODE_OBJECT);
+
+    set_nonzero(o, "image-end-offset", r->image_end_offset);
+    set_nonzero(o, "total-clusters", r->total_clusters);
+    set_nonzero(o, "corruptions", r->corruptions);
+    json_object_set_int_member(o, "check-errors", r->check_errors);
+    set_nonzero(o, "leaks", r->leaks);
+    set_nonzero(o, "compressed-clusters", r->compressed_clusters);
+    set_nonzero(o, "allocated-clusters", r->allocated_clusters);
+    json_object_set_string_member(o, "filename", filename);
+    json_object_set_string_member(o, "format", format);
+    set_nonzero(o, "fragmented-clusters", r->fragmented_clusters);
+    json_node_take_object(node, o);
+    img_print_json(node);
+}
+
+int img_check(int argc, char **argv)
+{
+    static const struct option longs[] = {
+        { "help", no_argument, NULL, 'h' },       { "format", required_argument, NULL, 'f' },
+        { "repair", required_argument, NULL, 'r' }, { "output", required_argument, NULL, OPT_OUTPUT },
+        { "object", required_argument, NULL, OPT_OBJECT }, { "image-opts", no_argument, NULL, OPT_IMAGE_OPTS },
+        { "force-share", no_argument, NULL, 'U' }, { "cache", required_argument, NULL, 'T' },
+        { "quiet", no_argument, NULL, 'q' }, { NULL }
+    };
+    const char *format = NULL, *cache = "writeback", *repair = NULL;
+    bool json = false, image_opts = false, force_share = false, writethrough;
+    BlockCheckResult res = { 0 };
+    Report rep = { false };
+    BlockBackend *blk;
+    int flags = BLK_O_CHECK, c, ret;
+
+    while ((c = getopt_long(argc, argv, "hf:r:T:qU", longs, NULL)) != -1) {
+        switch (c) {
+        case 'h':
+            img_help(help_text);
+        case 'f':
+            format = optarg;
+            break;
+        case 'r':
+            if (strcmp(optarg, "leaks") && strcmp(optarg, "all")) {
+                img_usage_error("check", "--repair (-r) expects 'leaks' or 'all' not '%s'", optarg);
+            }
+            repair = optarg;
+            break;
+        case OPT_OUTPUT:
+            json = img_output_json("check", optarg);
+            break;
+        case 'T':
+            cache = optarg;
+            break;
+        case 'q':
+            rep.quiet = true;
+            break;
+        case 'U':
+            force_share = true;
+            break;
+        case OPT_OBJECT:
+            img_refuse_object(optarg);
+        case OPT_IMAGE_OPTS:
+            image_opts = true;
+            break;
+        default:
+            img_unknown_option("check");
+        }
+    }
+    if (optind != argc - 1) {
+        img_usage_error("check", "Expecting one image file name");
+    }
+    if (repair) {
+        img_error("Repairing (-r %s) is not supported yet", repair);
+        return 1;
+    }
+    if (!blk_parse_cache_mode(cache, &flags, &writethrough)) {
+        img_error("Invalid source cache option: %s", cache);
+        return 1;
+    }
+    blk = img_open(argv[optind], format, flags, writethrough, image_opts, force_share);
+    if (!blk) {
+        return 1;
+    }
+    ret = blk_check(blk, &res, 0, report_line, &rep);
+    if (ret == -ENOTSUP) {
+        img_error("This image format does not support checks");
+        ret = 63;
+    } else if (ret < 0) {
+        img_error("Check failed: %s", strerror(-ret));
+        ret = 1;
+    } else {
+        if (json) {
+            print_json(&res, argv[optind], blk_driver_name(blk_bs(blk)));
+        } else if (!rep.quiet) {
+            print_human(&res);
+        }
+        ret = res.corruptions ? 2 : res.leaks ? 3 : 0;
+        ret = res.check_errors ? 1 : ret;
+    }
+    blk_close(blk);
+    return ret;
+}

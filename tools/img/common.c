@@ -1,0 +1,262 @@
+/* SPDX-License-Identifier: MIT */
+/* What the commands share: errors, opening, JSON, progress. */
+#include "img.h"
+
+#include "util/size.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- Errors ---- */
+
+static void verror(const char *fmt, va_list ap)
+{
+    fflush(stdout);
+    fprintf(stderr, "%s: ", progname);
+    vfprintf(stderr, fmt, ap);
+    fputc('\n', stderr);
+}
+
+void img_error(const char *fmt, ...)
+{
+    va_list ap;
+
+    va_start(ap, fmt);
+    verror(fmt, ap);
+    va_end(ap);
+}
+
+void img_error_from(GError *err, const char *prefix)
+{
+    img_error("%s%s", prefix ? prefix : "", err->message);
+    g_error_free(err);
+}
+
+void img_unknown_option(const char *command)
+{
+    fprintf(stderr, "Try '%s %s --help' for more info\n", progname, command);
+    exit(1);
+}
+
+void img_usage_error(const char *command, const char *fmt, ...)
+{
+    va_list ap;
+
+    va_start(ap, fmt);
+    verror(fmt, ap);
+    va_end(ap);
+    if (command) {
+        img_unknown_option(command);
+    }
+    fprintf(stderr, "Try '%s --help' for more info\n", progname);
+    exit(1);
+}
+
+void img_help(const char *text)
+{
+    printf("Usage: %s %s", progname, text);
+    exit(0);
+}
+
+void img_refuse_object(const char *arg)
+{
+    img_error("Objects are not supported: --object %s", arg);
+    exit(1);
+}
+
+bool img_output_json(const char *command, const char *arg)
+{
+    if (!strcmp(arg, "json")) {
+        return true;
+    }
+    if (strcmp(arg, "human")) {
+        img_usage_error(command, "--output expects 'human' or 'json' not '%s'", arg);
+    }
+    return false;
+}
+
+int64_t img_size_arg(const char *what, const char *arg, int64_t min, int64_t max)
+{
+    uint64_t v;
+    int ret = size_parse(arg, NULL, 'B', &v);
+
+    if (ret == -ERANGE || (ret == 0 && (v > (uint64_t)max || (int64_t)v < min))) {
+        img_error("Invalid %s specified. Must be between %" G_GINT64_FORMAT " and %" G_GINT64_FORMAT ".", what,
+                  min, max);
+        return -1;
+    }
+    if (ret < 0) {
+        img_error("Invalid %s specified: '%s'.", what, arg);
+        return -1;
+    }
+    return (int64_t)v;
+}
+
+/* ---- Opening ---- */
+
+BlockBackend *img_open(const char *filename, const char *format, int flags, bool writethrough,
+                       bool image_opts, bool force_share)
+{
+    return img_open_aio(filename, format, flags, writethrough, image_opts, force_share, NULL);
+}
+
+BlockBackend *img_open_aio(const char *filename, const char *format, int flags, bool writethrough,
+                           bool image_opts, bool force_share, const char *aio)
+{
+    g_autoptr(Options) o = opts_new();
+    GError *err = NULL;
+    BlockBackend *blk;
+
+    if (image_opts && format) {
+        img_error("--image-opts and --format are mutually exclusive");
+        return NULL;
+    }
+    if (image_opts && !opts_parse(o, filename, NULL, &err)) {
+        img_error_from(err, NULL);
+        return NULL;
+    }
+    if (format) {
+        opts_set(o, "driver", format);
+    }
+    if (aio) {
+        opts_set(o, "file.aio", aio);
+    }
+    if (force_share) {
+        flags |= BLK_O_FORCE_SHARE;
+    }
+    blk = blk_open(image_opts ? NULL : filename, g_steal_pointer(&o), flags, &err);
+    if (!blk) {
+        img_error("Could not open '%s': %s", filename, err->message);
+        g_error_free(err);
+        return NULL;
+    }
+    blk_set_write_cache(blk, !writethrough);
+    return blk;
+}
+
+/* ---- JSON ---- */
+
+static void indent(int depth)
+{
+    printf("%*s", depth * 4, "");
+}
+
+static void print_string(const char *s)
+{
+    putchar('"');
+    for (; *s; s++) {
+        unsigned char c = (unsigned char)*s;
+
+        if (c == '"' || c == '\\') {
+            printf("\\%c", c);
+        } else if (c < 0x20) {
+            printf("\\u%04x", c);
+        } else {
+            putchar(c);
+        }
+    }
+    putchar('"');
+}
+
+static void print_node(JsonNode *node, int depth);
+
+static void print_object(JsonObject *obj, int depth)
+{
+    g_autoptr(GList) names = json_object_get_members(obj);
+
+    printf("{\n");
+    for (GList *l = names; l; l = l->next) {
+        indent(depth + 1);
+        print_string(l->data);
+        printf(": ");
+        print_node(json_object_get_member(obj, l->data), depth + 1);
+        printf(l->next ? ",\n" : "\n");
+    }
+    indent(depth);
+    printf("}");
+}
+
+static void print_array(JsonArray *a, int depth)
+{
+    guint n = json_array_get_length(a);
+
+    printf("[\n");
+    for (guint i = 0; i < n; i++) {
+        indent(depth + 1);
+        print_node(json_array_get_element(a, i), depth + 1);
+        printf(i + 1 < n ? ",\n" : "\n");
+    }
+    indent(depth);
+    printf("]");
+}
+
+static void print_node(JsonNode *node, int depth)
+{
+    GType t;
+
+    switch (json_node_get_node_type(node)) {
+    case JSON_NODE_OBJECT:
+        print_object(json_node_get_object(node), depth);
+        return;
+    case JSON_NODE_ARRAY:
+        print_array(json_node_get_array(node), depth);
+        return;
+    case JSON_NODE_NULL:
+        printf("null");
+        return;
+    case JSON_NODE_VALUE:
+        break;
+    }
+    t = json_node_get_value_type(node);
+    if (t == G_TYPE_BOOLEAN) {
+        printf(json_node_get_boolean(node) ? "true" : "false");
+    } else if (t == G_TYPE_STRING) {
+        print_string(json_node_get_string(node));
+    } else {
+        printf("%" G_GINT64_FORMAT, json_node_get_int(node));
+    }
+}
+
+void img_print_json(JsonNode *node)
+{
+    print_node(node, 0);
+    printf("\n");
+}
+
+/* ---- Progress ---- */
+
+static struct {
+    bool enabled;
+    double last;
+} progress;
+
+static void progress_print(double percent)
+{
+    printf("    (%3.2f/100%%)\r", percent);
+    fflush(stdout);
+    progress.last = percent;
+}
+
+void progress_init(bool enabled)
+{
+    progress.enabled = enabled;
+    if (enabled) {
+        progress_print(0);
+    }
+}
+
+void progress_set(double percent)
+{
+    if (progress.enabled && (percent >= progress.last + 1 || (percent >= 100 && progress.last < 100))) {
+        progress_print(MIN(percent, 100));
+    }
+}
+
+void progress_end(void)
+{
+    if (progress.enabled) {
+        printf("\n");
+    }
+}

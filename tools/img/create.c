@@ -1,0 +1,148 @@
+/* SPDX-License-Identifier: MIT */
+/* create */
+#include "img.h"
+
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const char help_text[] =
+    "create [-f FORMAT] [-o OPTIONS] [-b BASE [-F BASE_FORMAT]] [-u] [-q] FILE [SIZE]\n"
+    "  -f, --format FORMAT           format of the new image (raw)\n"
+    "  -o, --options OPTIONS         options of the format; 'help' lists them\n"
+    "  -b, --backing BASE            backing file\n"
+    "  -F, --backing-format FORMAT   its format\n"
+    "  -u, --backing-unsafe          do not open the backing file\n"
+    "  -q, --quiet                   print errors only\n"
+    "  SIZE                          in bytes, or with a suffix k, M, G, T, P, E\n";
+
+bool img_is_help(const char *opts)
+{
+    g_auto(GStrv) parts = g_strsplit(opts, ",", -1);
+
+    for (int i = 0; parts[i]; i++) {
+        if (!strcmp(parts[i], "help") || !strcmp(parts[i], "?")) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static int by_name(const void *a, const void *b)
+{
+    return strcmp(((const BlockCreateOption *)a)->name, ((const BlockCreateOption *)b)->name);
+}
+
+int img_print_create_options(const char *filename, const char *format)
+{
+    static const char *const types[] = { "str", "bool (on/off)", "num", "size" };
+    GError *err = NULL;
+    g_autofree BlockCreateOption *o = blk_create_options(filename, format, &err);
+    size_t n = 0;
+
+    if (!o) {
+        img_error_from(err, NULL);
+        return 1;
+    }
+    while (o[n].name) {
+        n++;
+    }
+    qsort(o, n, sizeof(*o), by_name);
+    printf("Supported %s%soptions:\n", filename ? "" : format, filename ? "" : " ");
+    for (size_t i = 0; i < n; i++) {
+        g_autofree char *name = g_strdup_printf("%s=<%s>", o[i].name, types[o[i].type]);
+
+        printf("  %-22s - %s\n", name, o[i].help);
+    }
+    if (!filename) {
+        printf("\nThe protocol level may support further options.\n"
+               "Specify the target filename to include those options.\n");
+    }
+    return 0;
+}
+
+static void print_opt(const char *key, const char *value, void *opaque)
+{
+    printf(" %s=%s", key, value);
+}
+
+int img_create(int argc, char **argv)
+{
+    static const struct option longs[] = {
+        { "help", no_argument, NULL, 'h' },        { "object", required_argument, NULL, OPT_OBJECT },
+        { "format", required_argument, NULL, 'f' }, { "options", required_argument, NULL, 'o' },
+        { "backing", required_argument, NULL, 'b' }, { "backing-format", required_argument, NULL, 'F' },
+        { "backing-unsafe", no_argument, NULL, 'u' }, { "quiet", no_argument, NULL, 'q' }, { NULL }
+    };
+    BlockCreateParams p = { .format = "raw", .size = -1 };
+    g_autoptr(Options) opts = opts_new();
+    Options *told = NULL;
+    const char *options = NULL;
+    GError *err = NULL;
+    bool quiet = false, ok;
+    int c;
+
+    while ((c = getopt_long(argc, argv, "F:b:f:ho:qu", longs, NULL)) != -1) {
+        switch (c) {
+        case 'h':
+            img_help(help_text);
+        case 'F':
+            p.base_format = optarg;
+            break;
+        case 'b':
+            p.base_filename = optarg;
+            break;
+        case 'f':
+            p.format = optarg;
+            break;
+        case 'o':
+            options = optarg;
+            if (!opts_parse(opts, optarg, NULL, &err)) {
+                img_error_from(err, NULL);
+                return 1;
+            }
+            break;
+        case 'q':
+            quiet = true;
+            break;
+        case 'u':
+            p.no_backing_open = true;
+            break;
+        case OPT_OBJECT:
+            img_refuse_object(optarg);
+        default:
+            img_unknown_option("create");
+        }
+    }
+    p.filename = optind < argc ? argv[optind++] : NULL;
+    if (options && img_is_help(options)) {
+        return img_print_create_options(p.filename, p.format);
+    }
+    if (!p.filename) {
+        img_usage_error("create", "Expecting image file name");
+    }
+    if (optind < argc) {
+        p.size = img_size_arg("image size", argv[optind++], 0, INT64_MAX);
+        if (p.size < 0) {
+            return 1;
+        }
+    }
+    if (optind != argc) {
+        img_usage_error("create", "Unexpected argument: %s", argv[optind]);
+    }
+    p.opts = g_steal_pointer(&opts);
+    ok = blk_create_image(&p, &told, &err);
+    if (told && !quiet) {
+        printf("Formatting '%s', fmt=%s", p.filename, p.format);
+        opts_foreach(told, print_opt, NULL);
+        printf("\n");
+    }
+    opts_free(told);
+    if (!ok) {
+        img_error("%s: %s", p.filename, err->message);
+        g_error_free(err);
+        return 1;
+    }
+    return 0;
+}

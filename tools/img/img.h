@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: MIT */
+/* Inside of cowlet-img. */
+#ifndef TOOLS_IMG_H
+#define TOOLS_IMG_H
+
+#include "block/backend.h"
+#include "block/driver.h"
+
+#include <json-glib/json-glib.h>
+
+extern const char *progname;
+
+/* "PROG: message" to standard error. */
+void img_error(const char *fmt, ...) G_GNUC_PRINTF(1, 2);
+/* The same from @err (freed), with @prefix before it if not NULL. */
+void img_error_from(GError *err, const char *prefix);
+/* For a bad command line: the message, where to look, exit 1. */
+void img_usage_error(const char *command, const char *fmt, ...) G_GNUC_PRINTF(2, 3) G_GNUC_NORETURN;
+/* What getopt has told already. */
+void img_unknown_option(const char *command) G_GNUC_NORETURN;
+void img_help(const char *text) G_GNUC_NORETURN;
+
+/* A size argument; -1 and told. @what: "image size" */
+int64_t img_size_arg(const char *what, const char *arg, int64_t min, int64_t max);
+
+/* Open; NULL and told. @filename is an option string with @image_opts. */
+BlockBackend *img_open(const char *filename, const char *format, int flags, bool writethrough,
+                       bool image_opts, bool force_share);
+
+/* The same with "file.aio" (may be NULL). */
+BlockBackend *img_open_aio(const char *filename, const char *format, int flags, bool writethrough,
+                           bool image_opts, bool force_share, const char *aio);
+
+/* Long options that all commands share. */
+enum { OPT_IMAGE_OPTS = 256, OPT_OUTPUT, OPT_OBJECT, OPT_BACKING_CHAIN, OPT_START_OFFSET, OPT_MAX_LENGTH,
+       OPT_PATTERN, OPT_FLUSH_INTERVAL, OPT_NO_DRAIN, OPT_TARGET_IMAGE_OPTS, OPT_TARGET_IS_ZERO,
+       OPT_SALVAGE, OPT_BITMAPS, OPT_SKIP_BROKEN };
+void img_refuse_object(const char *arg) G_GNUC_NORETURN;
+bool img_output_json(const char *command, const char *arg);
+
+/* JSON as the reference prints it: 4 spaces, members in order. */
+void img_print_json(JsonNode *node);
+
+/* Progress "    (12.34/100%)\r". */
+void progress_init(bool enabled);
+void progress_set(double percent);
+void progress_end(void);
+
+int img_bench(int argc, char **argv);
+int img_check(int argc, char **argv);
+int img_compare(int argc, char **argv);
+int img_convert(int argc, char **argv);
+int img_create(int argc, char **argv);
+int img_info(int argc, char **argv);
+int img_map(int argc, char **argv);
+
+/* create.c: the list for "-o help" */
+int img_print_create_options(const char *filename, const char *format);
+bool img_is_help(const char *opts);
+
+#endif

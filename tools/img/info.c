@@ -1,0 +1,380 @@
+/* SPDX-License-Identifier: MIT */
+/* info: human and JSON, of one image or of its chain. */
+#include "img.h"
+
+#include "util/size.h"
+
+#include <getopt.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+static const char help_text[] =
+    "info [-f FORMAT | --image-opts] [--output=human|json] [--backing-chain] [-U] FILE\n"
+    "Tells facts about an image, or about each image of its backing chain.\n";
+
+#define MAX_CHAIN 200
+
+/* ---- Facts of a node ---- */
+
+/* Values that are not strings in JSON. */
+static void add_specific(const char *key, const char *value, void *opaque)
+{
+    JsonObject *o = opaque;
+    char *end;
+    gint64 n = g_ascii_strtoll(value, &end, 10);
+
+    if (!strcmp(value, "on") || !strcmp(value, "off")) {
+        json_object_set_boolean_member(o, key, value[1] == 'n');
+    } else if (*value && !*end && strcmp(key, "compat") && strcmp(key, "data-file")) {
+        json_object_set_int_member(o, key, n);
+    } else {
+        json_object_set_string_member(o, key, value);
+    }
+}
+
+static JsonObject *specific_object(BlockDriverState *bs)
+{
+    Options *o = blk_get_specific_info(bs, NULL);
+    JsonObject *spec, *data;
+
+    if (!o && strcmp(blk_driver_name(bs), "file")) {
+        return NULL;
+    }
+    spec = json_object_new();
+    data = json_object_new();
+    if (o) {
+        opts_foreach(o, add_specific, data);
+    }
+    json_object_set_string_member(spec, "type", blk_driver_name(bs));
+    json_object_set_object_member(spec, "data", data);
+    opts_free(o);
+    return spec;
+}
+
+static bool is_shown(const BdrvChild *c)
+{
+    return c->role == BDRV_ROLE_FILE;
+}
+
+static void add_snapshots(BlockDriverState *bs, JsonObject *o)
+{
+    g_autoptr(GArray) list = bs->drv->list_snapshots ? bs->drv->list_snapshots(bs) : NULL;
+    JsonArray *a;
+
+    if (!list || list->len == 0) {
+        return;
+    }
+    a = json_array_new();
+    for (guint i = 0; i < list->len; i++) {
+        const BlockSnapshotInfo *s = &g_array_index(list, BlockSnapshotInfo, i);
+        JsonObject *e = json_object_new();
+
+        if (s->icount != UINT64_MAX) {
+            json_object_set_int_member(e, "icount", (gint64)s->icount);
+        }
+        json_object_set_int_member(e, "vm-clock-nsec", (gint64)(s->vm_clock_nsec % 1000000000));
+        json_object_set_string_member(e, "name", s->name);
+        json_object_set_int_member(e, "date-sec", s->date_sec);
+        json_object_set_int_member(e, "date-nsec", s->date_nsec);
+        json_object_set_int_member(e, "vm-clock-sec", (gint64)(s->vm_clock_nsec / 1000000000));
+        json_object_set_string_member(e, "id", s->id);
+        json_object_set_int_member(e, "vm-state-size", (gint64)s->vm_state_size);
+        json_array_add_object_element(a, e);
+    }
+    json_object_set_array_member(o, "snapshots", a);
+}
+
+static JsonObject *node_object(BlockDriverState *bs)
+{
+    JsonObject *o = json_object_new();
+    JsonArray *children = json_array_new();
+    BlockDriverInfo info = { 0 };
+    int64_t allocated = blk_allocated_size(bs);
+    g_autofree char *backing = blk_backing_path(bs, NULL);
+    JsonObject *spec;
+
+    for (guint i = 0; i < bs->children->len; i++) {
+        BdrvChild *c = g_ptr_array_index(bs->children, i);
+
+        if (is_shown(c)) {
+            JsonObject *e = json_object_new();
+
+            json_object_set_string_member(e, "name", c->name);
+            json_object_set_object_member(e, "info", node_object(c->bs));
+            json_array_add_object_element(children, e);
+        }
+    }
+    json_object_set_array_member(o, "children", children);
+    add_snapshots(bs, o);
+    if (bs->backing_file && bs->backing_format) {
+        json_object_set_string_member(o, "backing-filename-format", bs->backing_format);
+    }
+    json_object_set_int_member(o, "virtual-size", atomic_load(&bs->total_bytes));
+    json_object_set_string_member(o, "filename", bs->filename ? bs->filename : "");
+    if (blk_get_info(bs, &info) >= 0 && info.cluster_size) {
+        json_object_set_int_member(o, "cluster-size", info.cluster_size);
+    }
+    json_object_set_string_member(o, "format", blk_driver_name(bs));
+    if (allocated >= 0) {
+        json_object_set_int_member(o, "actual-size", allocated);
+    }
+    spec = specific_object(bs);
+    if (spec) {
+        json_object_set_object_member(o, "format-specific", spec);
+    }
+    if (bs->backing_file) {
+        json_object_set_string_member(o, "full-backing-filename", backing ? backing : bs->backing_file);
+        json_object_set_string_member(o, "backing-filename", bs->backing_file);
+    }
+    json_object_set_boolean_member(o, "dirty-flag", info.is_dirty);
+    return o;
+}
+
+/* ---- Human ---- */
+
+static void print_specific(BlockDriverState *bs, const char *in)
+{
+    Options *o = blk_get_specific_info(bs, NULL);
+    g_autoptr(JsonObject) data = json_object_new();
+    g_autoptr(GList) names = NULL;
+
+    if (!o || opts_count(o) == 0) {
+        opts_free(o);
+        return;
+    }
+    opts_foreach(o, add_specific, data);
+    opts_free(o);
+    printf("%sFormat specific information:\n", in);
+    names = json_object_get_members(data);
+    for (GList *l = names; l; l = l->next) {
+        JsonNode *v = json_object_get_member(data, l->data);
+        g_autofree char *name = g_strdelimit(g_strdup(l->data), "-_", ' ');
+
+        if (json_node_get_value_type(v) == G_TYPE_BOOLEAN) {
+            printf("%s    %s: %s\n", in, name, json_node_get_boolean(v) ? "true" : "false");
+        } else if (json_node_get_value_type(v) == G_TYPE_STRING) {
+            printf("%s    %s: %s\n", in, name, json_node_get_string(v));
+        } else {
+            printf("%s    %s: %" G_GINT64_FORMAT "\n", in, name, json_node_get_int(v));
+        }
+    }
+}
+
+static void print_snapshots(BlockDriverState *bs)
+{
+    g_autoptr(GArray) list = bs->drv->list_snapshots ? bs->drv->list_snapshots(bs) : NULL;
+
+    if (!list || list->len == 0) {
+        return;
+    }
+    printf("Snapshot list:\n");
+    printf("%-7s %-16s %8s %19s %15s %10s\n", "ID", "TAG", "VM_SIZE", "DATE", "VM_CLOCK", "ICOUNT");
+    for (guint i = 0; i < list->len; i++) {
+        const BlockSnapshotInfo *s = &g_array_index(list, BlockSnapshotInfo, i);
+        g_autofree char *size = size_to_human(s->vm_state_size);
+        uint64_t sec = s->vm_clock_nsec / 1000000000;
+        g_autofree char *clock = g_strdup_printf("%04d:%02d:%02d.%03d", (int)(sec / 3600), (int)(sec / 60 % 60),
+                                                 (int)(sec % 60), (int)(s->vm_clock_nsec / 1000000 % 1000));
+        char date[64] = "", icount[32] = "";
+        time_t t = s->date_sec;
+        struct tm tm;
+
+        localtime_r(&t, &tm);
+        strftime(date, sizeof(date), "%Y-%m-%d %H:%M:%S", &tm);
+        if (s->icount != UINT64_MAX) {
+            g_snprintf(icount, sizeof(icount), "%" G_GUINT64_FORMAT, s->icount);
+        }
+        printf("%-7s %-16s %8s %19s %15s %10s\n", s->id, s->name, size, date, clock, icount);
+    }
+}
+
+static void print_node(BlockDriverState *bs, const char *path, int depth);
+
+static void print_children(BlockDriverState *bs, const char *path, int depth)
+{
+    for (guint i = 0; i < bs->children->len; i++) {
+        BdrvChild *c = g_ptr_array_index(bs->children, i);
+        g_autofree char *sub = g_strdup_printf("%s%s", path, c->name);
+
+        if (is_shown(c)) {
+            g_autofree char *slash = g_strdup_printf("%s/", sub);
+
+            printf("%*sChild node '%s':\n", depth * 4, "", sub);
+            print_node(c->bs, slash, depth + 1);
+        }
+    }
+}
+
+static void print_size(const char *in, const char *what, int64_t bytes)
+{
+    g_autofree char *s = size_to_human((uint64_t)MAX(bytes, 0));
+
+    printf("%s%s: %s (%" G_GINT64_FORMAT " bytes)\n", in, what, s, bytes);
+}
+
+static void print_allocated(BlockDriverState *bs, const char *in)
+{
+    int64_t n = blk_allocated_size(bs);
+    g_autofree char *s = n >= 0 ? size_to_human((uint64_t)n) : g_strdup("unavailable");
+
+    printf("%sdisk size: %s\n", in, s);
+}
+
+static void print_backing(BlockDriverState *bs, const char *in)
+{
+    g_autoptr(GError) err = NULL;
+    g_autofree char *full = NULL;
+
+    if (!bs->backing_file) {
+        return;
+    }
+    full = blk_backing_path(bs, &err);
+    printf("%sbacking file: %s", in, bs->backing_file);
+    if (!full) {
+        printf(" (cannot determine actual path)");
+    } else if (strcmp(full, bs->backing_file)) {
+        printf(" (actual path: %s)", full);
+    }
+    printf("\n");
+    if (bs->backing_format) {
+        printf("%sbacking file format: %s\n", in, bs->backing_format);
+    }
+}
+
+static void print_node(BlockDriverState *bs, const char *path, int depth)
+{
+    g_autofree char *in = g_strnfill((gsize)depth * 4, ' ');
+    BlockDriverInfo info = { 0 };
+    bool protocol = depth > 0 && !bs->drv->is_format && bs->children->len == 0;
+
+    printf("%s%s: %s\n", in, protocol ? "filename" : "image", bs->filename ? bs->filename : "");
+    printf("%s%s: %s\n", in, protocol ? "protocol type" : "file format", blk_driver_name(bs));
+    print_size(in, protocol ? "file length" : "virtual size", atomic_load(&bs->total_bytes));
+    print_allocated(bs, in);
+    if (bs->encrypted) {
+        printf("%sencrypted: yes\n", in);
+    }
+    if (blk_get_info(bs, &info) >= 0 && info.cluster_size) {
+        printf("%scluster_size: %u\n", in, info.cluster_size);
+    }
+    if (info.is_dirty) {
+        printf("%scleanly shut down: no\n", in);
+    }
+    print_backing(bs, in);
+    print_snapshots(bs);
+    print_specific(bs, in);
+    print_children(bs, path, depth);
+}
+
+/* ---- The command ---- */
+
+typedef struct InfoArgs {
+    const char *format;
+    bool json, image_opts, force_share, chain;
+} InfoArgs;
+
+/* One image: printed, or added to @array (or as @single). The next name of the chain, NULL at its end. */
+static int one_image(const char *filename, const char *format, const InfoArgs *a, JsonArray *array, bool first,
+                     char **next, char **next_format)
+{
+    BlockBackend *blk = img_open(filename, format, BLK_O_NO_BACKING | BLK_O_NO_IO, false,
+                                 first && a->image_opts, a->force_share);
+    BlockDriverState *bs;
+
+    if (!blk) {
+        return 1;
+    }
+    bs = blk_bs(blk);
+    if (a->json) {
+        json_array_add_object_element(array, node_object(bs));
+    } else {
+        printf("%s", first ? "" : "\n");
+        print_node(bs, "/", 0);
+    }
+    *next = a->chain && bs->backing_file ? blk_backing_path(bs, NULL) : NULL;
+    *next_format = g_strdup(bs->backing_format);
+    blk_close(blk);
+    return 0;
+}
+
+static int run(const char *filename, const InfoArgs *a)
+{
+    g_autoptr(JsonArray) array = json_array_new();
+    g_autoptr(GHashTable) seen = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+    g_autofree char *name = g_strdup(filename), *format = g_strdup(a->format);
+    int ret = 0;
+
+    for (int i = 0; name && ret == 0; i++) {
+        char *next = NULL, *next_format = NULL;
+
+        if (i >= MAX_CHAIN || !g_hash_table_add(seen, g_strdup(name))) {
+            img_error("Backing file '%s' creates an infinite loop.", name);
+            return 1;
+        }
+        ret = one_image(name, format, a, array, i == 0, &next, &next_format);
+        g_free(name);
+        g_free(format);
+        name = next;
+        format = next_format;
+    }
+    if (ret == 0 && a->json) {
+        g_autoptr(JsonNode) node = NULL;
+
+        if (a->chain) {
+            node = json_node_new(JSON_NODE_ARRAY);
+            json_node_set_array(node, array);
+        } else {
+            node = json_node_copy(json_array_get_element(array, 0));
+        }
+        img_print_json(node);
+    }
+    return ret;
+}
+
+int img_info(int argc, char **argv)
+{
+    static const struct option longs[] = {
+        { "help", no_argument, NULL, 'h' },  { "format", required_argument, NULL, 'f' },
+        { "output", required_argument, NULL, OPT_OUTPUT },
+        { "backing-chain", no_argument, NULL, OPT_BACKING_CHAIN },
+        { "object", required_argument, NULL, OPT_OBJECT }, { "image-opts", no_argument, NULL, OPT_IMAGE_OPTS },
+        { "force-share", no_argument, NULL, 'U' }, { NULL }
+    };
+    InfoArgs a = { 0 };
+    int c;
+
+    while ((c = getopt_long(argc, argv, "hf:U", longs, NULL)) != -1) {
+        switch (c) {
+        case 'h':
+            img_help(help_text);
+        case 'f':
+            a.format = optarg;
+            break;
+        case 'U':
+            a.force_share = true;
+            break;
+        case OPT_OUTPUT:
+            a.json = img_output_json("info", optarg);
+            break;
+        case OPT_BACKING_CHAIN:
+            a.chain = true;
+            break;
+        case OPT_OBJECT:
+            img_refuse_object(optarg);
+        case OPT_IMAGE_OPTS:
+            a.image_opts = true;
+            break;
+        default:
+            img_unknown_option("info");
+        }
+    }
+    if (optind != argc - 1) {
+        img_usage_error("info", "Expecting one image file name");
+    }
+    if (a.image_opts && a.format) {
+        img_error("--image-opts and --format are mutually exclusive");
+        return 1;
+    }
+    return run(argv[optind], &a);
+}

@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: MIT */
+/* cowlet-img: create, look at, compare and convert images. */
+#include "img.h"
+
+#include "config-host.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+const char *progname;
+
+static const struct {
+    const char *name;
+    int (*fn)(int argc, char **argv);
+    const char *what;
+} commands[] = {
+    { "bench", img_bench, "run a simple benchmark on an image" },
+    { "check", img_check, "check an image for errors and leaks" },
+    { "compare", img_compare, "compare the content of two images" },
+    { "convert", img_convert, "copy images to another format" },
+    { "create", img_create, "create an image" },
+    { "info", img_info, "tell facts about an image" },
+    { "map", img_map, "tell where an image's data lies" },
+};
+
+/* Known elsewhere, not here yet: said so, rather than "not found". */
+static const char *const missing[] = { "amend", "bitmap", "commit", "dd", "measure",
+                                       "rebase", "resize", "snapshot" };
+
+static void help(void)
+{
+    printf("%s version " COWLET_VERSION "\n"
+           "Usage: %s [standard options] command [command options]\n"
+           "\n"
+           "Standard options:\n"
+           "  -h, --help       this text\n"
+           "  -V, --version    the version\n"
+           "  -T, --trace ...  tracing options\n"
+           "\n"
+           "Commands:\n", progname, progname);
+    for (unsigned i = 0; i < G_N_ELEMENTS(commands); i++) {
+        printf("  %-10s %s\n", commands[i].name, commands[i].what);
+    }
+    printf("\nSee '%s COMMAND --help' for a command's options.\n\nSupported formats:", progname);
+
+    g_auto(GStrv) names = blk_format_names();
+
+    for (int i = 0; names[i]; i++) {
+        printf(" %s", names[i]);
+    }
+    printf("\n");
+    exit(0);
+}
+
+/* Options before the command; the index of the command. */
+static int standard_options(int argc, char **argv)
+{
+    int i = 1;
+
+    for (; i < argc && argv[i][0] == '-'; i++) {
+        const char *a = argv[i];
+
+        if (!strcmp(a, "-h") || !strcmp(a, "--help")) {
+            help();
+        } else if (!strcmp(a, "-V") || !strcmp(a, "--version")) {
+            printf("%s version " COWLET_VERSION "\n", progname);
+            exit(0);
+        } else if ((!strcmp(a, "-T") || !strcmp(a, "--trace")) && i + 1 < argc) {
+            img_error("warning: trace event '%s' does not exist", argv[++i]);
+        } else {
+            fprintf(stderr, "%s: unrecognized option '%s'\n", progname, a);
+            fprintf(stderr, "Try '%s --help' for more info\n", progname);
+            exit(1);
+        }
+    }
+    return i;
+}
+
+int main(int argc, char **argv)
+{
+    int at;
+
+    progname = strrchr(argv[0], '/') ? strrchr(argv[0], '/') + 1 : argv[0];
+    block_init();
+    at = standard_options(argc, argv);
+    if (at >= argc) {
+        img_usage_error(NULL, "Not enough arguments");
+    }
+    for (unsigned i = 0; i < G_N_ELEMENTS(commands); i++) {
+        if (!strcmp(argv[at], commands[i].name)) {
+            /* getopt tells errors by argv[0]. */
+            g_autofree char *name = g_strdup_printf("%s %s", argv[0], argv[at]);
+
+            argv[at] = name;
+            return commands[i].fn(argc - at, argv + at);
+        }
+    }
+    for (unsigned i = 0; i < G_N_ELEMENTS(missing); i++) {
+        if (!strcmp(argv[at], missing[i])) {
+            img_error("Command '%s' is not supported yet", missing[i]);
+            return 1;
+        }
+    }
+    img_usage_error(NULL, "Command not found: %s", argv[at]);
+}
