@@ -2,7 +2,8 @@
 /*
  * Writing compressed clusters.  Packed by a thread of the pool; room for the bytes is taken behind the
  * last ones; data first, then the entry in memory; a flush writes data, counts and entries in their
- * order (INV-W-1, INV-W-2).  What does not get smaller is written as it is.
+ * order (INV-W-1, INV-W-2).  What does not get smaller is written as it is.  Threads pack in any order;
+ * room is taken in the order of the requests, so that the layout depends on them alone.
  */
 #include "compress.h"
 #include "config-host.h"
@@ -64,6 +65,53 @@ static int pack_job(void *opaque)
     return j->zstd ? pack_zstd(j) : pack_deflate(j);
 }
 
+/* Requests get tickets; each takes its room when its turn has come. */
+struct PackOrder {
+    SpinLock lock;
+    uint64_t tickets, turn;
+    CoQueue queue;
+};
+
+int qcow2_compress_init(Qcow2 *q)
+{
+    q->pack_order = g_new0(struct PackOrder, 1);
+    spin_init(&q->pack_order->lock);
+    co_queue_init(&q->pack_order->queue);
+    return 0;
+}
+
+void qcow2_compress_fini(Qcow2 *q)
+{
+    g_clear_pointer(&q->pack_order, g_free);
+}
+
+static uint64_t take_ticket(struct PackOrder *o)
+{
+    uint64_t t;
+
+    spin_lock(&o->lock);
+    t = o->tickets++;
+    spin_unlock(&o->lock);
+    return t;
+}
+
+static void coroutine_fn co_wait_turn(struct PackOrder *o, uint64_t ticket)
+{
+    spin_lock(&o->lock);
+    while (o->turn != ticket) {
+        co_queue_wait_spin(&o->queue, &o->lock);
+    }
+    spin_unlock(&o->lock);
+}
+
+static void pass_turn(struct PackOrder *o)
+{
+    spin_lock(&o->lock);
+    o->turn++;
+    spin_unlock(&o->lock);
+    co_queue_all(&o->queue);
+}
+
 /* Under meta_lock: room for @bytes, the entry of @guest in flight and its slice held. */
 static int coroutine_fn co_plan(Qcow2 *q, uint64_t guest, size_t bytes, InflightAlloc *a,
                                 MetaSlice **slice, unsigned *index, uint64_t *host)
@@ -107,6 +155,7 @@ static int coroutine_fn co_store(Qcow2 *q, uint64_t guest, const uint8_t *data, 
     co_mutex_lock(&q->meta_lock);
     ret = co_plan(q, guest, bytes, &a, &slice, &index, &host);
     co_mutex_unlock(&q->meta_lock);
+    pass_turn(q->pack_order);
     if (ret < 0) {
         return ret;
     }
@@ -138,6 +187,7 @@ static int coroutine_fn co_write_one(Qcow2 *q, uint64_t guest, IOVector *v, size
     g_autofree uint8_t *in = g_try_malloc(size), *out = g_try_malloc(size);
     PackJob j = { .zstd = q->hdr.compression_type == QCOW2_COMPRESSION_ZSTD, .in = in, .out = out,
                   .len = size };
+    uint64_t ticket;
     unsigned pin;
     int ret;
 
@@ -146,15 +196,20 @@ static int coroutine_fn co_write_one(Qcow2 *q, uint64_t guest, IOVector *v, size
     }
     iov_to_buf(v, v_offset, in, len);
     memset(in + len, 0, size - len);
+    ticket = take_ticket(q->pack_order);
     ret = co_thread_pool_run(pack_job, &j);
+    co_wait_turn(q->pack_order, ticket);
     if (ret == -E2BIG) {
         IOVector flat;
 
         iov_init_buf(&flat, in, len);
-        return qcow2_co_pwritev(q->bs, (int64_t)guest, &flat, 0);
+        ret = qcow2_co_pwritev(q->bs, (int64_t)guest, &flat, 0);
+        pass_turn(q->pack_order);
+        return ret;
     }
     ret = ret < 0 ? ret : qcow2_co_relieve(q);
     if (ret < 0) {
+        pass_turn(q->pack_order);
         return ret;
     }
     pin = qcow2_pin_enter(q);

@@ -47,6 +47,7 @@ struct Qcow2 {
     uint64_t flush_done;      /* ... and the last one that ended well (flush_lock) */
     atomic_uint_fast64_t compressed_gen; /* moved when a compressed cluster is let go of */
     struct DecompressCache *decompressed; /* decompress.c */
+    struct PackOrder *pack_order; /* compress.c */
 
     /* L1: host byte order, entries as on disk (flags included). Changed under meta_lock with
      * atomic stores; read anywhere with atomic loads. l1_table is replaced (resize) only while drained. */
@@ -119,6 +120,8 @@ int coroutine_fn qcow2_co_block_status(BlockDriverState *bs, bool want_zero, int
                                        int64_t *pnum, int64_t *map, BlockDriverState **file);
 /* Whole cluster of @e, decompressed into @buf (cluster_size bytes). */
 int coroutine_fn qcow2_co_read_compressed(Qcow2 *q, L2Entry e, void *buf);
+int qcow2_compress_init(Qcow2 *q);
+void qcow2_compress_fini(Qcow2 *q);
 int coroutine_fn qcow2_co_pwritev_compressed(BlockDriverState *bs, int64_t offset, IOVector *v);
 
 /* ---- flush.c ---- Metadata to the file in the order of INV-W-1..3:

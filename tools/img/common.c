@@ -249,7 +249,7 @@ void progress_init(bool enabled)
 
 void progress_set(double percent)
 {
-    if (progress.enabled && (percent >= progress.last + 1 || (percent >= 100 && progress.last < 100))) {
+    if (progress.enabled && (percent >= progress.last + 1 || percent >= 100)) {
         progress_print(MIN(percent, 100));
     }
 }
