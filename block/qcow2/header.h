@@ -46,7 +46,8 @@ typedef struct Qcow2Header {
 } Qcow2Header;
 
 void qcow2_header_clear(Qcow2Header *h);
-/* Parse and validate the first @len bytes (at least one cluster, or the whole file where shorter). Messages are the reference's.
+/* Parse and validate the first @len bytes (at least one cluster, or the whole file where shorter).
+ * Messages are the reference's.
  * @file_length bounds tables. */
 int qcow2_header_parse(Qcow2Header *h, const uint8_t *buf, size_t len, int64_t file_length, int flags, GError **errp);
 /* Serialise into a zeroed cluster; -ENOSPC with message if it does not fit. */

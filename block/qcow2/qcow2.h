@@ -126,7 +126,8 @@ int coroutine_fn qcow2_co_pwritev_compressed(BlockDriverState *bs, int64_t offse
 
 /* ---- flush.c ---- Metadata to the file in the order of INV-W-1..3:
  * refcount blocks; sync; reftable; sync (data too); L2 slices; sync; L1. Steps with nothing to do, and their
- * syncs, fall away. With @final a sync ends it and cleared references are reported to pin. No lock held by the caller. */
+ * syncs, fall away. With @final a sync ends it and cleared references are reported to pin. No lock held by
+ * the caller. */
 int coroutine_fn qcow2_co_flush_metadata(Qcow2 *q, bool final);
 /* Before a write takes meta_lock: keeps dirty slices under half the caches and the quarantine in bounds. */
 int coroutine_fn qcow2_co_relieve(Qcow2 *q);
@@ -186,7 +187,8 @@ int coroutine_fn qcow2_co_pwrite_zeroes(BlockDriverState *bs, int64_t offset, in
 int coroutine_fn qcow2_co_pdiscard(BlockDriverState *bs, int64_t offset, int64_t bytes);
 int coroutine_fn qcow2_co_truncate(BlockDriverState *bs, int64_t bytes, bool exact, BlockPrealloc prealloc,
                                    unsigned flags, GError **errp);
-/* Wait, under meta_lock (dropped meanwhile), for allocating writes that touch the clusters of the range; true if it waited (look again). */
+/* Wait, under meta_lock (dropped meanwhile), for allocating writes that touch the clusters of the range;
+ * true if it waited (look again). */
 bool coroutine_fn qcow2_co_wait_allocs(Qcow2 *q, uint64_t guest, uint64_t bytes);
 /* Reserve host clusters for the range (preallocation=metadata and on), as its bits say. */
 int coroutine_fn qcow2_co_preallocate(Qcow2 *q, uint64_t guest, uint64_t bytes, BlockPrealloc mode, GError **errp);

@@ -70,7 +70,8 @@ char *blk_backing_path(BlockDriverState *bs, GError **errp);
 /* Create an image: @format with @opts (consumed; "size", "backing_file" … as -o names them). */
 int blk_create(const char *filename, const char *format, Options *opts, GError **errp);
 /* What `create` of the tool does: also checks the backing file, takes its size when none is given, validates names.
- * @size < 0: not given. @opts consumed; on success *ret_opts (may be NULL) holds the complete options for "Formatting …". */
+ * @size < 0: not given. @opts consumed; on success *ret_opts (may be NULL) holds the complete options for
+ * "Formatting …". */
 typedef struct BlockCreateParams {
     const char *filename, *format;
     const char *base_filename, *base_format; /* -b, -F */
