@@ -19,8 +19,20 @@ static int blk_flags(CowletOpenFlags flags)
     return ret;
 }
 
-CowletImage *cowlet_open(const char *filename, const char *options, CowletOpenFlags flags,
-                         GError **error)
+typedef struct Confinement {
+    CowletOpenReference *open_reference;
+    void *opaque;
+} Confinement;
+
+static int open_reference(const char *image, const char *reference, bool writable, void *opaque)
+{
+    Confinement *c = opaque;
+
+    return c->open_reference(image, reference, writable, c->opaque);
+}
+
+static CowletImage *open_image(const char *filename, const char *options, CowletOpenFlags flags,
+                               Confinement *c, GError **error)
 {
     g_autoptr(Options) o = opts_new();
     CowletImage *image;
@@ -30,13 +42,28 @@ CowletImage *cowlet_open(const char *filename, const char *options, CowletOpenFl
     if (options && !opts_parse(o, options, NULL, error)) {
         return NULL;
     }
-    blk = blk_open(filename, g_steal_pointer(&o), blk_flags(flags), error);
+    blk = blk_open_confined(filename, g_steal_pointer(&o), blk_flags(flags), c ? open_reference : NULL, c,
+                            error);
     if (!blk) {
         return NULL;
     }
     image = g_new0(CowletImage, 1);
     image->blk = blk;
     return image;
+}
+
+CowletImage *cowlet_open(const char *filename, const char *options, CowletOpenFlags flags,
+                         GError **error)
+{
+    return open_image(filename, options, flags, NULL, error);
+}
+
+CowletImage *cowlet_open_confined(const char *filename, const char *options, CowletOpenFlags flags,
+                                  CowletOpenReference *open, void *opaque, GError **error)
+{
+    Confinement c = { open, opaque };
+
+    return open_image(filename, options, flags, &c, error);
 }
 
 void cowlet_close(CowletImage *image)

@@ -32,6 +32,8 @@ typedef struct OpenArgs {
     Options *options;
     int flags;
     GError **errp;
+    BlockOpenReference *open_reference;
+    void *opaque;
     BlockBackend *blk;
 } OpenArgs;
 
@@ -45,7 +47,9 @@ static int coroutine_fn open_fn(void *opaque)
         opts_free(a->options);
         return error_set(a->errp, EINVAL, "force-share=on can only be used with read-only images");
     }
-    root = bdrv_co_open_root(a->filename, a->options, flags, a->errp);
+    root = bdrv_co_open_root_request(&(OpenRequest){ .filename = a->filename, .options = a->options,
+                                                     .flags = flags, .open_reference = a->open_reference,
+                                                     .opaque = a->opaque }, a->errp);
     if (!root) {
         return -EINVAL;
     }
@@ -59,7 +63,13 @@ static int coroutine_fn open_fn(void *opaque)
 
 BlockBackend *blk_open(const char *filename, Options *options, int flags, GError **errp)
 {
-    OpenArgs a = { filename, options, flags, errp, NULL };
+    return blk_open_confined(filename, options, flags, NULL, NULL, errp);
+}
+
+BlockBackend *blk_open_confined(const char *filename, Options *options, int flags,
+                                BlockOpenReference *open_reference, void *opaque, GError **errp)
+{
+    OpenArgs a = { filename, options, flags, errp, open_reference, opaque, NULL };
 
     if (filename && !*filename && (!options || opts_count(options) == 0)) {
         opts_free(options);

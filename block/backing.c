@@ -24,8 +24,7 @@ bool bdrv_check_chain(BlockDriverState *bs, GError **errp)
     return true;
 }
 
-/* The name at the bottom of the image, whose folder relative names start from; NULL: none. */
-static const char *name_for_paths(BlockDriverState *bs)
+const char *bdrv_name_for_paths(BlockDriverState *bs)
 {
     BdrvChild *f;
 
@@ -35,23 +34,48 @@ static const char *name_for_paths(BlockDriverState *bs)
     return bs->exact_filename && *bs->exact_filename ? bs->exact_filename : NULL;
 }
 
-char *blk_backing_path(BlockDriverState *bs, GError **errp)
+char *bdrv_reference_path(BlockDriverState *bs, const char *reference, GError **errp)
 {
     const char *base;
 
-    bs = bdrv_skip_filters(bs);
-    if (!bs->backing_file || !*bs->backing_file) {
-        return NULL;
+    if (bdrv_protocol_prefix(reference) || reference[0] == '/') {
+        return g_strdup(reference);
     }
-    if (bdrv_protocol_prefix(bs->backing_file) || bs->backing_file[0] == '/') {
-        return g_strdup(bs->backing_file);
-    }
-    base = name_for_paths(bs);
+    base = bdrv_name_for_paths(bs);
     if (!base) {
         error_set(errp, EINVAL, "Cannot generate a base directory for %s nodes", bs->drv->format_name);
         return NULL;
     }
-    return blk_path_combine(base, bs->backing_file);
+    return blk_path_combine(base, reference);
+}
+
+char *blk_backing_path(BlockDriverState *bs, GError **errp)
+{
+    bs = bdrv_skip_filters(bs);
+    if (!bs->backing_file || !*bs->backing_file) {
+        return NULL;
+    }
+    return bdrv_reference_path(bs, bs->backing_file, errp);
+}
+
+/* The image's own word for its backing file, as the policy lets it pass. */
+static bool follow_reference(BlockDriverState *bs, OpenRequest *r, const char *path, GError **errp)
+{
+    BlockReference ref;
+
+    if (!block_policy_resolve(bs->core->policy, bdrv_name_for_paths(bs), bs->backing_file, path, false,
+                              &ref, errp)) {
+        return false;
+    }
+    r->flags |= ref.no_links ? BLK_O_NO_LINKS : 0;
+    if (ref.fd >= 0) { /* whatever the name looks like, it is that file */
+        r->fd_plus_1 = ref.fd + 1;
+        opts_set(r->options, "file.driver", "file");
+        opts_set(r->options, "file.filename", bs->backing_file);
+    } else {
+        r->filename = path;
+    }
+    return true;
 }
 
 static BlockDriverState *coroutine_fn open_layer(BlockDriverState *bs, Options *backing, int flags,
@@ -62,6 +86,8 @@ static BlockDriverState *coroutine_fn open_layer(BlockDriverState *bs, Options *
         .flags = bdrv_child_flags(bs, flags, BDRV_ROLE_BACKING),
         .opener = bs,
         .depth = bs->core->depth + 1,
+        .layer = bs->core->layer + 1,
+        .policy = bs->core->policy,
     };
 
     if (!opts_has(backing, "file.filename") && !opts_has(backing, "filename") &&
@@ -77,8 +103,11 @@ static BlockDriverState *coroutine_fn open_layer(BlockDriverState *bs, Options *
     if (bs->backing_format && *bs->backing_format && !opts_has(backing, "driver")) {
         opts_set(backing, "driver", bs->backing_format);
     }
-    r.filename = path;
     r.options = opts_copy(backing);
+    if (path && !follow_reference(bs, &r, path, errp)) {
+        opts_free(r.options);
+        return NULL;
+    }
     return bdrv_co_open_node(&r, errp);
 }
 

@@ -11,6 +11,7 @@
 
 #include "block/backend.h"
 #include "block/io.h"
+#include "policy-int.h"
 
 #define PROBE_BYTES 512
 /* Lengths of nodes are whole sectors, as the reference's: what a file lacks of its last reads zero. */
@@ -29,7 +30,11 @@ typedef struct BdrvCore {
     BdrvChild *pending_file;  /* opened for probing, not yet claimed by the driver's open */
     BlockDriverState *opener; /* while opening: who opens this as backing file; else NULL */
     int depth;                /* nodes above it in the graph, while opening */
+    int layer;                /* images above it in its chain */
+    int open_fd;              /* while opening a protocol: stands for the file; -1: none */
+    BlockPolicy *policy;      /* of its root; NULL: none */
     uint64_t dev, ino;        /* of a backing chain's file; 0: unknown */
+    bool handed_over;         /* a protocol whose file came as a descriptor */
     bool named;               /* node_name is in the table of names */
     bool backing_overridden;  /* by options: not what the image says */
 } BdrvCore;
@@ -84,8 +89,15 @@ typedef struct OpenRequest {
     int flags;
     BlockDriverState *opener;  /* of a backing file */
     int depth;                 /* of nodes; a graph of an image's making must not exhaust the stack */
+    int layer;                 /* of images in a chain */
+    int fd_plus_1;             /* descriptor that stands for the file, taken over; 0: none */
+    BlockPolicy *policy;       /* inherited; NULL at a root */
+    BlockOpenReference *open_reference; /* at a root: the user's */
+    void *opaque;
 } OpenRequest;
 BlockDriverState *coroutine_fn bdrv_co_open_node(OpenRequest *req, GError **errp);
+/* As a root that a user holds, with the permissions that the flags ask for. */
+BdrvChild *coroutine_fn bdrv_co_open_root_request(OpenRequest *req, GError **errp);
 /* The same for BLK_O_TEMPORARY. */
 BlockDriverState *coroutine_fn bdrv_co_open_temporary(OpenRequest *req, GError **errp);
 /* Options that every node has, out of @options into @bs and *flags. */
@@ -100,6 +112,11 @@ int coroutine_fn bdrv_co_open_backing(BlockDriverState *bs, Options *backing, co
                                       int flags, GError **errp);
 /* Fails when @bs's file is also that of a node above it in the chain, or the chain is too deep. */
 bool bdrv_check_chain(BlockDriverState *bs, GError **errp);
+
+/* @reference as @bs's image names it, as a path (relative ones start at the image's folder); g_free(). */
+char *bdrv_reference_path(BlockDriverState *bs, const char *reference, GError **errp);
+/* The name at the bottom of the image, whose folder relative names start from; NULL: none. */
+const char *bdrv_name_for_paths(BlockDriverState *bs);
 
 /* ---- filename.c ---- */
 /* Length of the protocol prefix of @path, without the ':'; 0: none. */

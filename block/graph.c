@@ -17,6 +17,7 @@ BlockDriverState *bdrv_new(void)
     co_queue_init(&core->track_queue);
     co_mutex_init(&core->sync_lock);
     core->parents = g_ptr_array_new();
+    core->open_fd = -1;
     return bs;
 }
 
@@ -30,6 +31,7 @@ static void bdrv_free(BlockDriverState *bs)
 {
     bdrv_name_unregister(bs);
     g_ptr_array_unref(bs->core->parents);
+    block_policy_unref(bs->core->policy);
     g_free(bs->core);
     g_ptr_array_unref(bs->children);
     opts_free(bs->options);

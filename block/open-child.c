@@ -29,7 +29,12 @@ BdrvChild *coroutine_fn bdrv_co_open_child(const char *filename, Options *option
                                            bool allow_none, GError **errp)
 {
     g_autoptr(Options) sub = options ? opts_take_subtree(options, name) : opts_new();
-    OpenRequest r = { .filename = filename, .depth = parent->core->depth + 1 };
+    OpenRequest r = {
+        .filename = filename,
+        .depth = parent->core->depth + 1,
+        .layer = parent->core->layer,
+        .policy = parent->core->policy,
+    };
     BlockDriverState *bs;
 
     if (role == BDRV_ROLE_FILE && parent->core->pending_file && g_str_equal(name, "file")) {
@@ -50,11 +55,44 @@ BdrvChild *coroutine_fn bdrv_co_open_child(const char *filename, Options *option
     return bs ? bdrv_co_attach(parent, bs, name, role, errp) : NULL;
 }
 
+BdrvChild *coroutine_fn bdrv_co_open_data_file(const char *reference, const char *name,
+                                               BlockDriverState *parent, int flags, GError **errp)
+{
+    g_autofree char *path = bdrv_name_for_paths(parent) ? bdrv_reference_path(parent, reference, errp)
+                                                        : g_strdup(reference);
+    OpenRequest r = {
+        .flags = bdrv_child_flags(parent, flags, BDRV_ROLE_DATA),
+        .depth = parent->core->depth + 1,
+        .layer = parent->core->layer,
+        .policy = parent->core->policy,
+    };
+    BlockReference ref;
+    BlockDriverState *bs;
+
+    if (!path || !block_policy_resolve(parent->core->policy, bdrv_name_for_paths(parent), reference, path,
+                                       r.flags & BLK_O_RDWR, &ref, errp)) {
+        return NULL;
+    }
+    r.flags |= ref.no_links ? BLK_O_NO_LINKS : 0;
+    r.fd_plus_1 = ref.fd + 1;
+    r.options = opts_new();
+    opts_set(r.options, "filename", path); /* as an option: a plain name, whatever it looks like */
+    bs = bdrv_co_open_node(&r, errp);
+    return bs ? bdrv_co_attach(parent, bs, name, BDRV_ROLE_DATA, errp) : NULL;
+}
+
 BdrvChild *coroutine_fn bdrv_co_open_root(const char *filename, Options *options, int flags, GError **errp)
 {
     OpenRequest r = { .filename = filename, .options = options, .flags = flags };
+
+    return bdrv_co_open_root_request(&r, errp);
+}
+
+BdrvChild *coroutine_fn bdrv_co_open_root_request(OpenRequest *r, GError **errp)
+{
+    int flags = r->flags;
     BlockDriverState *bs =
-        flags & BLK_O_TEMPORARY ? bdrv_co_open_temporary(&r, errp) : bdrv_co_open_node(&r, errp);
+        flags & BLK_O_TEMPORARY ? bdrv_co_open_temporary(r, errp) : bdrv_co_open_node(r, errp);
     unsigned perm = BLK_PERM_CONSISTENT_READ;
     BdrvChild *c;
 

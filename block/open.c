@@ -9,6 +9,7 @@
 
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 /* ---- 1. Normalise ---- */
 
@@ -74,6 +75,8 @@ static bool coroutine_fn open_pending_file(BlockDriverState *bs, OpenRequest *r,
         .filename = r->filename,
         .flags = bdrv_child_flags(bs, r->flags, BDRV_ROLE_FILE),
         .depth = bs->core->depth + 1,
+        .layer = bs->core->layer,
+        .policy = bs->core->policy,
     };
     BlockDriverState *file;
 
@@ -91,6 +94,8 @@ static bool coroutine_fn open_pending_file(BlockDriverState *bs, OpenRequest *r,
         return !needed;
     } else {
         fr.options = g_steal_pointer(&sub);
+        fr.fd_plus_1 = bs->core->open_fd + 1;
+        bs->core->open_fd = -1;
         file = bdrv_co_open_node(&fr, errp);
     }
     if (!file) {
@@ -125,6 +130,15 @@ static const BlockDriver *coroutine_fn probe(BlockDriverState *bs, const char *f
 }
 
 /* ---- 3. The driver's open ---- */
+
+int bdrv_take_open_fd(BlockDriverState *bs)
+{
+    int fd = bs->core->open_fd;
+
+    bs->core->open_fd = -1;
+    bs->core->handed_over = fd >= 0;
+    return fd;
+}
 
 static bool check_left_over(BlockDriverState *bs, Options *o, GError **errp)
 {
@@ -187,6 +201,9 @@ static void coroutine_fn remember_identity(BlockDriverState *bs)
     struct stat st;
 
     p = bdrv_skip_filters(p);
+    if (p->core->handed_over) { /* its name is an image's word */
+        return;
+    }
     if (p->exact_filename && *p->exact_filename && !bdrv_protocol_prefix(p->exact_filename) &&
         stat(p->exact_filename, &st) == 0) {
         bs->core->dev = st.st_dev;
@@ -215,6 +232,11 @@ static bool coroutine_fn call_open(BlockDriverState *bs, OpenRequest *r, GError 
     len = bdrv_co_refresh_length(bs);
     if (len < 0) {
         error_set_errno(errp, len, "Could not refresh total sector count");
+        return false;
+    }
+    if ((uint64_t)len > bdrv_caps(bs)->virtual_size && !(bs->open_flags & BLK_O_PROTOCOL)) {
+        error_set(errp, EFBIG, "The image is %" G_GINT64_FORMAT " bytes long, more than limits.virtual-size=%"
+                  G_GUINT64_FORMAT " allows", len, bdrv_caps(bs)->virtual_size);
         return false;
     }
     return true;
@@ -266,6 +288,13 @@ static bool coroutine_fn open_steps(BlockDriverState *bs, OpenRequest *r, GError
         }
         r->filename = NULL;
     }
+    if (r->depth == 0 && !block_policy_take(r->options, r->open_reference, r->opaque, &bs->core->policy, errp)) {
+        return false; /* INV-POLICY-2 */
+    }
+    if (r->layer >= block_policy_max_depth(bs->core->policy)) {
+        error_set(errp, ELOOP, "Backing chain is deeper than %d images", block_policy_max_depth(bs->core->policy));
+        return false;
+    }
     drv = driver_option(r, &fail, errp);
     if (fail || !bdrv_take_common_options(bs, r->options, &r->flags, errp)) {
         return false;
@@ -306,8 +335,14 @@ BlockDriverState *coroutine_fn bdrv_co_open_node(OpenRequest *req, GError **errp
     r.options = options;
     bs->core->opener = r.opener;
     bs->core->depth = r.depth;
+    bs->core->layer = r.layer;
+    bs->core->policy = block_policy_ref(r.policy);
+    bs->core->open_fd = r.fd_plus_1 - 1;
     ok = open_steps(bs, &r, errp);
     bs->core->opener = NULL;
+    if (bs->core->open_fd >= 0) { /* nobody had a use for it */
+        close(bdrv_take_open_fd(bs));
+    }
     if (bs->core->pending_file) {
         bdrv_co_detach(g_steal_pointer(&bs->core->pending_file));
     }

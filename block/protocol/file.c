@@ -50,11 +50,18 @@ static bool take_options(FileState *s, Options *o, bool direct, bool force_share
 }
 
 /* Refuse what is neither; opening a FIFO would wait for its other end. */
-static int check_kind(FileState *s, const char *driver, bool want_block, bool writable, GError **errp)
+static int check_kind(FileState *s, const char *driver, bool want_block, int flags, GError **errp)
 {
+    bool writable = flags & BLK_O_RDWR;
     struct stat st;
+    int ret;
 
-    if (stat(s->filename, &st) < 0) {
+    if (s->fd >= 0) {
+        ret = fstat(s->fd, &st);
+    } else {
+        ret = flags & BLK_O_NO_LINKS ? lstat(s->filename, &st) : stat(s->filename, &st);
+    }
+    if (ret < 0) {
         return error_set_errno(errp, errno, "Could not open '%s'", s->filename);
     }
     s->is_block = S_ISBLK(st.st_mode);
@@ -76,7 +83,7 @@ static int check_kind(FileState *s, const char *driver, bool want_block, bool wr
 static int open_fd(BlockDriverState *bs, FileState *s, int flags, GError **errp)
 {
     int mode = O_CLOEXEC | (flags & BLK_O_RDWR ? O_RDWR : O_RDONLY) |
-               (flags & BLK_O_NOCACHE ? O_DIRECT : 0);
+               (flags & BLK_O_NOCACHE ? O_DIRECT : 0) | (flags & BLK_O_NO_LINKS ? O_NOFOLLOW : 0);
 
     s->fd = open(s->filename, mode);
     if (s->fd < 0 && (flags & BLK_O_AUTO_RDONLY) && (errno == EACCES || errno == EROFS)) {
@@ -95,22 +102,37 @@ static int open_fd(BlockDriverState *bs, FileState *s, int flags, GError **errp)
     return 0;
 }
 
+/* A descriptor that the user handed over: it must allow what the flags say. */
+static int adopt_fd(FileState *s, int flags, GError **errp)
+{
+    int mode = fcntl(s->fd, F_GETFL);
+
+    if (mode < 0 || (s->direct && !(mode & O_DIRECT) && fcntl(s->fd, F_SETFL, mode | O_DIRECT) < 0)) {
+        return error_set_errno(errp, errno, "Could not use the descriptor for '%s'", s->filename);
+    }
+    if ((mode & O_ACCMODE) == O_WRONLY || ((flags & BLK_O_RDWR) && (mode & O_ACCMODE) != O_RDWR)) {
+        return error_set(errp, EACCES, "The descriptor for '%s' is not open for %s", s->filename,
+                         flags & BLK_O_RDWR ? "reading and writing" : "reading");
+    }
+    return 0;
+}
+
 static int open_common(BlockDriverState *bs, Options *o, int flags, bool want_block, GError **errp)
 {
     FileState *s = bs->opaque;
     struct statfs fs;
     int ret;
 
-    s->fd = -1;
+    s->fd = bdrv_take_open_fd(bs);
     s->shared = BLK_PERM_ALL;
     s->direct = flags & BLK_O_NOCACHE;
     spin_init(&s->extent_lock);
     if (!take_options(s, o, s->direct, flags & BLK_O_FORCE_SHARE, errp)) {
         return -EINVAL;
     }
-    ret = check_kind(s, bs->drv->format_name, want_block, flags & BLK_O_RDWR, errp);
+    ret = check_kind(s, bs->drv->format_name, want_block, flags, errp);
     if (ret == 0) {
-        ret = open_fd(bs, s, flags, errp);
+        ret = s->fd >= 0 ? adopt_fd(s, flags, errp) : open_fd(bs, s, flags, errp);
     }
     if (ret < 0) {
         return ret;

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #define DEFAULT_L2_CACHE (INT64_C(32) * MiB)
+#define MIN_CACHES (UINT64_C(256) * KiB)
 
 /* ---- Pieces of open ---- */
 
@@ -22,22 +23,9 @@ static void init_geometry(Qcow2 *q)
                   h->autoclear & QCOW2_AUTOCLEAR_DATA_RAW);
 }
 
-/* A relative name is relative to the image's folder. */
-static char *data_file_name(Qcow2 *q)
-{
-    const char *image = q->file->bs->exact_filename, *name = q->hdr.data_file;
-    const char *slash = image ? strrchr(image, '/') : NULL;
-
-    if (!name || name[0] == '/' || strcspn(name, ":/") < strcspn(name, "/") || !slash) {
-        return g_strdup(name);
-    }
-    return g_strdup_printf("%.*s/%s", (int)(slash - image), image, name);
-}
-
 static int coroutine_fn co_open_data_file(Qcow2 *q, Options *o, int flags, GError **errp)
 {
     bool given = opts_has(o, "data-file") || opts_has_subtree(o, "data-file");
-    g_autofree char *name = data_file_name(q);
 
     if (!q->geo.external_data) {
         q->data = q->file;
@@ -45,12 +33,32 @@ static int coroutine_fn co_open_data_file(Qcow2 *q, Options *o, int flags, GErro
                                                "external data file")
                      : 0;
     }
-    if (!given && !name) {
+    if (!given && !q->hdr.data_file) {
         return error_set(errp, EINVAL, "'data-file' is required for this image");
     }
-    q->data = bdrv_co_open_child(given ? NULL : name, o, "data-file", q->bs, flags, BDRV_ROLE_DATA,
-                                 false, errp);
+    q->data = given ? bdrv_co_open_child(NULL, o, "data-file", q->bs, flags, BDRV_ROLE_DATA, false, errp)
+                    : bdrv_co_open_data_file(q->hdr.data_file, "data-file", q->bs, flags, errp);
     return q->data ? 0 : -EINVAL;
+}
+
+/* What the user lets an image take: its tables' sizes, and what is left for caches. */
+static int check_caps(Qcow2 *q, uint64_t *left, GError **errp)
+{
+    const BlockCaps *caps = bdrv_caps(q->bs);
+    uint64_t l1 = q->hdr.l1_size * UINT64_C(8);
+    uint64_t reftable = q->hdr.reftable_clusters * q->geo.cluster_size;
+
+    if (MAX(l1, reftable) > caps->table_size) {
+        return error_set(errp, EFBIG, "The image has a table of %" G_GUINT64_FORMAT " bytes, more than "
+                         "limits.table-size=%" G_GUINT64_FORMAT " allows", MAX(l1, reftable), caps->table_size);
+    }
+    if (l1 + reftable + MIN_CACHES > caps->metadata) {
+        return error_set(errp, EFBIG, "The image needs %" G_GUINT64_FORMAT " bytes for its metadata, more than "
+                         "limits.metadata=%" G_GUINT64_FORMAT " allows", l1 + reftable + MIN_CACHES,
+                         caps->metadata);
+    }
+    *left = caps->metadata - l1 - reftable;
+    return 0;
 }
 
 static int make_caches(Qcow2 *q, const Qcow2Options *opt, GError **errp)
@@ -59,15 +67,24 @@ static int make_caches(Qcow2 *q, const Qcow2Options *opt, GError **errp)
     uint64_t slice = opt->l2_slice_bytes;
     uint64_t full = geo_clusters(g, q->hdr.size) * g->l2_entry_size;
     uint64_t l2 = opt->l2_cache_bytes, ref = opt->ref_cache_bytes;
-    uint64_t ref_slice = MIN(g->cluster_size, UINT64_C(4096));
+    uint64_t ref_slice = MIN(g->cluster_size, UINT64_C(4096)), left = 0;
+    int ret = check_caps(q, &left, errp);
 
+    if (ret < 0) {
+        return ret;
+    }
     if (!l2) {
         l2 = MIN(ALIGN_UP(MAX(full, slice), slice), (uint64_t)DEFAULT_L2_CACHE);
+        l2 = MIN(l2, left / 2);
         q->budget_taken = qcow2_budget_take(l2, MIN(l2, (uint64_t)MiB));
         l2 = q->budget_taken;
     }
     if (!ref) {
-        ref = 4 * g->cluster_size;
+        ref = MIN(4 * g->cluster_size, left / 4);
+    }
+    if (l2 + ref > left) {
+        return error_set(errp, EFBIG, "Caches of %" G_GUINT64_FORMAT " bytes are more than limits.metadata allows",
+                         l2 + ref);
     }
     q->l2_cache = meta_cache_new(q->file, slice, MAX(l2, 2 * slice), BLKDBG_L2_LOAD);
     q->ref_cache = meta_cache_new(q->file, ref_slice, MAX(ref, 4 * ref_slice), BLKDBG_REFBLOCK_LOAD);

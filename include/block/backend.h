@@ -11,6 +11,7 @@
 
 #include "block/common.h"
 #include "block/debug-event.h"
+#include "block/policy.h"
 #include "util/aio.h"
 
 /* Once per process, before anything else; cheap to repeat. */
@@ -21,6 +22,9 @@ void block_init(void);
  * The message has no prefix of the core's ("Image is not in qcow2 format"; the file driver's own begins
  * "Could not open 'x': "): the img tool adds "Could not open 'x': ", the io tool "can't open device x: ". */
 BlockBackend *blk_open(const char *filename, Options *options, int flags, GError **errp);
+/* The same; what the image refers to is opened by @open_reference (policy.h), and by it alone. */
+BlockBackend *blk_open_confined(const char *filename, Options *options, int flags,
+                                BlockOpenReference *open_reference, void *opaque, GError **errp);
 void blk_close(BlockBackend *blk); /* drains, flushes caches; NULL is fine */
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(BlockBackend, blk_close)
 

@@ -29,6 +29,7 @@ typedef enum BlockOpenFlags {
     BLK_O_TEMPORARY = 1 << 11,  /* snapshot=on */
     BLK_O_AUTO_RDONLY = 1 << 12, /* fall back to read-only when writing is refused */
     BLK_O_COPY_ON_READ = 1 << 13,
+    BLK_O_NO_LINKS = 1 << 14,   /* internal: named by an image under a policy: follow no symbolic link */
 } BlockOpenFlags;
 
 /* Values are those of the lock bytes that the reference takes on files

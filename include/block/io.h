@@ -6,6 +6,7 @@
 #define BLOCK_IO_H
 
 #include "block/driver.h"
+#include "block/policy.h"
 
 int coroutine_fn bdrv_co_preadv(BdrvChild *c, int64_t offset, IOVector *v, unsigned flags);
 int coroutine_fn bdrv_co_pwritev(BdrvChild *c, int64_t offset, IOVector *v, unsigned flags);
@@ -36,6 +37,15 @@ int coroutine_fn bdrv_co_is_allocated(BlockDriverState *bs, int64_t offset, int6
 BdrvChild *coroutine_fn bdrv_co_open_child(const char *filename, Options *options, const char *name,
                                            BlockDriverState *parent, int flags, BdrvRole role,
                                            bool allow_none, GError **errp);
+
+/* Open the data file that @parent's image itself names (a plain file, never a protocol or json:), as the
+ * policy of the root lets it. */
+BdrvChild *coroutine_fn bdrv_co_open_data_file(const char *reference, const char *name,
+                                               BlockDriverState *parent, int flags, GError **errp);
+/* What the root's user lets an image take. */
+const BlockCaps *bdrv_caps(BlockDriverState *bs);
+/* For a protocol driver's open: the descriptor that stands for the file, taken over; -1: open it by name. */
+int bdrv_take_open_fd(BlockDriverState *bs);
 
 /* For co_create of formats: create the protocol file, and open a node for it, RDWR|RESIZE,
  * to be written through a BlockBackend-less child. */

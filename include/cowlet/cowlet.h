@@ -38,6 +38,22 @@ typedef enum CowletOpenFlags {
 COWLET_API CowletImage *cowlet_open(const char *filename, const char *options,
                                     CowletOpenFlags flags, GError **error);
 
+/*
+ * The same for an image that is not trusted. What it refers to (backing files, a data file) is
+ * opened by @open_reference alone: it returns a descriptor, open for writing if @writable, which the
+ * library takes over, or a negative errno value to refuse. @image and @reference are what the image says,
+ * unchecked. It is called during cowlet_open_confined(), in its thread.
+ *
+ * Without a callback, @options of cowlet_open() confine an image: "references=none" (no file but the given
+ * one), "references=same-folder", "references=list,references.0=/images/base.qcow2"; and
+ * "limits.virtual-size=", "limits.metadata=", "limits.table-size=" (bytes), "limits.chain-depth=" (images).
+ */
+typedef int CowletOpenReference(const char *image, const char *reference, gboolean writable,
+                                void *opaque);
+COWLET_API CowletImage *cowlet_open_confined(const char *filename, const char *options,
+                                             CowletOpenFlags flags, CowletOpenReference *open_reference,
+                                             void *opaque, GError **error);
+
 /* Waits for requests in flight, writes what is cached, closes. NULL is fine. */
 COWLET_API void cowlet_close(CowletImage *image);
 

@@ -3,6 +3,7 @@
 #include "cowlet/cowlet.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <glib/gstdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -123,6 +124,81 @@ static void test_async(void)
     g_free(l);
 }
 
+/* ---- Files that an image refers to, handed over as descriptors ---- */
+
+typedef struct Keeper {
+    const char *path; /* what stands for every reference; NULL: refuse */
+    int calls;
+    gboolean writable;
+    char reference[64];
+} Keeper;
+
+static int hand_over(const char *image, const char *reference, gboolean writable, void *opaque)
+{
+    Keeper *k = opaque;
+
+    k->calls++;
+    k->writable = writable;
+    g_strlcpy(k->reference, reference, sizeof(k->reference));
+    return k->path ? open(k->path, (writable ? O_RDWR : O_RDONLY) | O_CLOEXEC) : -EACCES;
+}
+
+static void test_confined(void)
+{
+    g_autofree char *f = g_build_filename(dir, "c.qcow2", NULL), *base = g_build_filename(dir, "base", NULL);
+    g_autofree char *content = g_strnfill(1 << 20, 'b');
+    g_autoptr(GError) err = NULL;
+    Keeper k = { .path = base };
+    CowletImage *img;
+    char buf[512];
+
+    g_assert_true(g_file_set_contents(base, content, 1 << 20, &err));
+    g_assert_true(cowlet_create(f, "qcow2", 1 << 20, "backing_file=/nothere/at-all,backing_fmt=raw", &err));
+    g_assert_no_error(err);
+    img = cowlet_open_confined(f, NULL, COWLET_OPEN_READ_WRITE, hand_over, &k, &err);
+    g_assert_no_error(err);
+    g_assert_cmpint(k.calls, ==, 1);
+    g_assert_false(k.writable);
+    g_assert_cmpstr(k.reference, ==, "/nothere/at-all");
+    g_assert_cmpint(cowlet_write(img, 0, "x", 1), ==, 0);
+    g_assert_cmpint(cowlet_read(img, 0, buf, sizeof(buf)), ==, 0);
+    g_assert_true(buf[0] == 'x' && buf[1] == 'b' && buf[511] == 'b');
+    cowlet_close(img);
+
+    k.path = NULL;
+    img = cowlet_open_confined(f, NULL, COWLET_OPEN_READ_WRITE, hand_over, &k, &err);
+    g_assert_null(img);
+    g_assert_error(err, g_quark_from_static_string("cowlet-error-quark"), EACCES);
+    g_assert_cmpint(k.calls, ==, 2);
+    g_unlink(base);
+    g_unlink(f);
+}
+
+/* The data file is written through the descriptor; one that is not open for that is refused. */
+static void test_confined_data(void)
+{
+    g_autofree char *f = g_build_filename(dir, "d.qcow2", NULL), *data = g_build_filename(dir, "data", NULL);
+    g_autofree char *moved = g_build_filename(dir, "moved", NULL);
+    g_autofree char *options = g_strdup_printf("data_file=%s,data_file_raw=on", data);
+    g_autoptr(GError) err = NULL;
+    Keeper k = { .path = moved };
+    g_autofree char *content = NULL;
+    CowletImage *img;
+
+    g_assert_true(cowlet_create(f, "qcow2", 1 << 20, options, &err));
+    g_assert_no_error(err);
+    g_assert_cmpint(g_rename(data, moved), ==, 0);
+    img = cowlet_open_confined(f, NULL, COWLET_OPEN_READ_WRITE, hand_over, &k, &err);
+    g_assert_no_error(err);
+    g_assert_true(k.writable);
+    g_assert_cmpint(cowlet_write(img, 4096, "y", 1), ==, 0);
+    cowlet_close(img);
+    g_assert_true(g_file_get_contents(moved, &content, NULL, &err));
+    g_assert_cmpint(content[4096], ==, 'y');
+    g_unlink(moved);
+    g_unlink(f);
+}
+
 int main(int argc, char **argv)
 {
     int ret;
@@ -132,6 +208,8 @@ int main(int argc, char **argv)
     g_test_add_func("/api/blocking", test_blocking);
     g_test_add_func("/api/errors", test_errors);
     g_test_add_func("/api/async", test_async);
+    g_test_add_func("/api/confined", test_confined);
+    g_test_add_func("/api/confined-data", test_confined_data);
     ret = g_test_run();
     g_autofree char *a = g_build_filename(dir, "a.qcow2", NULL), *b = g_build_filename(dir, "b.qcow2", NULL);
 
