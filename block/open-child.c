@@ -58,8 +58,8 @@ BdrvChild *coroutine_fn bdrv_co_open_child(const char *filename, Options *option
 BdrvChild *coroutine_fn bdrv_co_open_data_file(const char *reference, const char *name,
                                                BlockDriverState *parent, int flags, GError **errp)
 {
-    g_autofree char *path = bdrv_name_for_paths(parent) ? bdrv_reference_path(parent, reference, errp)
-                                                        : g_strdup(reference);
+    const char *image = bdrv_name_for_paths(parent);
+    g_autofree char *path = NULL;
     OpenRequest r = {
         .flags = bdrv_child_flags(parent, flags, BDRV_ROLE_DATA),
         .depth = parent->core->depth + 1,
@@ -69,10 +69,12 @@ BdrvChild *coroutine_fn bdrv_co_open_data_file(const char *reference, const char
     BlockReference ref;
     BlockDriverState *bs;
 
-    if (!path || !block_policy_resolve(parent->core->policy, bdrv_name_for_paths(parent), reference, path,
-                                       r.flags & BLK_O_RDWR, &ref, errp)) {
+    if (!block_policy_resolve(parent->core->policy, image, reference, reference, r.flags & BLK_O_RDWR, &ref,
+                              errp)) {
         return NULL;
     }
+    /* Relative to the working folder, as the reference has it, unless the policy is about folders. */
+    path = ref.no_links && image ? blk_path_combine(image, reference) : g_strdup(reference);
     r.flags |= ref.no_links ? BLK_O_NO_LINKS : 0;
     r.fd_plus_1 = ref.fd + 1;
     r.options = opts_new();

@@ -39,7 +39,7 @@ BdrvChild *coroutine_fn bdrv_co_open_child(const char *filename, Options *option
                                            bool allow_none, GError **errp);
 
 /* Open the data file that @parent's image itself names (a plain file, never a protocol or json:), as the
- * policy of the root lets it. */
+ * policy of the root lets it. A relative name starts at the working folder. */
 BdrvChild *coroutine_fn bdrv_co_open_data_file(const char *reference, const char *name,
                                                BlockDriverState *parent, int flags, GError **errp);
 /* What the root's user lets an image take. */
