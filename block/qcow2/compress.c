@@ -169,7 +169,7 @@ static int coroutine_fn co_store(Qcow2 *q, uint64_t guest, const uint8_t *data, 
         meta_cache_modify_begin(q->l2_cache, slice);
         l2_store(&q->geo, slice->data, index, l2_make_compressed(&q->geo, host, bytes));
         meta_cache_modify_end(q->l2_cache, slice);
-        qcow2_free_entry_later(q, old, false);
+        qcow2_free_entry_later(q, old, q->discard_other);
     } else {
         qcow2_co_free_unused(q, host, bytes);
     }

@@ -179,6 +179,7 @@ static void apply_options(Qcow2 *q, const Qcow2Options *opt)
                         (opt->lazy_given ? opt->lazy_refcounts
                                          : (q->hdr.compatible & QCOW2_COMPAT_LAZY_REFCOUNTS) != 0);
     q->discard_passthrough = opt->discard_request;
+    q->discard_other = opt->discard_other;
     q->discard_no_unref = opt->discard_no_unref;
     q->overlap_off = opt->overlap_off;
     q->cache_clean_interval_ns = opt->clean_interval_s * UINT64_C(1000000000);

@@ -10,7 +10,8 @@ typedef struct Qcow2Options {
     uint64_t l2_slice_bytes;
     uint64_t clean_interval_s;
     bool lazy_refcounts, lazy_given;
-    bool discard_request, discard_snapshot, discard_other, discard_no_unref;
+    bool discard_request, discard_other, discard_no_unref;
+    bool discard_snapshot; /* for the deletion of snapshots, which is not there yet */
     bool overlap_off;
 } Qcow2Options;
 

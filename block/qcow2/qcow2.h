@@ -75,6 +75,7 @@ struct Qcow2 {
     atomic_bool corrupt;      /* found so while open: no more writes */
     atomic_int write_error;   /* a metadata write failed: no more writes (-errno) */
     bool discard_passthrough, discard_no_unref;
+    bool discard_other;       /* punch what writes let go of, too */
     bool overlap_off;         /* overlap-check=none */
     uint64_t budget_taken;    /* of the process's budget; budget.c */
     struct MetadataSet *metadata; /* metadata-set.c */

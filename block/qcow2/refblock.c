@@ -248,7 +248,7 @@ static int coroutine_fn grow_table(Qcow2 *q, uint64_t needed, ClusterRange avoid
     if (superseded && superseded != q->reftable_sealed_offset) {
         /* Never reached the header, and no flush is writing it. */
         qcow2_metadata_remove(q, superseded, old_entries * 8);
-        qcow2_free_later(q, superseded, old_entries * 8, false);
+        qcow2_free_later(q, superseded, old_entries * 8, q->discard_other);
     }
     return 0;
 }
@@ -305,7 +305,7 @@ static void switched(Qcow2 *q, const ReftableSeal *s)
     q->reftable_sealed_offset = 0;
     if (old_bytes) {
         qcow2_metadata_remove(q, old, old_bytes);
-        qcow2_free_later(q, old, old_bytes, false);
+        qcow2_free_later(q, old, old_bytes, q->discard_other);
     }
 }
 

@@ -89,7 +89,7 @@ static int coroutine_fn activate_l1(Qcow2 *q, uint64_t offset, uint32_t entries,
     qcow2_pin_retire(q, old_table);
     if (old_bytes) {
         qcow2_metadata_remove(q, old, old_bytes);
-        qcow2_free_later(q, old, ALIGN_UP(old_bytes, q->geo.cluster_size), false);
+        qcow2_free_later(q, old, ALIGN_UP(old_bytes, q->geo.cluster_size), q->discard_other);
     }
     qcow2_metadata_add(q, offset, (uint64_t)entries * 8, "active L1 table");
     return 0;

@@ -256,7 +256,7 @@ static void link_run(Qcow2 *q, const WriteRun *r)
         n = 1;
         if (lets_go(g, old)) {
             store_entries(q, r, i, 1);
-            qcow2_free_entry_later(q, old, false);
+            qcow2_free_entry_later(q, old, q->discard_other);
             continue;
         }
         while (i + n < r->n && !lets_go(g, l2_load(g, r->slice->data, r->index + i + n))) {
