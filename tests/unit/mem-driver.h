@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: MIT */
+/* "test-mem": a protocol driver in memory, with faults, for unit tests. */
+#ifndef TESTS_UNIT_MEM_DRIVER_H
+#define TESTS_UNIT_MEM_DRIVER_H
+
+#include "block/driver.h"
+
+#define MEM_CAPACITY (16 * MiB)
+
+typedef struct Mem {
+    SpinLock lock; /* of data: neighbours are read while one is written */
+    uint8_t *data;
+    _Atomic int64_t size;
+    uint64_t align, max;
+    unsigned perm, shared;
+    atomic_int reads, writes, syncs;
+    atomic_int fail_reads, fail_writes; /* not 0: -EIO */
+    bool slow; /* yields inside of a request */
+} Mem;
+
+extern const BlockDriver mem_driver;
+extern Mem *last_mem; /* of the latest open */
+
+/* What the next open finds in the file, instead of @size bytes of 0xaa; copied then. */
+void mem_preload(const void *data, size_t len);
+
+#endif
