@@ -22,6 +22,7 @@ struct AioContext {
     GSource source; /* first: the context is its source */
 
     /* Any thread: */
+    atomic_int refs; /* all of them hold one reference to the source */
     _Atomic(AioBh *) bhs;
     _Atomic(Coroutine *) scheduled;
     atomic_bool notify_me; /* the loop is about to block, or blocks */
@@ -32,7 +33,7 @@ struct AioContext {
     gpointer event_tag;
     GPtrArray *handlers; /* AioHandler */
     int walking;         /* depth of walks over handlers */
-    GPtrArray *timers;   /* AioTimer that are set, earliest first */
+    GPtrArray *timers;   /* AioTimer that are set, latest first */
     AioUring *uring;     /* NULL: not made yet, or refused */
     bool uring_refused;
     gpointer uring_tag;
@@ -61,6 +62,7 @@ int aio_uring_fd(AioContext *ctx);   /* -1: none */
 bool aio_uring_pending(AioContext *ctx); /* completions to reap */
 bool aio_uring_reap(AioContext *ctx);
 void aio_uring_flush(AioContext *ctx); /* submit what is queued */
+bool aio_uring_unsubmitted(AioContext *ctx); /* the kernel had no room: flush again soon */
 void aio_uring_fini(AioContext *ctx);
 
 #endif

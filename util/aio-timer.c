@@ -37,8 +37,8 @@ void aio_timer_mod(AioTimer *t, int64_t expire_ns)
     t->expire_ns = expire_ns;
     t->set = true;
     for (i = 0; i < a->len; i++) {
-        if (((AioTimer *)g_ptr_array_index(a, i))->expire_ns < expire_ns) {
-            break;
+        if (((AioTimer *)g_ptr_array_index(a, i))->expire_ns <= expire_ns) {
+            break; /* of equal ones the last set runs last */
         }
     }
     g_ptr_array_insert(a, (gint)i, t);
@@ -63,13 +63,14 @@ int64_t aio_timer_next(AioContext *ctx)
 bool aio_timer_run(AioContext *ctx)
 {
     bool progress = false;
+    guint left = ctx->timers->len; /* one that sets itself again at once runs in the next iteration */
     int64_t now;
 
     if (ctx->timers->len == 0) {
         return false;
     }
     now = aio_clock_ns();
-    while (ctx->timers->len > 0) {
+    for (; left > 0 && ctx->timers->len > 0; left--) {
         AioTimer *t = g_ptr_array_index(ctx->timers, ctx->timers->len - 1);
 
         if (t->expire_ns > now) {

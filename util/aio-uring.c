@@ -10,36 +10,53 @@
 
 #define RING_ENTRIES 256
 
+typedef struct UringRequest UringRequest; /* lives on the stack of its coroutine */
+
 struct AioUring {
     struct io_uring ring;
-    unsigned queued;    /* not yet submitted */
-    unsigned in_flight; /* submitted, not yet reaped */
+    UringRequest *head, **tail; /* not yet submitted, in the order of the ring */
+    unsigned queued;            /* ... how many */
+    unsigned in_flight;         /* submitted, not yet reaped */
 };
 
-typedef struct UringRequest {
+struct UringRequest {
     Coroutine *co;
+    UringRequest *next;
     int res;
-} UringRequest;
+};
+
+/* From now on callers are told -ENOSYS, and use threads. */
+static void refuse(AioContext *ctx, int err)
+{
+    static atomic_bool said;
+
+    ctx->uring_refused = true;
+    if (!atomic_exchange(&said, true)) {
+        g_debug("io_uring is refused (%s): using threads", g_strerror(-err));
+    }
+}
 
 static AioUring *get_ring(AioContext *ctx)
 {
     g_autofree AioUring *u = NULL;
-    static atomic_bool said;
     int ret;
 
-    if (likely(ctx->uring != NULL) || ctx->uring_refused) {
+    if (unlikely(ctx->uring_refused)) {
+        return NULL;
+    }
+    if (likely(ctx->uring != NULL)) {
         return ctx->uring;
     }
     u = g_new0(AioUring, 1);
+    u->tail = &u->head;
     ret = io_uring_queue_init(RING_ENTRIES, &u->ring, 0);
     if (ret < 0) {
-        ctx->uring_refused = true;
-        if (!atomic_exchange(&said, true)) {
-            g_debug("io_uring is refused (%s): using threads", g_strerror(-ret));
-        }
+        refuse(ctx, ret);
         return NULL;
     }
-    ctx->uring_tag = g_source_add_unix_fd(&ctx->source, u->ring.ring_fd, G_IO_IN);
+    if (!g_source_is_destroyed(&ctx->source)) {
+        ctx->uring_tag = g_source_add_unix_fd(&ctx->source, u->ring.ring_fd, G_IO_IN);
+    }
     ctx->uring = g_steal_pointer(&u);
     return ctx->uring;
 }
@@ -59,6 +76,38 @@ bool aio_uring_pending(AioContext *ctx)
     return ctx->uring && io_uring_cq_ready(&ctx->uring->ring) > 0;
 }
 
+bool aio_uring_unsubmitted(AioContext *ctx)
+{
+    return ctx->uring && ctx->uring->queued > 0;
+}
+
+static UringRequest *pop_queued(AioUring *u)
+{
+    UringRequest *r = u->head;
+
+    u->head = r->next;
+    if (!u->head) {
+        u->tail = &u->head;
+    }
+    u->queued--;
+    return r;
+}
+
+/* A sandbox closed io_uring_enter() to us after the ring was made: nothing is ever submitted again; what
+ * is in flight is still reaped. */
+static void give_up(AioContext *ctx, int err)
+{
+    AioUring *u = ctx->uring;
+
+    refuse(ctx, err);
+    while (u->queued) {
+        UringRequest *r = pop_queued(u);
+
+        r->res = -ENOSYS;
+        aio_co_schedule(ctx, r->co);
+    }
+}
+
 void aio_uring_flush(AioContext *ctx)
 {
     AioUring *u = ctx->uring;
@@ -66,14 +115,20 @@ void aio_uring_flush(AioContext *ctx)
     while (u && u->queued) {
         int ret = io_uring_submit(&u->ring);
 
-        if (ret < 0) {
-            if (ret == -EINTR) {
-                continue;
-            }
-            break; /* -EAGAIN, -EBUSY: the next iteration tries again */
+        if (ret == -EINTR) {
+            continue;
         }
-        u->queued -= MIN((unsigned)ret, u->queued);
-        u->in_flight += (unsigned)ret;
+        if (ret == 0 || ret == -EAGAIN || ret == -EBUSY) {
+            break; /* no room: the next iteration tries again */
+        }
+        if (ret < 0) {
+            give_up(ctx, ret);
+            break;
+        }
+        for (int i = 0; i < ret && u->queued; i++) {
+            pop_queued(u);
+            u->in_flight++;
+        }
     }
 }
 
@@ -106,17 +161,24 @@ void aio_uring_fini(AioContext *ctx)
     }
 }
 
+/* NULL: the ring was given up meanwhile. */
 static struct io_uring_sqe *coroutine_fn co_get_sqe(AioContext *ctx, AioUring *u)
 {
     struct io_uring_sqe *sqe;
 
     while (!(sqe = io_uring_get_sqe(&u->ring))) {
         aio_uring_flush(ctx);
+        if (unlikely(ctx->uring_refused)) {
+            return NULL;
+        }
         sqe = io_uring_get_sqe(&u->ring);
         if (sqe) {
             break;
         }
         co_reschedule_self();
+        if (unlikely(ctx->uring_refused)) {
+            return NULL;
+        }
     }
     return sqe;
 }
@@ -133,6 +195,9 @@ ssize_t coroutine_fn aio_uring_co_rw(AioOp op, int fd, const struct iovec *iov, 
         return -ENOSYS;
     }
     sqe = co_get_sqe(ctx, u);
+    if (unlikely(!sqe)) {
+        return -ENOSYS;
+    }
     switch (op) {
     case AIO_OP_READ:
         io_uring_prep_readv(sqe, fd, iov, (unsigned)niov, (uint64_t)offset);
@@ -151,6 +216,8 @@ ssize_t coroutine_fn aio_uring_co_rw(AioOp op, int fd, const struct iovec *iov, 
         io_uring_sqe_set_flags(sqe, IOSQE_ASYNC);
     }
     io_uring_sqe_set_data(sqe, &r);
+    *u->tail = &r;
+    u->tail = &r.next;
     u->queued++;
     coroutine_yield();
     return r.res;
@@ -175,6 +242,11 @@ bool aio_uring_pending(AioContext *ctx)
 
 void aio_uring_flush(AioContext *ctx)
 {
+}
+
+bool aio_uring_unsubmitted(AioContext *ctx)
+{
+    return false;
 }
 
 bool aio_uring_reap(AioContext *ctx)

@@ -18,6 +18,7 @@
 
 #define POLL_MAX_NS_DEFAULT 32000
 #define POLL_MIN_NS 1000
+#define RETRY_NS 1000000 /* when the kernel had no room for a submission */
 
 struct AioBh {
     AioFunc *fn;
@@ -98,12 +99,21 @@ static void event_read(AioContext *ctx)
         n = read(ctx->event_fd, &v, sizeof(v));
     } while (n < 0 && errno == EINTR);
     atomic_store(&ctx->notified, false);
+    atomic_thread_fence(memory_order_seq_cst); /* INV-AIO-1: look for work after this */
+}
+
+/* Who hands work to another loop keeps that loop alive until it is woken: the work may end, and the
+ * loop be given up, in between. NULL: our own loop. */
+static AioContext *hold_foreign(AioContext *ctx)
+{
+    return ctx == aio_current_peek() ? NULL : aio_context_ref(ctx);
 }
 
 void aio_bh_schedule_oneshot(AioContext *ctx, AioFunc *fn, void *opaque)
 {
     AioBh *bh = g_new(AioBh, 1);
     AioBh *head = atomic_load_explicit(&ctx->bhs, memory_order_relaxed);
+    g_autoptr(AioContext) held = hold_foreign(ctx);
 
     bh->fn = fn;
     bh->opaque = opaque;
@@ -118,6 +128,7 @@ void aio_co_schedule(AioContext *ctx, Coroutine *co)
 {
     Coroutine *head = atomic_load_explicit(&ctx->scheduled, memory_order_relaxed);
     bool was = atomic_exchange(&co->scheduled, true);
+    g_autoptr(AioContext) held = hold_foreign(ctx);
 
     g_assert(!was);
     do {
@@ -261,9 +272,9 @@ static bool block(AioContext *ctx, int64_t timeout_ns)
     for (guint i = 0; i < ctx->handlers->len; i++) {
         AioHandler *h = g_ptr_array_index(ctx->handlers, i);
 
-        fds[n++] = (struct pollfd){ .fd = h->fd,
-                                    .events = (h->io_read ? POLLIN : 0) |
-                                              (h->io_write ? POLLOUT : 0) };
+        short events = (h->io_read ? POLLIN : 0) | (h->io_write ? POLLOUT : 0);
+
+        fds[n++] = (struct pollfd){ .fd = events ? h->fd : -1, .events = events };
     }
     if (timeout_ns >= 0) {
         ts = (struct timespec){ timeout_ns / 1000000000, timeout_ns % 1000000000 };
@@ -288,6 +299,7 @@ bool aio_poll(AioContext *ctx, bool blocking)
     aio_uring_flush(ctx); /* INV-AIO-2 */
     if (!progress && blocking && spin(ctx)) {
         progress = aio_run_ready(ctx);
+        aio_uring_flush(ctx);
     }
     if (!progress && blocking) {
         int64_t next = aio_timer_next(ctx);
@@ -297,11 +309,14 @@ bool aio_poll(AioContext *ctx, bool blocking)
         if (!aio_has_work(ctx)) {
             timeout = next < 0 ? -1 : MAX(next - aio_clock_ns(), 0);
         }
+        if (aio_uring_unsubmitted(ctx) && (timeout < 0 || timeout > RETRY_NS)) {
+            timeout = RETRY_NS;
+        }
         progress |= block(ctx, timeout);
         atomic_store(&ctx->notify_me, false);
         progress |= aio_run_ready(ctx);
         aio_uring_flush(ctx);
-    } else if (ctx->handlers->len > 0 && !progress) {
+    } else if (ctx->handlers->len > 0) { /* in each iteration: busy coroutines do not starve them */
         progress |= block(ctx, 0);
     }
     aio_set_current(old);
@@ -327,6 +342,9 @@ static gboolean source_prepare(GSource *source, gint *timeout)
         int64_t left = next - aio_clock_ns();
 
         *timeout = left <= 0 ? 0 : (gint)MIN((left + 999999) / 1000000, G_MAXINT);
+    }
+    if (aio_uring_unsubmitted(ctx) && (*timeout < 0 || *timeout > RETRY_NS / 1000000)) {
+        *timeout = RETRY_NS / 1000000;
     }
     atomic_store(&ctx->notify_me, true); /* INV-AIO-1 */
     atomic_thread_fence(memory_order_seq_cst);
@@ -394,6 +412,7 @@ AioContext *aio_context_new(GError **errp)
 {
     AioContext *ctx = (AioContext *)g_source_new(&source_funcs, sizeof(AioContext));
 
+    atomic_init(&ctx->refs, 1);
     aio_fd_init(ctx);
     ctx->timers = g_ptr_array_new();
     ctx->event_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
@@ -410,13 +429,13 @@ AioContext *aio_context_new(GError **errp)
 
 AioContext *aio_context_ref(AioContext *ctx)
 {
-    g_source_ref(&ctx->source);
+    atomic_fetch_add_explicit(&ctx->refs, 1, memory_order_relaxed);
     return ctx;
 }
 
 void aio_context_unref(AioContext *ctx)
 {
-    if (ctx) {
+    if (ctx && atomic_fetch_sub_explicit(&ctx->refs, 1, memory_order_acq_rel) == 1) {
         g_source_unref(&ctx->source);
     }
 }

@@ -235,29 +235,37 @@ void coroutine_fn co_rwlock_wrlock(CoRwLock *l)
     rwlock_lock(l, true);
 }
 
-/* The next waiter that may have the lock now, with the lock given to it; guard held. */
-static Coroutine *rwlock_grant(CoRwLock *l)
+/* Give the lock to all waiters in front that may have it now: a list of them; guard held. */
+static CoWaiter *rwlock_grant(CoRwLock *l)
 {
-    CoWaiter *w = l->waiters.head;
+    CoWaiter *granted = NULL, **tail = &granted;
 
-    if (!w || (w->writer ? l->readers != 0 : l->readers < 0)) {
-        return NULL;
+    for (;;) {
+        CoWaiter *w = l->waiters.head;
+
+        if (!w || (w->writer ? l->readers != 0 : l->readers < 0)) {
+            *tail = NULL;
+            return granted;
+        }
+        l->readers = w->writer ? -1 : l->readers + 1;
+        *tail = list_pop(&l->waiters);
+        tail = &w->next;
     }
-    l->readers = w->writer ? -1 : l->readers + 1;
-    return list_pop(&l->waiters)->co;
 }
 
 void coroutine_fn co_rwlock_unlock(CoRwLock *l)
 {
-    Coroutine *co;
+    CoWaiter *w;
 
     spin_lock(&l->guard);
     g_assert(l->readers != 0);
     l->readers = l->readers < 0 ? 0 : l->readers - 1;
-    while ((co = rwlock_grant(l))) {
-        spin_unlock(&l->guard);
-        wake(co);
-        spin_lock(&l->guard);
-    }
+    w = rwlock_grant(l);
     spin_unlock(&l->guard);
+    while (w) { /* the lock is not touched any more: who is woken may free it */
+        CoWaiter *next = w->next; /* INV-LOCK-2 */
+
+        wake(w->co);
+        w = next;
+    }
 }

@@ -12,6 +12,7 @@
 #include "util/aio.h"
 #include "util/spinlock.h"
 
+#include <pthread.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -49,7 +50,7 @@ static __thread ThreadState thread_state;
 static struct {
     SpinLock lock;
     Coroutine *head;
-    unsigned size;
+    atomic_uint size; /* changed under lock; looked at without */
 } global_pool;
 
 static void thread_state_exit(gpointer p);
@@ -65,11 +66,25 @@ static __attribute__((noinline)) ThreadState *get_state(void)
     return ts;
 }
 
+/* ASan must know the bounds of the stack that it goes back to. */
+static void learn_own_stack(Coroutine *main)
+{
+#ifdef CO_ASAN
+    pthread_attr_t attr;
+
+    if (pthread_getattr_np(pthread_self(), &attr) == 0) {
+        pthread_attr_getstack(&attr, &main->stack, &main->stack_size);
+        pthread_attr_destroy(&attr);
+    }
+#endif
+}
+
 static void first_use(ThreadState *ts)
 {
     ts->used = true;
     ts->wake_tail = &ts->wake_head;
     co_backend_init_main(&ts->main);
+    learn_own_stack(&ts->main);
 #ifdef CO_TSAN
     ts->main.fiber = __tsan_get_current_fiber();
 #endif
@@ -133,7 +148,7 @@ static Coroutine *pool_get(ThreadState *ts)
         ts->pool_size--;
         return co;
     }
-    if (g_atomic_int_get(&global_pool.size) > 0) {
+    if (atomic_load_explicit(&global_pool.size, memory_order_relaxed) > 0) {
         spin_lock(&global_pool.lock);
         co = global_pool.head;
         if (co) {
@@ -204,14 +219,7 @@ static void switch_to(Coroutine *from, Coroutine *to)
 void coroutine_trampoline(Coroutine *co)
 {
 #ifdef CO_ASAN
-    const void *bottom;
-    size_t size;
-
-    __sanitizer_finish_switch_fiber(NULL, &bottom, &size);
-    if (!co->caller->stack) { /* a thread's own stack: learn its bounds */
-        co->caller->stack = (void *)bottom;
-        co->caller->stack_size = size;
-    }
+    __sanitizer_finish_switch_fiber(NULL, NULL, NULL);
 #endif
     for (;;) {
         Coroutine *caller;

@@ -2,6 +2,10 @@
 /* The process's pool of worker threads for calls that block: GLib's, bounded, grown on demand. */
 #include "util/aio-int.h"
 
+#ifdef CO_TSAN
+#include <sanitizer/tsan_interface.h>
+#endif
+
 #define MAX_THREADS 64
 
 typedef struct PoolItem {
@@ -11,10 +15,26 @@ typedef struct PoolItem {
     int ret;
 } PoolItem;
 
+/* GLib's locks are not instrumented: tell TSan of the hand-over that they make. */
+static void handed_over(PoolItem *item)
+{
+#ifdef CO_TSAN
+    __tsan_release(item);
+#endif
+}
+
+static void taken_over(PoolItem *item)
+{
+#ifdef CO_TSAN
+    __tsan_acquire(item);
+#endif
+}
+
 static void worker(gpointer data, gpointer user)
 {
     PoolItem *item = data;
 
+    taken_over(item);
     item->ret = item->fn(item->opaque);
     aio_co_schedule(coroutine_home(item->co), item->co);
 }
@@ -30,6 +50,7 @@ int coroutine_fn co_thread_pool_run(ThreadPoolFunc *fn, void *opaque)
     PoolItem item = { fn, opaque, coroutine_self(), 0 };
     GThreadPool *pool = g_once(&once, pool_new, NULL);
 
+    handed_over(&item);
     g_thread_pool_push(pool, &item, NULL); /* without a new thread, an old one takes it */
     coroutine_yield();
     return item.ret;
