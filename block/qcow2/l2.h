@@ -40,7 +40,8 @@ bool l2_has_host(const Geometry *g, L2Entry e);
 uint64_t l2_host(const Geometry *g, L2Entry e);
 static inline bool l2_copied(L2Entry e) { return e.desc & L2E_COPIED; }
 
-/* Any invalid bits: reserved bits, unaligned offset, both bits of a subcluster, … NULL if sound, else what is wrong. */
+/* Unaligned offset, both bits of a subcluster, … NULL if sound, else what is wrong. Reserved bits are no reason not to
+ * read (check reports them). */
 const char *l2_defect(const Geometry *g, L2Entry e, uint64_t guest);
 
 /* Compressed descriptor. */
