@@ -94,7 +94,7 @@ static int coroutine_fn co_compare(Counts *n)
 
 /* ---- COPIED ---- */
 
-static void check_l2_copied(Counts *n, const uint8_t *table)
+static void coroutine_fn check_l2_copied(Counts *n, const uint8_t *table)
 {
     Check *c = n->c;
     const Geometry *g = &c->q->geo;

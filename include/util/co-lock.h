@@ -62,12 +62,12 @@ void coroutine_fn co_rwlock_unlock(CoRwLock *l);
 
 /* WITH_CO_LOCK(&m) { ... }: unlocked on every way out of the block but goto
  * and longjmp across coroutines. Do not use break or continue for an outer loop inside. */
-static inline CoMutex *co_mutex_guard_enter(CoMutex *m)
+static inline CoMutex *coroutine_fn co_mutex_guard_enter(CoMutex *m)
 {
     co_mutex_lock(m);
     return m;
 }
-static inline void co_mutex_guard_leave(CoMutex **m)
+static inline void coroutine_fn co_mutex_guard_leave(CoMutex **m)
 {
     if (*m) {
         co_mutex_unlock(*m);
