@@ -247,7 +247,7 @@ static MetaSlice *slice_alloc(MetaCache *c)
 /* An empty slice object, the lock dropped and taken again; NULL without memory. */
 static MetaSlice *make_slice(MetaCache *c)
 {
-    MetaSlice *s = evict(c);
+    MetaSlice *s = evict(c), *spare;
     uint8_t *data;
 
     if (!s) {
@@ -255,6 +255,12 @@ static MetaSlice *make_slice(MetaCache *c)
         s = slice_alloc(c);
         spin_lock(&c->lock);
         return s;
+    }
+    spare = evict(c); /* over the budget after a burst: one more goes with each load, until it is kept again */
+    if (unlikely(spare != NULL)) {
+        spin_unlock(&c->lock);
+        slice_free(spare);
+        spin_lock(&c->lock);
     }
     data = s->data;
     *s = (MetaSlice){ .data = data };
