@@ -71,7 +71,7 @@ BlockBackend *mem_image_open(MemImage *im, const char *options)
         g_assert_true(opts_parse(o, options, NULL, NULL));
     }
     mem_preload(im->data, im->next);
-    blk = blk_open(NULL, o, BLK_O_RDWR, &err);
+    blk = blk_open(NULL, o, BLK_O_RDWR | BLK_O_UNMAP, &err);
     g_assert_no_error(err);
     return blk;
 }

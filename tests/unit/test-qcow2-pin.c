@@ -1,0 +1,389 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Pins and quarantine on a real (small) image: a freed cluster keeps its refcount until the requests that were in
+ * flight have ended AND the change is on stable storage, whichever comes last; later requests do not hold it back
+ * for ever; compressed ranges, punching, errors; and readers of several threads against a writer that frees.
+ */
+#include "mem-driver.h"
+#include "mem-image.h"
+
+#include <string.h>
+
+static MemImage im;
+static BlockBackend *blk;
+static Qcow2 *q;
+
+static void setup(void)
+{
+    im = (MemImage){ .cluster_bits = 16, .refcount_order = 4, .extended_l2 = true, .size = 8 * MiB };
+    mem_image_init(&im);
+    blk = mem_image_open(&im, NULL);
+    q = mem_image_qcow2(blk);
+}
+
+static void teardown(void)
+{
+    BlockCheckResult res = { 0 };
+
+    g_assert_cmpint(blk_flush(blk), ==, 0);
+    g_assert_cmpint(blk_check(blk, &res, 0, NULL, NULL), ==, 0);
+    g_assert_cmpint(res.corruptions, ==, 0);
+    blk_close(blk);
+    mem_image_clear(&im);
+}
+
+static uint64_t coroutine_fn co_alloc(uint64_t n)
+{
+    uint64_t offset;
+
+    WITH_CO_LOCK(&q->meta_lock) {
+        g_assert_cmpint(qcow2_co_alloc_clusters(q, n, &offset), ==, 0);
+    }
+    return offset;
+}
+
+static uint64_t coroutine_fn co_count(uint64_t offset)
+{
+    uint64_t count;
+
+    WITH_CO_LOCK(&q->meta_lock) {
+        g_assert_cmpint(qcow2_co_refcount_get(q, offset >> q->geo.cluster_bits, &count), ==, 0);
+    }
+    return count;
+}
+
+/* Let go of; returns the generation of the change. */
+static uint64_t coroutine_fn co_free(uint64_t offset, uint64_t bytes)
+{
+    uint64_t gen;
+
+    WITH_CO_LOCK(&q->meta_lock) {
+        gen = q->meta_gen;
+        qcow2_free_later(q, offset, bytes, true);
+    }
+    return gen;
+}
+
+/* As a flush ends: the generation is closed, and all of it is on disk. */
+static void coroutine_fn co_sync(uint64_t gen)
+{
+    WITH_CO_LOCK(&q->meta_lock) {
+        q->meta_gen = MAX(q->meta_gen, gen + 1);
+    }
+    qcow2_pin_synced(q, gen);
+}
+
+static void coroutine_fn co_reap(void)
+{
+    for (int i = 0; i < 3; i++) { /* the epoch moves once in a round */
+        g_assert_cmpint(qcow2_co_pin_reap(q), ==, 0);
+    }
+}
+
+static int coroutine_fn co_both_needed(void *opaque)
+{
+    uint64_t cs = q->geo.cluster_size, a = co_alloc(1), b = co_alloc(1), gen;
+    unsigned token = qcow2_pin_enter(q);
+
+    /* The sync comes first. */
+    gen = co_free(a, cs);
+    g_assert_cmpuint(qcow2_pin_waiting_bytes(q), ==, cs);
+    co_reap();
+    g_assert_cmpuint(co_count(a), ==, 1);
+    co_sync(gen);
+    co_reap();
+    g_assert_cmpuint(co_count(a), ==, 1);
+    qcow2_pin_leave(q, token);
+    co_reap();
+    g_assert_cmpuint(co_count(a), ==, 0);
+    g_assert_cmpuint(qcow2_pin_waiting_bytes(q), ==, 0);
+
+    /* The request ends first. */
+    token = qcow2_pin_enter(q);
+    gen = co_free(b, cs);
+    qcow2_pin_leave(q, token);
+    co_reap();
+    g_assert_cmpuint(co_count(b), ==, 1);
+    co_sync(gen - 1); /* an older one */
+    co_reap();
+    g_assert_cmpuint(co_count(b), ==, 1);
+    co_sync(gen);
+    co_reap();
+    g_assert_cmpuint(co_count(b), ==, 0);
+    return 0;
+}
+
+static void test_both_needed(void)
+{
+    setup();
+    co_run_sync(co_both_needed, NULL);
+    teardown();
+}
+
+/* No allocation finds it meanwhile; afterwards one does. */
+static int coroutine_fn co_no_reuse(void *opaque)
+{
+    uint64_t cs = q->geo.cluster_size, a = co_alloc(1), gen;
+    unsigned token = qcow2_pin_enter(q);
+
+    gen = co_free(a, cs);
+    co_sync(gen);
+    for (int i = 0; i < 20; i++) {
+        uint64_t other;
+
+        co_reap();
+        other = co_alloc(1);
+        g_assert_cmpuint(other, !=, a);
+        co_sync(co_free(other, cs));
+    }
+    qcow2_pin_leave(q, token);
+    co_reap();
+    g_assert_cmpuint(co_count(a), ==, 0);
+    g_assert_cmpuint(co_alloc(1), ==, a); /* the lowest free one */
+    co_sync(co_free(a, cs));
+    return 0;
+}
+
+static void test_no_reuse(void)
+{
+    setup();
+    co_run_sync(co_no_reuse, NULL);
+    teardown();
+}
+
+/* There is always a request in flight, and a busy image frees all the same: two turns of requests later. */
+static int coroutine_fn co_busy(void *opaque)
+{
+    uint64_t cs = q->geo.cluster_size;
+    unsigned before = qcow2_pin_enter(q);
+    uint64_t earlier = co_alloc(1);
+
+    co_sync(co_free(earlier, cs));
+    for (int i = 0; i < 20; i++) {
+        uint64_t a = co_alloc(1);
+        unsigned after;
+
+        co_sync(co_free(a, cs));
+        co_reap();
+        after = qcow2_pin_enter(q);
+        qcow2_pin_leave(q, before);
+        co_reap();
+        g_assert_cmpuint(co_count(earlier), ==, 0);
+        earlier = a;
+        before = after;
+    }
+    qcow2_pin_leave(q, before);
+    return 0;
+}
+
+static void test_busy(void)
+{
+    setup();
+    co_run_sync(co_busy, NULL);
+    teardown();
+}
+
+/* In order, run by run; neighbours of one generation are one entry. */
+static int coroutine_fn co_order(void *opaque)
+{
+    uint64_t cs = q->geo.cluster_size, run = co_alloc(4), later = co_alloc(1), gen;
+    unsigned token = qcow2_pin_enter(q);
+
+    for (int i = 0; i < 4; i++) {
+        gen = co_free(run + (uint64_t)i * cs, cs);
+    }
+    g_assert_cmpuint(qcow2_pin_waiting_bytes(q), ==, 4 * cs);
+    co_sync(gen);
+    g_assert_cmpuint(co_free(later, cs), ==, gen + 1); /* not synced */
+    qcow2_pin_leave(q, token);
+    co_reap();
+    for (int i = 0; i < 4; i++) {
+        g_assert_cmpuint(co_count(run + (uint64_t)i * cs), ==, 0);
+    }
+    g_assert_cmpuint(co_count(later), ==, 1);
+    co_sync(gen + 1);
+    co_reap();
+    g_assert_cmpuint(co_count(later), ==, 0);
+    return 0;
+}
+
+static void test_order(void)
+{
+    setup();
+    co_run_sync(co_order, NULL);
+    teardown();
+}
+
+/* Two users of one cluster (a snapshot, compressed neighbours): each release takes one count. */
+static int coroutine_fn co_shared(void *opaque)
+{
+    uint64_t cs = q->geo.cluster_size, a = co_alloc(2);
+
+    WITH_CO_LOCK(&q->meta_lock) {
+        g_assert_cmpint(qcow2_co_refcount_add(q, a >> q->geo.cluster_bits, 1, 1), ==, 0);
+    }
+    last_mem->data[a] = 0x77;
+    co_sync(co_free(a + 100, cs)); /* a compressed range over both clusters */
+    co_reap();
+    g_assert_cmpuint(co_count(a), ==, 1);
+    g_assert_cmpint(last_mem->data[a], ==, 0x77); /* not punched: someone is left */
+    g_assert_cmpuint(co_count(a + cs), ==, 0);
+    co_sync(co_free(a, cs));
+    co_reap();
+    g_assert_cmpuint(co_count(a), ==, 0);
+    return 0;
+}
+
+static void test_shared(void)
+{
+    setup();
+    co_run_sync(co_shared, NULL);
+    teardown();
+}
+
+/* After a failed write of metadata nothing is given free any more: what the disk says is not known. */
+static int coroutine_fn co_broken(void *opaque)
+{
+    uint64_t a = co_alloc(1);
+
+    co_sync(co_free(a, q->geo.cluster_size));
+    atomic_store(&q->write_error, -EIO);
+    g_assert_cmpint(qcow2_co_pin_reap(q), ==, 0);
+    g_assert_cmpuint(co_count(a), ==, 1);
+    return 0;
+}
+
+static void test_broken(void)
+{
+    setup();
+    co_run_sync(co_broken, NULL);
+    blk_close(blk);
+    mem_image_clear(&im);
+}
+
+/* A whole flush is what syncs: an overwrite by zeroes gives the clusters back after it, not before. */
+static void test_flush(void)
+{
+    g_autofree uint8_t *buf = g_malloc(MiB);
+    uint64_t cs;
+
+    setup();
+    cs = q->geo.cluster_size;
+    memset(buf, 1, MiB);
+    g_assert_cmpint(blk_pwrite(blk, 0, MiB, buf, 0), ==, 0);
+    g_assert_cmpint(blk_flush(blk), ==, 0);
+    g_assert_cmpint(blk_pdiscard(blk, 0, MiB), ==, 0);
+    g_assert_cmpuint(qcow2_pin_waiting_bytes(q), ==, MiB / cs * cs);
+    g_assert_cmpint(blk_flush(blk), ==, 0);
+    g_assert_cmpuint(qcow2_pin_waiting_bytes(q), ==, 0);
+    teardown();
+}
+
+/* ---- Threads ---- */
+
+typedef struct Stress {
+    _Atomic uint64_t current; /* the mapping */
+    atomic_bool alive[256];   /* by cluster: not freed */
+    atomic_bool stop;
+    atomic_int readers;
+} Stress;
+
+static void coroutine_fn reader_entry(void *opaque)
+{
+    Stress *st = opaque;
+
+    for (int i = 0; !atomic_load(&st->stop); i++) {
+        unsigned token = qcow2_pin_enter(q);
+        uint64_t c = atomic_load_explicit(&st->current, memory_order_acquire);
+
+        if (i % 3 == 0) {
+            co_reschedule_self(); /* the I/O */
+        }
+        g_assert_true(atomic_load(&st->alive[c]));
+        qcow2_pin_leave(q, token);
+        if (i % 16 == 0) {
+            co_reschedule_self();
+        }
+    }
+    atomic_fetch_sub(&st->readers, 1);
+}
+
+static int coroutine_fn first_cluster(void *opaque)
+{
+    Stress *st = opaque;
+
+    atomic_store(&st->current, co_alloc(1) / q->geo.cluster_size);
+    return 0;
+}
+
+static int coroutine_fn writer_run(void *opaque)
+{
+    Stress *st = opaque;
+    uint64_t cs = q->geo.cluster_size;
+
+    for (int i = 0; i < 400; i++) {
+        uint64_t fresh = co_alloc(1) / cs, old = atomic_load(&st->current);
+
+        g_assert_false(atomic_load(&st->alive[fresh]));
+        atomic_store(&st->alive[fresh], true);
+        atomic_store_explicit(&st->current, fresh, memory_order_release);
+        co_sync(co_free(old * cs, cs));
+        do {
+            g_assert_cmpint(qcow2_co_pin_reap(q), ==, 0);
+            co_reschedule_self();
+        } while (qcow2_pin_waiting_bytes(q) > 30 * cs);
+        for (uint64_t c = 4; c < 64; c++) { /* see which ones are free now */
+            if (atomic_load(&st->alive[c]) && co_count(c * cs) == 0) {
+                g_assert_cmpuint(c, !=, fresh);
+                atomic_store(&st->alive[c], false);
+            }
+        }
+        g_assert_cmpuint(fresh, <, 64); /* the quarantine is emptied all along */
+    }
+    co_sync(co_free(atomic_load(&st->current) * cs, cs));
+    return 0;
+}
+
+static void test_threads(void)
+{
+    Stress *st = g_new0(Stress, 1);
+    IoThread *t[3];
+
+    setup();
+    co_run_sync(first_cluster, st);
+    atomic_store(&st->readers, 6);
+    atomic_store(&st->stop, false);
+    for (int i = 0; i < 3; i++) {
+        t[i] = io_thread_new("pin", NULL);
+    }
+    atomic_store(&st->alive[st->current], true);
+    for (int i = 0; i < 6; i++) {
+        aio_co_schedule(io_thread_context(t[i % 3]), coroutine_create(reader_entry, st));
+    }
+    co_run_sync(writer_run, st);
+    atomic_store(&st->stop, true);
+    while (atomic_load(&st->readers) > 0) {
+        g_usleep(1000);
+    }
+    for (int i = 0; i < 3; i++) {
+        io_thread_free(t[i]);
+    }
+    teardown();
+    g_free(st);
+}
+
+int main(int argc, char **argv)
+{
+    block_init();
+    block_register_driver(&mem_driver);
+    g_test_init(&argc, &argv, NULL);
+    g_test_add_func("/qcow2/pin/both-needed", test_both_needed);
+    g_test_add_func("/qcow2/pin/no-reuse", test_no_reuse);
+    g_test_add_func("/qcow2/pin/busy", test_busy);
+    g_test_add_func("/qcow2/pin/order", test_order);
+    g_test_add_func("/qcow2/pin/shared", test_shared);
+    g_test_add_func("/qcow2/pin/broken", test_broken);
+    g_test_add_func("/qcow2/pin/flush", test_flush);
+    g_test_add_func("/qcow2/pin/threads", test_threads);
+    return g_test_run();
+}
