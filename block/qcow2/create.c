@@ -123,13 +123,14 @@ static int coroutine_fn co_write_image(BdrvChild *file, const Qcow2CreateParams 
 /* Through the driver itself: reserve the clusters. */
 static int coroutine_fn co_preallocate(const char *filename, const Qcow2CreateParams *p, GError **errp)
 {
-    Options *o = opts_new();
+    Options *o;
     BdrvChild *root;
     int ret;
 
     if (p->prealloc == BLK_PREALLOC_OFF) {
         return 0;
     }
+    o = opts_new();
     opts_set(o, "driver", "qcow2");
     root = bdrv_co_open_root(filename, o, BLK_O_RDWR | BLK_O_RESIZE | BLK_O_NO_BACKING | BLK_O_NO_FLUSH, errp);
     if (!root) {
