@@ -2,6 +2,8 @@
 /* map: which layer and which place of it each run of the disk comes from. */
 #include "img.h"
 
+#include "block/io.h"
+
 #include <errno.h>
 #include <getopt.h>
 #include <stdio.h>
@@ -48,15 +50,26 @@ static bool print_entry(const Entry *e, bool json, bool last)
     return true;
 }
 
+/* Layer by layer: the first that has data or knows of zeroes, though it may not hold them itself (behind the
+ * end of its backing file). */
 static int get_entry(BlockDriverState *bs, int64_t offset, int64_t bytes, Entry *e)
 {
-    BlockDriverState *file = NULL;
-    int64_t map = 0, num = 0;
-    int depth = 0;
-    int ret = blk_block_status_above(bs, NULL, offset, bytes, &num, &map, &file, &depth);
+    BlockDriverState *file = NULL, *layer = bs;
+    int64_t map = 0, num = bytes;
+    int depth = 0, ret;
 
-    if (ret < 0) {
-        return ret;
+    for (;;) {
+        BlockDriverState *below = bdrv_backing_bs(bdrv_skip_filters(layer));
+
+        ret = blk_block_status_above(layer, below, offset, num, &num, &map, &file, NULL);
+        if (ret < 0) {
+            return ret;
+        }
+        if ((ret & (BLK_ZERO | BLK_DATA)) || !below) {
+            break;
+        }
+        layer = below;
+        depth++;
     }
     *e = (Entry){
         .start = offset,
