@@ -121,26 +121,81 @@ static void coroutine_fn forever_entry(void *opaque)
     }
 }
 
-/* Prints the cost of a switch; not a condition, machines differ. */
-static void test_cost(void)
+/* Coroutines made in one thread, for the first time entered in another, end in a third: their stacks end up in
+ * pools of threads that never made one. */
+static gpointer enter_once(gpointer co)
+{
+    coroutine_enter(co);
+    return NULL;
+}
+
+static void test_move(void)
 {
     bool stop = false;
-    Coroutine *co = coroutine_create(forever_entry, &stop);
-    int64_t start;
-    int n = 1000000;
 
-    start = aio_clock_ns();
-    for (int i = 0; i < n; i++) {
-        coroutine_enter(co);
+    for (int i = 0; i < 50; i++) {
+        Coroutine *co = coroutine_create(forever_entry, &stop);
+
+        stop = false;
+        g_thread_join(g_thread_new("a", enter_once, co));
+        g_thread_join(g_thread_new("b", enter_once, co));
+        stop = true;
+        g_thread_join(g_thread_new("c", enter_once, co));
     }
-    g_test_message("enter and yield: %.1f ns", (double)(aio_clock_ns() - start) / n);
-    stop = true;
-    coroutine_enter(co);
-    start = aio_clock_ns();
-    for (int i = 0; i < n; i++) {
-        coroutine_enter(coroutine_create(forever_entry, &stop));
+}
+
+static void coroutine_fn wake_entry(void *opaque)
+{
+    Coroutine **other = opaque;
+
+    if (*other) {
+        aio_co_wake(*other); /* not now: when we yield */
+        *other = NULL;
+    } else {
+        *other = coroutine_self();
+        coroutine_yield();
+        g_assert_null(*other);
+        *other = coroutine_self();
     }
-    g_test_message("create, run, end: %.1f ns", (double)(aio_clock_ns() - start) / n);
+}
+
+static void test_wake_within(void)
+{
+    Coroutine *other = NULL, *first = coroutine_create(wake_entry, &other);
+
+    coroutine_enter(first);
+    g_assert_true(other == first);
+    coroutine_enter(coroutine_create(wake_entry, &other));
+    g_assert_true(other == first);
+}
+
+static __attribute__((noinline)) int dive(int depth)
+{
+    char buf[1024];
+
+    buf[0] = (char)depth;
+    __asm__ __volatile__("" ::"r"(buf) : "memory"); /* no loop made of it */
+    return depth == 0 ? 0 : dive(depth - 1) + buf[0];
+}
+
+static void coroutine_fn dive_entry(void *opaque)
+{
+    *(int *)opaque = dive(*(int *)opaque);
+}
+
+/* Deep, but within the stack; then too deep: a fault, not another coroutine's data. */
+static void test_guard(void)
+{
+    int depth = 200;
+
+    if (g_test_subprocess()) {
+        depth = 4000;
+        coroutine_enter(coroutine_create(dive_entry, &depth));
+        return;
+    }
+    coroutine_enter(coroutine_create(dive_entry, &depth));
+    g_test_trap_subprocess(NULL, 60 * G_USEC_PER_SEC, 0);
+    g_test_trap_assert_failed();
 }
 
 int main(int argc, char **argv)
@@ -150,6 +205,8 @@ int main(int argc, char **argv)
     g_test_add_func("/coroutine/nest", test_nest);
     g_test_add_func("/coroutine/stacks", test_stacks);
     g_test_add_func("/coroutine/threads", test_threads);
-    g_test_add_func("/coroutine/cost", test_cost);
+    g_test_add_func("/coroutine/move", test_move);
+    g_test_add_func("/coroutine/wake-within", test_wake_within);
+    g_test_add_func("/coroutine/guard", test_guard);
     return g_test_run();
 }
