@@ -24,20 +24,45 @@ int bdrv_check_write(BdrvChild *c, int64_t offset, int64_t bytes)
     return 0;
 }
 
+/* The node is at least that long; lengths of concurrent writes win. */
+static void grow_to(BlockDriverState *bs, int64_t end)
+{
+    int64_t total = atomic_load(&bs->total_bytes);
+
+    end = ALIGN_UP(end, LENGTH_UNIT);
+    while (unlikely(end > total) && !atomic_compare_exchange_weak(&bs->total_bytes, &total, end)) {
+    }
+}
+
+/* A write that failed may have written a part behind the old end: that must not come to light only when a
+ * later write moves the end. */
+static void coroutine_fn grew_by_failure(BlockDriverState *bs, int64_t end)
+{
+    int64_t len = end;
+
+    if (end <= atomic_load(&bs->total_bytes)) {
+        return;
+    }
+    if (bs->drv->co_getlength) {
+        len = bs->drv->co_getlength(bs);
+    } else if (bs->drv->is_filter && bs->file) {
+        len = bdrv_co_getlength(bs->file->bs);
+    } else {
+        return; /* formats know their size */
+    }
+    grow_to(bs, len < 0 ? end : len);
+}
+
 int coroutine_fn bdrv_co_write_done(BlockDriverState *bs, int64_t end, int ret, bool fua)
 {
-    int64_t total;
-
     if (!atomic_load(&bs->unsynced)) {
         atomic_store(&bs->unsynced, true);
     }
-    if (ret < 0) {
+    if (unlikely(ret < 0)) {
+        grew_by_failure(bs, end);
         return ret;
     }
-    end = ALIGN_UP(end, LENGTH_UNIT);
-    total = atomic_load(&bs->total_bytes);
-    while (unlikely(end > total) && !atomic_compare_exchange_weak(&bs->total_bytes, &total, end)) {
-    }
+    grow_to(bs, end);
     return fua ? bdrv_co_flush(bs) : 0;
 }
 
