@@ -183,7 +183,8 @@ static int coroutine_fn co_flush_once(Qcow2 *q, bool final)
     co_mutex_lock(&q->meta_lock);
     ret = seal_all(q, &s);
     co_mutex_unlock(&q->meta_lock);
-    if (ret < 0) {
+    if (ret < 0) { /* no memory: all is as it was */
+        co_sealed_clear(q, &s, true);
         return ret;
     }
     any = s.ref.count || s.l2.count || s.table.n || s.l1_n;
@@ -238,7 +239,10 @@ int coroutine_fn qcow2_co_relieve(Qcow2 *q)
         return 0;
     }
     ret = qcow2_co_flush_metadata(q, true);
-    return ret < 0 ? ret : qcow2_co_pin_reap(q);
+    if (ret == 0) {
+        (void)qcow2_co_pin_reap(q); /* what fails stays in quarantine: no reason to fail a write */
+    }
+    return ret;
 }
 
 int coroutine_fn qcow2_co_flush_to_os(BlockDriverState *bs)
@@ -250,7 +254,7 @@ int coroutine_fn qcow2_co_flush_to_os(BlockDriverState *bs)
         return 0;
     }
     ret = qcow2_co_flush_metadata(q, true);
-    /* What the flush set free: a failure there leaks clusters, and the flush itself is done. */
+    /* What the flush set free: on failure that stays in quarantine, and the flush itself is done. */
     return ret < 0 ? ret : (qcow2_co_pin_reap(q), 0);
 }
 

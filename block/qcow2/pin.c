@@ -209,6 +209,19 @@ static Quarantined *take_ready(PinState *p)
     return e;
 }
 
+/* It could not be released now: first in the queue, for the next reap. */
+static void put_back(PinState *p, Quarantined *e)
+{
+    spin_lock(&p->lock);
+    e->next = p->head;
+    p->head = e;
+    if (!p->tail) {
+        p->tail = e;
+    }
+    atomic_fetch_add(&p->bytes, e->bytes);
+    spin_unlock(&p->lock);
+}
+
 /* May cluster @c be punched: one count is left, ours, and none will be added. Under meta_lock. */
 static bool coroutine_fn may_punch(Qcow2 *q, uint64_t c)
 {
@@ -262,10 +275,9 @@ static int coroutine_fn release(Qcow2 *q, const Quarantined *e)
 
 int coroutine_fn qcow2_co_pin_reap(Qcow2 *q)
 {
-    int result = 0;
-
     while (atomic_load(&q->pin->bytes)) {
         g_autofree Quarantined *e = take_ready(q->pin);
+        int ret;
 
         if (!e) {
             break;
@@ -273,9 +285,11 @@ int coroutine_fn qcow2_co_pin_reap(Qcow2 *q)
         if (qcow2_may_write(q) < 0) {
             continue; /* a leak; nothing is written to a broken image any more */
         }
-        int ret = release(q, e);
-
-        result = result ? result : ret;
+        ret = release(q, e);
+        if (ret < 0) {
+            put_back(q->pin, g_steal_pointer(&e)); /* nothing of it was released */
+            return ret;
+        }
     }
-    return result;
+    return 0;
 }
