@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: MIT */
+/* What is swept: each a short program over one path of the driver. */
+#include "fault-sweep.h"
+
+#define SMALL_CACHES "l2-cache-size=1024,refcount-cache-size=1024,l2-cache-entry-size=512"
+
+const Scenario scenarios[] = {
+    { .name = "create", .run = { { STEP_CREATE } } },
+    { .name = "create-metadata", .prealloc = BLK_PREALLOC_METADATA, .run = { { STEP_CREATE } } },
+    { .name = "create-falloc", .prealloc = BLK_PREALLOC_FALLOC, .run = { { STEP_CREATE } } },
+    { .name = "create-full", .prealloc = BLK_PREALLOC_FULL, .run = { { STEP_CREATE } } },
+    { .name = "open", .prepare = { { STEP_WRITE, 1, 0, 3 } }, .run = { { STEP_OPEN }, { STEP_READ } } },
+    { .name = "allocate", .run = { { STEP_WRITE, 2, 0, 3 }, { STEP_FLUSH }, { STEP_CLOSE } } },
+    { .name = "allocate-part",
+      .run = { { STEP_WRITE, 2, 100, 0, 300 }, { STEP_WRITE, 6, -70, 1, 140 }, { STEP_FLUSH }, { STEP_CLOSE } } },
+    { .name = "overwrite", .prepare = { { STEP_WRITE, 1, 0, 6 } },
+      .run = { { STEP_WRITE, 2, -50, 2, 77 }, { STEP_FLUSH }, { STEP_CLOSE } } },
+    { .name = "fill", .prepare = { { STEP_WRITE, 3, 0, 0, 200 } },
+      .run = { { STEP_WRITE, 3, 200, 0, 200 }, { STEP_WRITE, 3, 0, 1 }, { STEP_FLUSH } } },
+    { .name = "zero", .prepare = { { STEP_WRITE, 1, 0, 6 } },
+      .run = { { STEP_ZERO, 2, 0, 2 }, { STEP_ZERO, 5, -60, 0, 150 }, { STEP_FLUSH }, { STEP_CLOSE } } },
+    { .name = "unmap-reuse", .prepare = { { STEP_WRITE, 1, 0, 8 } },
+      .run = { { STEP_UNMAP, 2, 0, 3 }, { STEP_FLUSH }, { STEP_WRITE, 10, 0, 4 }, { STEP_WRITE, 2, 10, 0, 100 },
+               { STEP_FLUSH }, { STEP_CLOSE } } },
+    { .name = "discard-reuse", .prepare = { { STEP_WRITE, 1, 0, 8 } },
+      .run = { { STEP_DISCARD, 2, 0, 4 }, { STEP_FLUSH }, { STEP_WRITE, 12, 30, 2 }, { STEP_WRITE, 3, 0, 0, 60 },
+               { STEP_FLUSH }, { STEP_CLOSE } } },
+    { .name = "discard-nowhere", .run = { { STEP_DISCARD, 2, 0, 20 }, { STEP_FLUSH }, { STEP_CLOSE } } },
+    { .name = "compressed", .no_data_file = true,
+      .run = { { STEP_COMPRESSED, 1, 0, 1 }, { STEP_COMPRESSED, 2, 0, 3 }, { STEP_FLUSH }, { STEP_CLOSE } } },
+    { .name = "compressed-again", .no_data_file = true, .prepare = { { STEP_COMPRESSED, 0, 0, 8 } },
+      .run = { { STEP_COMPRESSED, 2, 0, 2 }, { STEP_WRITE, 5, 40, 0, 100 }, { STEP_WRITE, 6, 0, 1 }, { STEP_FLUSH },
+               { STEP_COMPRESSED, 1, 0, 1 }, { STEP_COMPRESSED, 20, 0, 4 }, { STEP_FLUSH }, { STEP_CLOSE } } },
+    { .name = "lazy", .lazy = true,
+      .run = { { STEP_WRITE, 2, 0, 3 }, { STEP_FLUSH }, { STEP_WRITE, 7, 0, 2 }, { STEP_UNMAP, 2, 0, 1 },
+               { STEP_FLUSH }, { STEP_CLOSE } } },
+    { .name = "dirty-rebuild", .lazy = true, .crash = true, .prepare = { { STEP_WRITE, 2, 0, 5 }, { STEP_FLUSH } },
+      .run = { { STEP_OPEN }, { STEP_WRITE, 9, 0, 2 }, { STEP_FLUSH }, { STEP_CLOSE } } },
+    { .name = "grow", .prepare = { { STEP_WRITE, 39, 0, 1 } },
+      .run = { { STEP_RESIZE, 0, 0, 60, 1024 }, { STEP_WRITE, 50, 0, 3 }, { STEP_FLUSH }, { STEP_CLOSE } } },
+    { .name = "grow-metadata",
+      .run = { { STEP_RESIZE, BLK_PREALLOC_METADATA, 0, 60, 1024 }, { STEP_WRITE, 50, 0, 3 }, { STEP_FLUSH },
+               { STEP_CLOSE } } },
+    { .name = "grow-full",
+      .run = { { STEP_RESIZE, BLK_PREALLOC_FULL, 0, 60, 1024 }, { STEP_WRITE, 50, 0, 3 }, { STEP_FLUSH },
+               { STEP_CLOSE } } },
+    { .name = "shrink", .prepare = { { STEP_WRITE, 1, 0, 12 }, { STEP_WRITE, 30, 0, 5 } },
+      .run = { { STEP_RESIZE, 0, 0, 32 }, { STEP_FLUSH }, { STEP_RESIZE, 0, 0, 40, 512 }, { STEP_FLUSH },
+               { STEP_CLOSE } } },
+    /* An L1 entry maps 32 KiB (8 KiB of table): from 1 cluster of L1 to several. */
+    { .name = "l1-growth", .clusters = 4000, .cluster_size = 512, .prepare = { { STEP_WRITE, 3999, 0, 1 } },
+      .run = { { STEP_RESIZE, 0, 0, 7900 }, { STEP_WRITE, 7800, 0, 3 }, { STEP_FLUSH }, { STEP_CLOSE } } },
+    /* 64 entries a refcount block, 64 blocks a cluster of table: it is full at 4096 clusters. */
+    { .name = "reftable-growth", .clusters = 4300, .cluster_size = 512, .refcount_bits = 64, .no_data_file = true,
+      .options = SMALL_CACHES, .prepare = { { STEP_WRITE, 100, 0, 3850 } },
+      .run = { { STEP_WRITE, 3990, 0, 250 }, { STEP_FLUSH }, { STEP_WRITE, 40, 0, 5 }, { STEP_FLUSH },
+               { STEP_CLOSE } } },
+    { .name = "small-caches", .clusters = 600, .options = SMALL_CACHES, .cluster_size = 512,
+      .prepare = { { STEP_WRITE, 0, 0, 30 }, { STEP_WRITE, 100, 0, 30 }, { STEP_WRITE, 500, 0, 80 } },
+      .run = { { STEP_WRITE, 200, 0, 150 }, { STEP_UNMAP, 90, 0, 30 }, { STEP_READ }, { STEP_WRITE, 400, 5, 60 },
+               { STEP_DISCARD, 500, 0, 20 }, { STEP_FLUSH }, { STEP_CLOSE } } },
+};
+const unsigned nscenarios = G_N_ELEMENTS(scenarios);

@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * "fake:NAME": files in memory that outlive their nodes, with faults and delays, for tests.
+ *
+ * Files are found by name until fake_forget_all(). Faults are of the process (not of a file): each request
+ * that a node of this driver gets is one operation.
+ */
+#ifndef TESTS_LIB_FAKE_FILE_H
+#define TESTS_LIB_FAKE_FILE_H
+
+#include "block/driver.h"
+
+typedef enum FakeOp {
+    FAKE_READ = 1 << 0,
+    FAKE_WRITE = 1 << 1,
+    FAKE_ZERO = 1 << 2,
+    FAKE_DISCARD = 1 << 3,
+    FAKE_FLUSH = 1 << 4,
+    FAKE_TRUNCATE = 1 << 5,
+    FAKE_ALL = (1 << 6) - 1,
+    FAKE_SPACE = FAKE_WRITE | FAKE_ZERO | FAKE_TRUNCATE, /* what meets ENOSPC */
+} FakeOp;
+
+/* Which operations fail. */
+typedef struct FakeFault {
+    unsigned ops;      /* kinds that count (FakeOp) */
+    int64_t nth;       /* the nth of them from now on, from 1; 0: none */
+    bool forever;      /* ... and all after it */
+    unsigned per_mille; /* or each with this chance */
+    int error;         /* positive; 0: per_mille ones take EIO or ENOSPC */
+    bool torn;         /* a failing write writes its first part, in whole sectors, before it fails */
+} FakeFault;
+
+/* Set before requests run, or between them. */
+typedef struct FakeSetup {
+    unsigned yields;     /* up to so many iterations of the loop pass in a request */
+    unsigned align;      /* request_alignment of nodes opened from now on */
+    unsigned max_transfer;
+    bool no_zero;        /* no zero writes by call */
+    bool discard_zeroes; /* what is discarded reads zero; else 0xdd, as nobody may rely on more */
+} FakeSetup;
+
+void fake_init(void); /* once */
+void fake_setup(const FakeSetup *s);
+void fake_arm(const FakeFault *f); /* NULL: none */
+void fake_hold(bool on);           /* while on, operations neither count nor fail */
+bool fake_fault_met(void);         /* a fault was delivered since fake_arm() */
+void fake_seed(uint64_t seed);     /* of chances and yields */
+
+typedef struct FakeContent {
+    uint8_t *data;
+    int64_t size;
+} FakeContent;
+/* What is in a file; copies. size -1: no such file. */
+FakeContent fake_save(const char *name);
+void fake_restore(const char *name, const FakeContent *c);
+void fake_content_clear(FakeContent *c);
+void fake_forget_all(void);
+
+#endif
