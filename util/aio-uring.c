@@ -7,6 +7,9 @@
 
 #ifdef CONFIG_IO_URING
 #include <liburing.h>
+#if __has_include(<valgrind/memcheck.h>)
+#include <valgrind/memcheck.h>
+#endif
 
 #define RING_ENTRIES 256
 
@@ -183,6 +186,16 @@ static struct io_uring_sqe *coroutine_fn co_get_sqe(AioContext *ctx, AioUring *u
     return sqe;
 }
 
+/* The kernel wrote @n bytes where valgrind saw no system call do it. */
+static void tell_valgrind(const struct iovec *iov, ssize_t n)
+{
+#ifdef VALGRIND_MAKE_MEM_DEFINED
+    for (; n > 0; n -= (ssize_t)iov->iov_len, iov++) {
+        VALGRIND_MAKE_MEM_DEFINED(iov->iov_base, MIN((size_t)n, iov->iov_len));
+    }
+#endif
+}
+
 ssize_t coroutine_fn aio_uring_co_rw(AioOp op, int fd, const struct iovec *iov, int niov,
                                      int64_t offset, bool force_async)
 {
@@ -220,6 +233,9 @@ ssize_t coroutine_fn aio_uring_co_rw(AioOp op, int fd, const struct iovec *iov, 
     u->tail = &r.next;
     u->queued++;
     coroutine_yield();
+    if (op == AIO_OP_READ) {
+        tell_valgrind(iov, r.res);
+    }
     return r.res;
 }
 

@@ -44,6 +44,8 @@ static ssize_t try_inline(FileState *s, bool write, IOVector *v, int64_t offset)
     if (!flags && v->niov == 1) {
         n = write ? pwrite(s->fd, v->iov[0].iov_base, v->iov[0].iov_len, offset)
                   : pread(s->fd, v->iov[0].iov_base, v->iov[0].iov_len, offset);
+    } else if (!flags) {
+        n = write ? pwritev(s->fd, v->iov, v->niov, offset) : preadv(s->fd, v->iov, v->niov, offset);
     } else {
         n = write ? pwritev2(s->fd, v->iov, v->niov, offset, flags)
                   : preadv2(s->fd, v->iov, v->niov, offset, flags);
@@ -51,7 +53,7 @@ static ssize_t try_inline(FileState *s, bool write, IOVector *v, int64_t offset)
     if (n < 0 && errno == EINTR) {
         return -EAGAIN;
     }
-    if (n < 0 && errno == EOPNOTSUPP) {
+    if (n < 0 && flags && (errno == EOPNOTSUPP || errno == ENOSYS || errno == EPERM)) {
         atomic_store(refused, true);
         return -EAGAIN;
     }

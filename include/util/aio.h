@@ -15,12 +15,6 @@
 typedef void AioFunc(void *opaque);
 typedef struct AioTimer AioTimer;
 
-typedef enum AioBackend {
-    AIO_AUTO,    /* io_uring, or threads where it is refused */
-    AIO_THREADS,
-    AIO_IO_URING,
-} AioBackend;
-
 /* A reference-counted context; @errp says what the system refused. */
 AioContext *aio_context_new(GError **errp);
 AioContext *aio_context_ref(AioContext *ctx);

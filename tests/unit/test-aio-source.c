@@ -3,16 +3,13 @@
  * An AioContext as a GSource of a real GMainLoop: each kind of event wakes it, from its own and from other
  * threads, among sources of the embedder's; and io_uring as sandboxes refuse it, before and after its start.
  */
+#include "sandbox.h"
+
 #include "util/aio.h"
 
 #include <errno.h>
-#include <linux/audit.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
 #include <stdatomic.h>
 #include <string.h>
-#include <sys/prctl.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 typedef struct Loop {
@@ -248,20 +245,6 @@ static void test_busy(void)
 
 /* ---- Sandboxes ---- */
 
-static void refuse(int call, int err)
-{
-    struct sock_filter f[] = {
-        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (unsigned)call, 0, 1),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | (unsigned)err),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-    };
-    struct sock_fprog prog = { G_N_ELEMENTS(f), f };
-
-    g_assert_cmpint(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), ==, 0);
-    g_assert_cmpint(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &prog), ==, 0);
-}
-
 static int coroutine_fn refused_read(void *opaque)
 {
     char buf[16];
@@ -273,7 +256,7 @@ static int coroutine_fn refused_read(void *opaque)
 static void test_refused_setup(void)
 {
     if (g_test_subprocess()) {
-        refuse(__NR_io_uring_setup, EPERM);
+        sandbox_refuse(__NR_io_uring_setup, EPERM);
         g_assert_false(aio_uring_available(aio_current()));
         g_assert_cmpint(co_run_sync(refused_read, GINT_TO_POINTER(0)), ==, -ENOSYS);
         return;
@@ -301,7 +284,7 @@ static void test_refused_enter(void)
     }
     if (g_test_subprocess()) {
         g_assert_true(aio_uring_available(aio_current()));
-        refuse(__NR_io_uring_enter, EPERM);
+        sandbox_refuse(__NR_io_uring_enter, EPERM);
         for (int i = 0; i < 700; i++) {
             coroutine_enter(coroutine_create(count_refused, &left));
         }
@@ -325,7 +308,7 @@ static void test_busy_kernel(void)
     }
     if (g_test_subprocess()) {
         g_assert_true(aio_uring_available(aio_current()));
-        refuse(__NR_io_uring_enter, EAGAIN);
+        sandbox_refuse(__NR_io_uring_enter, EAGAIN);
         coroutine_enter(coroutine_create(count_refused, &left));
         while (aio_clock_ns() < end) {
             aio_poll(aio_current(), true);
