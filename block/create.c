@@ -70,9 +70,16 @@ int blk_create(const char *filename, const char *format, Options *opts, GError *
 {
     g_autoptr(Options) o = opts ? opts : opts_new();
     const BlockDriver *drv = creator(format, errp);
+    const char *backing = opts_peek(o, "backing_fmt");
     CreateArgs a = { drv, filename, o, errp };
 
-    return drv ? co_run_sync(create_fn, &a) : -EINVAL;
+    if (!drv) {
+        return -EINVAL;
+    }
+    if (backing && !bdrv_find_driver(backing)) {
+        return error_set(errp, EINVAL, "Parameter 'backing-fmt' does not accept value '%s'", backing);
+    }
+    return co_run_sync(create_fn, &a);
 }
 
 /* ---- The options that a creation takes ---- */
@@ -147,11 +154,8 @@ static bool convert(const BlockCreateOption *d, Options *from, Options *to, GErr
         return true;
     }
     case BLK_OPT_BOOL:
-        if (!opts_take_bool(from, d->name, false, &b, errp)) {
-            return false;
-        }
-        opts_set_bool(to, d->name, b);
-        return true;
+        opts_set(to, d->name, v ? v : d->def); /* as it was written, for "Formatting" */
+        return opts_take_bool(from, d->name, false, &b, errp);
     case BLK_OPT_NUMBER:
         if (!opts_take_uint(from, d->name, 0, &n, errp)) {
             return false;
@@ -187,6 +191,15 @@ static Options *complete(const BlockCreateOption *list, Options *opts, GError **
         return NULL;
     }
     return g_steal_pointer(&done);
+}
+
+bool blk_check_create_options(const char *filename, const char *format, const Options *opts, GError **errp)
+{
+    g_autofree BlockCreateOption *list = blk_create_options(filename, format, errp);
+    g_autoptr(Options) given = opts_copy(opts);
+    g_autoptr(Options) done = list ? complete(list, given, errp) : NULL;
+
+    return done != NULL;
 }
 
 /* ---- What `create` checks ---- */
@@ -314,7 +327,9 @@ bool blk_create_image(BlockCreateParams *p, Options **ret_opts, GError **errp)
 {
     g_autoptr(Options) opts = p->opts;
     Options *done = prepare(p, errp);
-    const char *fmt;
+    GError *err = NULL;
+    bool sized;
+    int ret;
 
     p->opts = NULL;
     if (!done) {
@@ -323,11 +338,15 @@ bool blk_create_image(BlockCreateParams *p, Options **ret_opts, GError **errp)
     if (ret_opts) {
         *ret_opts = opts_copy(done);
     }
-    fmt = opts_peek(done, "backing_fmt");
-    if (fmt && !bdrv_find_driver(fmt)) {
-        error_set(errp, EINVAL, "Parameter 'backing-fmt' does not accept value '%s'", fmt);
-        opts_free(done);
-        return false;
+    sized = opts_has(done, "cluster_size");
+    ret = blk_create(p->filename, p->format, done, &err);
+    if (ret == -EFBIG) {
+        g_clear_error(&err);
+        error_set(&err, EFBIG, "The image size is too large for file format '%s'%s", p->format,
+                  sized ? " (try using a larger cluster size)" : "");
     }
-    return blk_create(p->filename, p->format, done, errp) == 0;
+    if (ret < 0) {
+        g_propagate_error(errp, err);
+    }
+    return ret == 0;
 }

@@ -179,6 +179,8 @@ bool opts_parse(Options *o, const char *str, const char *implied_key, GError **e
             opts_set(o, elem, eq + 1);
         } else if (first && implied_key) {
             opts_set(o, implied_key, elem);
+        } else if (g_str_has_prefix(elem, "no") && elem[2]) {
+            opts_set(o, elem + 2, "off");
         } else if (*elem) {
             opts_set(o, elem, "on");
         }

@@ -41,6 +41,12 @@ static const char *parse_fraction(const char *p, double *ret)
     return p;
 }
 
+/* All digits, whatever the sign was. */
+static bool is_number(const char *s)
+{
+    return *s && s[strspn(s, "0123456789")] == '\0';
+}
+
 int size_parse(const char *s, const char **end, char default_suffix, uint64_t *ret)
 {
     const char *p = s, *first;
@@ -53,8 +59,12 @@ int size_parse(const char *s, const char **end, char default_suffix, uint64_t *r
     while (g_ascii_isspace(*p)) {
         p++;
     }
+    if (*p == '-') {
+        return is_number(p + 1) ? -ERANGE : -EINVAL;
+    }
+    p += *p == '+';
     hex = p[0] == '0' && (p[1] == 'x' || p[1] == 'X');
-    if (!g_ascii_isdigit(*p)) {
+    if (!g_ascii_isdigit(*p) && !(*p == '.' && g_ascii_isdigit(p[1]))) {
         return -EINVAL;
     }
     first = p;
@@ -63,7 +73,7 @@ int size_parse(const char *s, const char **end, char default_suffix, uint64_t *r
     if (errno == ERANGE) {
         return -ERANGE;
     }
-    if (e == first || (hex && e <= first + 2)) {
+    if ((e == first && *first != '.') || (hex && e <= first + 2)) {
         return -EINVAL;
     }
     p = e;
@@ -72,8 +82,8 @@ int size_parse(const char *s, const char **end, char default_suffix, uint64_t *r
     }
     unit = *p ? unit_of(*p) : -1;
     if (unit >= 0) {
-        if (hex && unit != 1 && g_ascii_isxdigit(*p)) {
-            return -EINVAL;
+        if (hex) {
+            return -EINVAL; /* one could not tell 0x1b from 0x1 with a suffix */
         }
         p++;
     } else {

@@ -154,6 +154,9 @@ static int coroutine_fn raw_co_create(const char *filename, Options *opts, GErro
     if (!opts_take_size(opts, "size", 0, &size, errp)) {
         return -EINVAL;
     }
+    if (size > INT64_MAX - 511) {
+        return error_set_errno(errp, EINVAL, "Could not resize file");
+    }
     opts_set_int(opts, "size", (int64_t)ROUND_UP(size, 512));
     return bdrv_co_create_file(filename, opts, errp);
 }

@@ -171,9 +171,22 @@ static void file_refresh_limits(BlockDriverState *bs)
     file_probe_alignment(bs->opaque, &bs->limits);
 }
 
+/* Nothing to tell, but not unknown: a file has no clusters and is never dirty. */
+static int file_get_info(BlockDriverState *bs, BlockDriverInfo *info)
+{
+    return 0;
+}
+
 static bool strip_prefix(const char *filename, const char *prefix, Options *o)
 {
-    opts_set(o, "filename", g_str_has_prefix(filename, prefix) ? filename + strlen(prefix) : filename);
+    g_autofree char *plain = NULL;
+
+    if (g_str_has_prefix(filename, prefix)) {
+        filename += strlen(prefix);
+        /* What looks like a prefix now is none. */
+        plain = g_strconcat(strcspn(filename, ":/") < strcspn(filename, "/") ? "./" : "", filename, NULL);
+    }
+    opts_set(o, "filename", plain ? plain : filename);
     return true;
 }
 
@@ -208,6 +221,7 @@ const BlockDriver bdrv_file = {
     .co_truncate = file_co_truncate,
     .co_getlength = file_co_getlength,
     .co_get_allocated_size = file_co_allocated_size,
+    .get_info = file_get_info,
 };
 
 const BlockDriver bdrv_host_device = {
@@ -227,4 +241,5 @@ const BlockDriver bdrv_host_device = {
     .co_truncate = file_co_truncate,
     .co_getlength = file_co_getlength,
     .co_get_allocated_size = file_co_allocated_size,
+    .get_info = file_get_info,
 };

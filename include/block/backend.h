@@ -89,6 +89,9 @@ bool blk_create_image(BlockCreateParams *params, Options **ret_opts, GError **er
  * NULL: the format is unknown or cannot create. */
 BlockCreateOption *blk_create_options(const char *filename, const char *format, GError **errp);
 
+/* Whether @opts hold nothing but these, with values that they take. */
+bool blk_check_create_options(const char *filename, const char *format, const Options *opts, GError **errp);
+
 /* Debug (blkdebug below): 0 or -errno. */
 int blk_debug_breakpoint(BlockBackend *blk, const char *event, const char *tag);
 int blk_debug_remove_breakpoint(BlockBackend *blk, const char *tag);

@@ -20,7 +20,7 @@ void opts_free(Options *o); /* NULL is fine */
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Options, opts_free)
 
 /* Parse into @o. @implied_key: key for a first element without '=' (or NULL).
- * A key without a value is key=on. Errors name the text. */
+ * A key without a value is key=on, "nokey" is key=off. Errors name the text. */
 bool opts_parse(Options *o, const char *str, const char *implied_key, GError **errp);
 /* Parse a JSON object text (without the "json:" prefix), flattened. */
 bool opts_parse_json(Options *o, const char *json, GError **errp);
