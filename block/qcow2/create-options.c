@@ -163,8 +163,5 @@ int qcow2_take_create_options(Options *o, Qcow2CreateParams *p, GError **errp)
         return -EINVAL;
     }
     p->prealloc = (BlockPrealloc)prealloc;
-    if (p->data_file_raw && p->prealloc == BLK_PREALLOC_OFF) {
-        p->prealloc = BLK_PREALLOC_METADATA; /* what the raw file holds is what the disk holds, everywhere */
-    }
     return check_together(p, errp);
 }

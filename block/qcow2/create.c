@@ -149,7 +149,7 @@ static int coroutine_fn co_preallocate(const char *filename, const Qcow2CreatePa
     return ret;
 }
 
-/* The external data file: as long as the disk. */
+/* The external data file: empty, or as long as the disk where it must be valid alone. */
 static int coroutine_fn co_create_data_file(const Qcow2CreateParams *p, GError **errp)
 {
     g_autoptr(Options) o = opts_new();
@@ -157,10 +157,7 @@ static int coroutine_fn co_create_data_file(const Qcow2CreateParams *p, GError *
     if (!p->data_file) {
         return 0;
     }
-    opts_set_int(o, "size", (int64_t)p->size);
-    if (p->prealloc == BLK_PREALLOC_FALLOC || p->prealloc == BLK_PREALLOC_FULL) {
-        opts_set(o, "preallocation", blk_prealloc_names[p->prealloc]);
-    }
+    opts_set_int(o, "size", p->data_file_raw ? (int64_t)p->size : 0);
     return bdrv_co_create_file(p->data_file, o, errp);
 }
 

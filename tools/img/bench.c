@@ -18,6 +18,7 @@ typedef struct Bench {
     int64_t n, size, step, offset, length;
     int depth, flush_interval, pattern;
     /* State: */
+    int64_t elapsed; /* ns */
     int64_t issued, completed, next_flush;
     int in_flight, flushes;
     bool draining;
@@ -138,8 +139,7 @@ static int run(Bench *b)
         img_error("Failed request: %s", strerror(-b->ret));
         return 1;
     }
-    start = aio_clock_ns() - start;
-    printf("Run completed in %3.3f seconds.\n", (double)start / 1e9);
+    b->elapsed = aio_clock_ns() - start;
     return 0;
 }
 
@@ -167,13 +167,13 @@ int img_bench(int argc, char **argv)
         case 'h':
             img_help(help_text);
         case 'c':
-            b.n = img_size_arg("request count", optarg, 1, INT_MAX);
+            b.n = img_number_arg("request count", optarg, 1, INT_MAX);
             if (b.n < 0) {
                 return 1;
             }
             break;
         case 'd':
-            v = img_size_arg("queue depth", optarg, 1, INT_MAX);
+            v = img_number_arg("queue depth", optarg, 1, INT_MAX);
             if (v < 0) {
                 return 1;
             }
@@ -183,7 +183,6 @@ int img_bench(int argc, char **argv)
             format = optarg;
             break;
         case 'n':
-            flags |= BLK_O_NOCACHE;
             aio = "native";
             break;
         case 'i':
@@ -209,7 +208,7 @@ int img_bench(int argc, char **argv)
             }
             break;
         case 'S':
-            b.step = img_size_arg("step size", optarg, 1, INT_MAX);
+            b.step = img_size_arg("step size", optarg, 0, INT_MAX);
             if (b.step < 0) {
                 return 1;
             }
@@ -228,14 +227,14 @@ int img_bench(int argc, char **argv)
             force_share = true;
             break;
         case OPT_PATTERN:
-            v = img_size_arg("pattern byte", optarg, 0, 0xff);
+            v = img_number_arg("pattern byte", optarg, 0, 0xff);
             if (v < 0) {
                 return 1;
             }
             b.pattern = (int)v;
             break;
         case OPT_FLUSH_INTERVAL:
-            v = img_size_arg("flush interval", optarg, 0, INT_MAX);
+            v = img_number_arg("flush interval", optarg, 0, INT_MAX);
             if (v < 0) {
                 return 1;
             }
@@ -245,7 +244,7 @@ int img_bench(int argc, char **argv)
             b.drain_on_flush = false;
             break;
         case OPT_OBJECT:
-            img_refuse_object(optarg);
+            img_refuse_object(optarg, 1);
         case OPT_IMAGE_OPTS:
             image_opts = true;
             break;
@@ -284,6 +283,9 @@ int img_bench(int argc, char **argv)
         }
     }
     ret = run(&b);
+    if (ret == 0 && !quiet) {
+        printf("Run completed in %3.3f seconds.\n", (double)b.elapsed / 1e9);
+    }
     blk_close(b.blk);
     return ret;
 }

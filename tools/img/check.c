@@ -11,15 +11,9 @@ static const char help_text[] =
     "check [-f FORMAT | --image-opts] [-T CACHE] [-q] [--output=human|json] [-U] FILE\n"
     "Checks the metadata of an image for errors and leaks; nothing is changed.\n";
 
-typedef struct Report {
-    bool quiet;
-} Report;
-
 static void report_line(const char *line, void *opaque)
 {
-    if (!((Report *)opaque)->quiet) {
-        fprintf(stderr, "%s\n", line);
-    }
+    fprintf(stderr, "%s\n", line);
 }
 
 static void print_human(const BlockCheckResult *r)
@@ -63,11 +57,11 @@ static void print_json(const BlockCheckResult *r, const char *filename, const ch
     g_autoptr(JsonNode) node = json_node_new(JSON_NODE_OBJECT);
 
     set_nonzero(o, "image-end-offset", r->image_end_offset);
+    set_nonzero(o, "compressed-clusters", r->compressed_clusters);
     set_nonzero(o, "total-clusters", r->total_clusters);
     set_nonzero(o, "corruptions", r->corruptions);
     json_object_set_int_member(o, "check-errors", r->check_errors);
     set_nonzero(o, "leaks", r->leaks);
-    set_nonzero(o, "compressed-clusters", r->compressed_clusters);
     set_nonzero(o, "allocated-clusters", r->allocated_clusters);
     json_object_set_string_member(o, "filename", filename);
     json_object_set_string_member(o, "format", format);
@@ -86,9 +80,8 @@ int img_check(int argc, char **argv)
         { "quiet", no_argument, NULL, 'q' }, { NULL }
     };
     const char *format = NULL, *cache = "writeback", *repair = NULL;
-    bool json = false, image_opts = false, force_share = false, writethrough;
+    bool json = false, quiet = false, image_opts = false, force_share = false, writethrough;
     BlockCheckResult res = { 0 };
-    Report rep = { false };
     BlockBackend *blk;
     int flags = BLK_O_CHECK, c, ret;
 
@@ -112,13 +105,13 @@ int img_check(int argc, char **argv)
             cache = optarg;
             break;
         case 'q':
-            rep.quiet = true;
+            quiet = true;
             break;
         case 'U':
             force_share = true;
             break;
         case OPT_OBJECT:
-            img_refuse_object(optarg);
+            img_refuse_object(optarg, 1);
         case OPT_IMAGE_OPTS:
             image_opts = true;
             break;
@@ -129,19 +122,24 @@ int img_check(int argc, char **argv)
     if (optind != argc - 1) {
         img_usage_error("check", "Expecting one image file name");
     }
-    if (repair) {
-        img_error("Repairing (-r %s) is not supported yet", repair);
-        return 1;
-    }
     if (!blk_parse_cache_mode(cache, &flags, &writethrough)) {
         img_error("Invalid source cache option: %s", cache);
+        return 1;
+    }
+    if (repair && force_share) {
+        img_error("Could not open '%s': force-share=on can only be used with read-only images", argv[optind]);
         return 1;
     }
     blk = img_open(argv[optind], format, flags, writethrough, image_opts, force_share);
     if (!blk) {
         return 1;
     }
-    ret = blk_check(blk, &res, 0, report_line, &rep);
+    if (repair && blk_bs(blk)->drv->co_check) {
+        img_error("Repairing (-r %s) is not supported yet", repair);
+        blk_close(blk);
+        return 1;
+    }
+    ret = blk_check(blk, &res, 0, report_line, NULL);
     if (ret == -ENOTSUP) {
         img_error("This image format does not support checks");
         ret = 63;
@@ -149,9 +147,9 @@ int img_check(int argc, char **argv)
         img_error("Check failed: %s", strerror(-ret));
         ret = 1;
     } else {
-        if (json) {
+        if (json && !quiet) {
             print_json(&res, argv[optind], blk_driver_name(blk_bs(blk)));
-        } else if (!rep.quiet) {
+        } else if (!quiet) {
             print_human(&res);
         }
         ret = res.corruptions ? 2 : res.leaks ? 3 : 0;

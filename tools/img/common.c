@@ -36,7 +36,7 @@ void img_error_from(GError *err, const char *prefix)
 
 void img_unknown_option(const char *command)
 {
-    fprintf(stderr, "Try '%s %s --help' for more info\n", progname, command);
+    fprintf(stderr, "Try '%s %s --help' for more info\n", calledname, command);
     exit(1);
 }
 
@@ -50,7 +50,7 @@ void img_usage_error(const char *command, const char *fmt, ...)
     if (command) {
         img_unknown_option(command);
     }
-    fprintf(stderr, "Try '%s --help' for more info\n", progname);
+    fprintf(stderr, "Try '%s --help' for more info\n", calledname);
     exit(1);
 }
 
@@ -60,10 +60,10 @@ void img_help(const char *text)
     exit(0);
 }
 
-void img_refuse_object(const char *arg)
+void img_refuse_object(const char *arg, int exit_code)
 {
     img_error("Objects are not supported: --object %s", arg);
-    exit(1);
+    exit(exit_code);
 }
 
 bool img_output_json(const char *command, const char *arg)
@@ -75,6 +75,26 @@ bool img_output_json(const char *command, const char *arg)
         img_usage_error(command, "--output expects 'human' or 'json' not '%s'", arg);
     }
     return false;
+}
+
+/* Numbers without a suffix: a count, decimal or hex or octal. */
+int64_t img_number_arg(const char *what, const char *arg, int64_t min, int64_t max)
+{
+    char *end;
+    gint64 v;
+
+    errno = 0;
+    v = g_ascii_strtoll(arg, &end, 0);
+    if (end == arg || *end) {
+        img_error("Invalid %s specified: '%s'.", what, arg);
+        return -1;
+    }
+    if (errno == ERANGE || v < min || v > max) {
+        img_error("Invalid %s specified. Must be between %" G_GINT64_FORMAT " and %" G_GINT64_FORMAT ".", what,
+                  min, max);
+        return -1;
+    }
+    return v;
 }
 
 int64_t img_size_arg(const char *what, const char *arg, int64_t min, int64_t max)
@@ -94,7 +114,57 @@ int64_t img_size_arg(const char *what, const char *arg, int64_t min, int64_t max
     return (int64_t)v;
 }
 
+/* A list neither begins nor ends with a comma (two of them are one in a value). */
+static bool is_option_list(const char *s)
+{
+    size_t n = strlen(s), commas = 0;
+
+    while (commas < n && s[n - 1 - commas] == ',') {
+        commas++;
+    }
+    return n > 0 && (*s != ',' || s[1] == ',') && commas % 2 == 0;
+}
+
+bool img_add_options(char **all, const char *arg)
+{
+    g_autofree char *old = *all;
+
+    if (!is_option_list(arg)) {
+        img_error("Invalid option list: %s", arg);
+        *all = g_steal_pointer(&old);
+        return false;
+    }
+    *all = old ? g_strdup_printf("%s,%s", old, arg) : g_strdup(arg);
+    return true;
+}
+
 /* ---- Opening ---- */
+
+/* The file of a format, or a file given directly; other protocols have no such option. */
+static void set_aio(Options *o, const char *aio)
+{
+    const char *driver = opts_peek(o, "driver");
+    const BlockDriver *drv = driver ? bdrv_find_format(driver) : NULL;
+
+    if (!driver || (drv && !drv->protocol_name)) {
+        opts_set(o, "file.aio", aio);
+    } else if (!strcmp(driver, "file") || !strcmp(driver, "host_device")) {
+        opts_set(o, "aio", aio);
+    }
+}
+
+static void warn_of_guess(BlockBackend *blk)
+{
+    const char *name = blk_probed_raw(blk);
+
+    if (name) {
+        fprintf(stderr,
+                "WARNING: Image format was not specified for '%s' and probing guessed raw.\n"
+                "         Automatically detecting the format is dangerous for raw images, write "
+                "operations on block 0 will be restricted.\n"
+                "         Specify the 'raw' format explicitly to remove the restrictions.\n", name);
+    }
+}
 
 BlockBackend *img_open(const char *filename, const char *format, int flags, bool writethrough,
                        bool image_opts, bool force_share)
@@ -113,7 +183,7 @@ BlockBackend *img_open_aio(const char *filename, const char *format, int flags, 
         img_error("--image-opts and --format are mutually exclusive");
         return NULL;
     }
-    if (image_opts && !opts_parse(o, filename, NULL, &err)) {
+    if (image_opts && !opts_parse(o, filename, "file", &err)) {
         img_error_from(err, NULL);
         return NULL;
     }
@@ -121,7 +191,14 @@ BlockBackend *img_open_aio(const char *filename, const char *format, int flags, 
         opts_set(o, "driver", format);
     }
     if (aio) {
-        opts_set(o, "file.aio", aio);
+        set_aio(o, aio);
+    }
+    if (opts_has(o, "backing") && !*opts_peek(o, "backing")) {
+        img_error("warning: Use of \"backing\": \"\" is deprecated; use \"backing\": null instead");
+    }
+    if (force_share && opts_has(o, "force-share") && strcmp(opts_peek(o, "force-share"), "on")) {
+        img_error("--force-share/-U conflicts with image options");
+        return NULL;
     }
     if (force_share) {
         flags |= BLK_O_FORCE_SHARE;
@@ -133,6 +210,7 @@ BlockBackend *img_open_aio(const char *filename, const char *format, int flags, 
         return NULL;
     }
     blk_set_write_cache(blk, !writethrough);
+    warn_of_guess(blk);
     return blk;
 }
 
@@ -223,40 +301,4 @@ void img_print_json(JsonNode *node)
 {
     print_node(node, 0);
     printf("\n");
-}
-
-/* ---- Progress ---- */
-
-static struct {
-    bool enabled;
-    double last;
-} progress;
-
-static void progress_print(double percent)
-{
-    printf("    (%3.2f/100%%)\r", percent);
-    fflush(stdout);
-    progress.last = percent;
-}
-
-void progress_init(bool enabled)
-{
-    progress.enabled = enabled;
-    if (enabled) {
-        progress_print(0);
-    }
-}
-
-void progress_set(double percent)
-{
-    if (progress.enabled && (percent >= progress.last + 1 || percent >= 100)) {
-        progress_print(MIN(percent, 100));
-    }
-}
-
-void progress_end(void)
-{
-    if (progress.enabled) {
-        printf("\n");
-    }
 }

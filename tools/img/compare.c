@@ -179,7 +179,9 @@ static int compare_all(Compare *c)
     for (int64_t offset = 0, n; offset < common && !ret; offset += n) {
         n = 0;
         ret = compare_range(c, offset, common - offset, &n);
-        progress_set((double)(offset + n) / (double)total * 100);
+        if (!ret) {
+            progress_set((double)(offset + n) / (double)total * 100);
+        }
     }
     if (!ret && len[0] != len[1]) {
         say(c, "Warning: Image size mismatch!\n");
@@ -231,13 +233,12 @@ int img_compare(int argc, char **argv)
             force_share = true;
             break;
         case OPT_OBJECT:
-            img_refuse_object(optarg);
+            img_refuse_object(optarg, 2); /* 1 would mean: they differ */
         case OPT_IMAGE_OPTS:
             image_opts = true;
             break;
         default:
-            fprintf(stderr, "Try '%s compare --help' for more info\n", progname);
-            return 2;
+            img_unknown_option("compare");
         }
     }
     if (optind != argc - 2) {
@@ -247,7 +248,8 @@ int img_compare(int argc, char **argv)
         img_error("Invalid source cache option: %s", cache);
         return 2;
     }
-    progress_init(progress && !c.quiet);
+    progress_init(progress && !c.quiet, 2.0);
+    progress_set(0);
     for (int i = 0; i < 2; i++) {
         c.name[i] = argv[optind + i];
         c.blk[i] = img_open(c.name[i], format[i], flags, writethrough, image_opts, force_share);

@@ -36,19 +36,9 @@ typedef struct Convert {
     Options *opts;
     const char *src_format, *dst_format, *src_cache, *dst_cache, *base, *base_format, *dst;
     bool image_opts, target_image_opts, no_create, target_is_zero, force_share, progress, offload, sparse_given;
-    const char *options;
+    bool bitmaps, skip_broken;
+    char *options;
 } Convert;
-
-static void usage_options(Convert *v, const char *arg)
-{
-    GError *err = NULL;
-
-    v->options = arg;
-    if (!opts_parse(v->opts, arg, NULL, &err)) {
-        img_error_from(err, NULL);
-        exit(1);
-    }
-}
 
 static void sparse_arg(Convert *v, const char *arg)
 {
@@ -127,7 +117,9 @@ static void one_option(Convert *v, int o)
         v->copy.compress = true;
         break;
     case 'o':
-        usage_options(v, optarg);
+        if (!img_add_options(&v->options, optarg)) {
+            exit(1);
+        }
         break;
     case 'l':
         refuse("Reading an internal snapshot (-l)");
@@ -163,13 +155,13 @@ static void one_option(Convert *v, int o)
         v->force_share = true;
         break;
     case 'r':
-        v->copy.rate = img_size_arg("rate limit", optarg, 1, INT64_MAX);
+        v->copy.rate = img_size_arg("rate limit", optarg, 0, INT64_MAX);
         if (v->copy.rate < 0) {
             exit(1);
         }
         break;
     case OPT_OBJECT:
-        img_refuse_object(optarg);
+        img_refuse_object(optarg, 1);
     case OPT_IMAGE_OPTS:
         v->image_opts = true;
         break;
@@ -183,8 +175,10 @@ static void one_option(Convert *v, int o)
         v->target_is_zero = true;
         break;
     case OPT_BITMAPS:
+        v->bitmaps = true;
+        break;
     case OPT_SKIP_BROKEN:
-        refuse("Copying bitmaps (--bitmaps)");
+        v->skip_broken = true;
         break;
     default:
         img_unknown_option("convert");
@@ -194,6 +188,12 @@ static void one_option(Convert *v, int o)
 /* What does not go together, in the reference's order; NULL: fine. */
 static const char *contradiction(const Convert *v)
 {
+    if (v->skip_broken && !v->bitmaps) {
+        return "Use of --skip-broken-bitmaps requires --bitmaps";
+    }
+    if (v->bitmaps) {
+        return "Copying bitmaps (--bitmaps) is not supported";
+    }
     if (v->target_image_opts && !v->no_create) {
         return "--target-image-opts requires use of -n flag";
     }
@@ -316,23 +316,24 @@ static bool check_target(Convert *v, const BlockDriver *drv)
     return true;
 }
 
-static bool create_target(Convert *v)
+/* The options of the new image: known, well formed, and not against each other. */
+static bool take_options(Convert *v)
 {
-    g_autofree BlockCreateOption *known = NULL;
-    const BlockDriver *drv;
     GError *err = NULL;
+    const BlockDriver *drv = target_driver(v, &err);
 
-    drv = target_driver(v, &err);
-    if (drv) {
-        known = blk_create_options(v->dst, v->dst_format, &err);
-    }
-    if (!known) {
+    if (!drv || (v->options && !opts_parse(v->opts, v->options, NULL, &err)) ||
+        !blk_check_create_options(v->dst, v->dst_format, v->opts, &err)) {
         img_error_from(err, NULL);
         return false;
     }
-    if (!check_target(v, drv)) {
-        return false;
-    }
+    return check_target(v, drv);
+}
+
+static bool create_target(Convert *v)
+{
+    GError *err = NULL;
+
     opts_set_int(v->opts, "size", v->copy.total);
     if (blk_create(v->dst, v->dst_format, opts_copy(v->opts), &err) < 0) {
         g_autofree char *prefix = g_strdup_printf("%s: error while converting %s: ", v->dst, v->dst_format);
@@ -408,10 +409,10 @@ static bool convert(Convert *v, char **names, int n)
 {
     Copy *c = &v->copy;
 
-    if (!open_sources(v, names, n)) {
+    if (!open_sources(v, names, n) || (!v->no_create && !take_options(v))) {
         return false;
     }
-    if (n > 1 && (v->base || opts_peek(v->opts, "backing_file"))) {
+    if (n > 1 && v->base) {
         img_error("Having a backing file for the target makes no sense when concatenating multiple input images");
         return false;
     }
@@ -447,15 +448,16 @@ int img_convert(int argc, char **argv)
     if (!v.dst_format && !v.target_image_opts) {
         v.dst_format = "raw";
     }
-    v.dst = optind < argc ? argv[argc - 1] : NULL;
+    v.dst = optind + 1 < argc ? argv[argc - 1] : NULL;
     if (v.options && img_is_help(v.options)) {
         return img_print_create_options(v.dst, v.dst_format);
     }
-    if (optind + 1 >= argc) {
+    if (!v.dst) {
         img_error("Must specify image file name");
         return 1;
     }
-    progress_init(v.progress && !v.copy.quiet);
+    progress_init(v.progress && !v.copy.quiet, 1.0);
+    progress_set(0);
     ok = convert(&v, argv + optind, argc - optind - 1);
     if (ok) {
         progress_set(100);
@@ -463,5 +465,6 @@ int img_convert(int argc, char **argv)
     close_all(&v.copy);
     progress_end();
     opts_free(v.opts);
+    g_free(v.options);
     return ok ? 0 : 1;
 }

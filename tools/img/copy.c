@@ -52,7 +52,7 @@ static PieceKind kind_of(const Copy *c, int status)
         return c->shared_base ? PIECE_BASE : PIECE_DIFF;
     }
     if (status & BLK_ZERO) {
-        return c->min_sparse || c->compress ? PIECE_ZERO : PIECE_DATA;
+        return c->min_sparse ? PIECE_ZERO : PIECE_DATA;
     }
     return PIECE_DATA;
 }
@@ -199,7 +199,7 @@ static UnitKind unit_kind(const Copy *c, const uint8_t *buf, const uint8_t *base
     if (base && memcmp(buf, base, (size_t)bytes) == 0) {
         return UNIT_SAME;
     }
-    return (c->min_sparse || c->compress) && buffer_is_zero(buf, (size_t)bytes) ? UNIT_ZERO : UNIT_DATA;
+    return c->min_sparse && buffer_is_zero(buf, (size_t)bytes) ? UNIT_ZERO : UNIT_DATA;
 }
 
 /* The first run of units of one kind. */
@@ -299,8 +299,10 @@ static void coroutine_fn co_copy_piece(Copy *c, const Piece *p, uint8_t *buf, ui
     if (ret < 0) {
         fail(c, ret, "writing", p->offset);
     }
-    c->done += p->bytes;
-    progress_set((double)c->done / (double)c->total * 100);
+    if (data || !c->counted) {
+        c->done += p->bytes;
+        progress_set((double)c->done / (double)(c->counted ? c->work : c->total) * 100);
+    }
 }
 
 static void coroutine_fn worker(void *opaque)
@@ -319,6 +321,24 @@ static void coroutine_fn worker(void *opaque)
     mem_align_free(buf);
     mem_align_free(base);
     c->running--;
+}
+
+/* For the progress line: how much there is to read. */
+static int coroutine_fn count_fn(void *opaque)
+{
+    Copy *c = opaque;
+
+    for (int64_t at = 0; at < c->total;) {
+        Piece p = { .offset = at, .bytes = c->total - at };
+        int ret = co_classify(c, &p);
+
+        if (ret < 0) { /* told, or salvaged, when it is copied */
+            return ret;
+        }
+        c->work += p.kind == PIECE_DATA || p.kind == PIECE_DIFF ? p.bytes : 0;
+        at += p.bytes;
+    }
+    return 0;
 }
 
 static int coroutine_fn finish_fn(void *opaque)
@@ -349,6 +369,9 @@ bool copy_run(Copy *c)
     }
     co_mutex_init(&c->hand_out);
     co_queue_init(&c->turn_queue);
+    if (progress_enabled()) {
+        c->counted = co_run_sync(count_fn, c) == 0;
+    }
     c->started_ns = aio_clock_ns();
     c->running = c->workers;
     for (int i = 0; i < c->workers; i++) {

@@ -30,6 +30,8 @@ typedef struct Copy {
 
     /* The engine's own: */
     int64_t cluster; /* unit of compressed writes */
+    int64_t work; /* bytes to read, if they were @counted, for the progress line */
+    bool counted;
     int64_t next, done, started_ns, paced;
     uint64_t tickets, turn;
     int running, ret;

@@ -17,12 +17,23 @@ static const char help_text[] =
     "  -q, --quiet                   print errors only\n"
     "  SIZE                          in bytes, or with a suffix k, M, G, T, P, E\n";
 
+/* Behind the element at @s: its comma or the end (",," is part of it). */
+static const char *element_end(const char *s)
+{
+    while (*s && (*s != ',' || s[1] == ',')) {
+        s += *s == ',' ? 2 : 1;
+    }
+    return s;
+}
+
 bool img_is_help(const char *opts)
 {
-    g_auto(GStrv) parts = g_strsplit(opts, ",", -1);
+    for (const char *end; *opts; opts = *end ? end + 1 : end) {
+        size_t n;
 
-    for (int i = 0; parts[i]; i++) {
-        if (!strcmp(parts[i], "help") || !strcmp(parts[i], "?")) {
+        end = element_end(opts);
+        n = (size_t)(end - opts);
+        if ((n == 4 && !strncmp(opts, "help", 4)) || (n == 1 && *opts == '?')) {
             return true;
         }
     }
@@ -64,7 +75,10 @@ int img_print_create_options(const char *filename, const char *format)
 
 static void print_opt(const char *key, const char *value, void *opaque)
 {
-    printf(" %s=%s", key, value);
+    printf(" %s=", key);
+    for (; *value; value++) { /* as -o would take it again */
+        printf(*value == ',' ? ",," : "%c", *value);
+    }
 }
 
 int img_create(int argc, char **argv)
@@ -76,9 +90,8 @@ int img_create(int argc, char **argv)
         { "backing-unsafe", no_argument, NULL, 'u' }, { "quiet", no_argument, NULL, 'q' }, { NULL }
     };
     BlockCreateParams p = { .format = "raw", .size = -1 };
-    g_autoptr(Options) opts = opts_new();
+    g_autofree char *options = NULL;
     Options *told = NULL;
-    const char *options = NULL;
     GError *err = NULL;
     bool quiet = false, ok;
     int c;
@@ -97,9 +110,7 @@ int img_create(int argc, char **argv)
             p.format = optarg;
             break;
         case 'o':
-            options = optarg;
-            if (!opts_parse(opts, optarg, NULL, &err)) {
-                img_error_from(err, NULL);
+            if (!img_add_options(&options, optarg)) {
                 return 1;
             }
             break;
@@ -110,7 +121,7 @@ int img_create(int argc, char **argv)
             p.no_backing_open = true;
             break;
         case OPT_OBJECT:
-            img_refuse_object(optarg);
+            img_refuse_object(optarg, 1);
         default:
             img_unknown_option("create");
         }
@@ -131,8 +142,8 @@ int img_create(int argc, char **argv)
     if (optind != argc) {
         img_usage_error("create", "Unexpected argument: %s", argv[optind]);
     }
-    p.opts = g_steal_pointer(&opts);
-    ok = blk_create_image(&p, &told, &err);
+    p.opts = opts_new();
+    ok = (!options || opts_parse(p.opts, options, NULL, &err)) && blk_create_image(&p, &told, &err);
     if (told && !quiet) {
         printf("Formatting '%s', fmt=%s", p.filename, p.format);
         opts_foreach(told, print_opt, NULL);

@@ -8,7 +8,8 @@
 
 #include <json-glib/json-glib.h>
 
-extern const char *progname;
+/* The tool as it was called: the name alone, and with its folder. */
+extern const char *progname, *calledname;
 
 /* "PROG: message" to standard error. */
 void img_error(const char *fmt, ...) G_GNUC_PRINTF(1, 2);
@@ -22,6 +23,10 @@ void img_help(const char *text) G_GNUC_NORETURN;
 
 /* A size argument; -1 and told. @what: "image size" */
 int64_t img_size_arg(const char *what, const char *arg, int64_t min, int64_t max);
+/* The same without suffixes. */
+int64_t img_number_arg(const char *what, const char *arg, int64_t min, int64_t max);
+/* The text of -o options, several joined; false and told: it is no list. Free @all at the end. */
+bool img_add_options(char **all, const char *arg);
 
 /* Open; NULL and told. @filename is an option string with @image_opts. */
 BlockBackend *img_open(const char *filename, const char *format, int flags, bool writethrough,
@@ -32,17 +37,18 @@ BlockBackend *img_open_aio(const char *filename, const char *format, int flags, 
                            bool image_opts, bool force_share, const char *aio);
 
 /* Long options that all commands share. */
-enum { OPT_IMAGE_OPTS = 256, OPT_OUTPUT, OPT_OBJECT, OPT_BACKING_CHAIN, OPT_START_OFFSET, OPT_MAX_LENGTH,
+enum { OPT_IMAGE_OPTS = 256, OPT_OUTPUT, OPT_OBJECT, OPT_START_OFFSET, OPT_MAX_LENGTH,
        OPT_PATTERN, OPT_FLUSH_INTERVAL, OPT_NO_DRAIN, OPT_TARGET_IMAGE_OPTS, OPT_TARGET_IS_ZERO,
        OPT_SALVAGE, OPT_BITMAPS, OPT_SKIP_BROKEN };
-void img_refuse_object(const char *arg) G_GNUC_NORETURN;
+void img_refuse_object(const char *arg, int exit_code) G_GNUC_NORETURN;
 bool img_output_json(const char *command, const char *arg);
 
 /* JSON as the reference prints it: 4 spaces, members in order. */
 void img_print_json(JsonNode *node);
 
-/* Progress "    (12.34/100%)\r". */
-void progress_init(bool enabled);
+/* Progress "    (12.34/100%)\r", in steps of more than @min_step percent; not @enabled: SIGUSR1 asks for it. */
+void progress_init(bool enabled, double min_step);
+bool progress_enabled(void);
 void progress_set(double percent);
 void progress_end(void);
 

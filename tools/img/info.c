@@ -10,7 +10,7 @@
 #include <time.h>
 
 static const char help_text[] =
-    "info [-f FORMAT | --image-opts] [--output=human|json] [--backing-chain] [-U] FILE\n"
+    "info [-f FORMAT | --image-opts] [--output=human|json] [-b | --backing-chain] [-U] FILE\n"
     "Tells facts about an image, or about each image of its backing chain.\n";
 
 #define MAX_CHAIN 200
@@ -93,6 +93,7 @@ static JsonObject *node_object(BlockDriverState *bs)
     int64_t allocated = blk_allocated_size(bs);
     g_autofree char *backing = blk_backing_path(bs, NULL);
     JsonObject *spec;
+    bool has_info;
 
     for (guint i = 0; i < bs->children->len; i++) {
         BdrvChild *c = g_ptr_array_index(bs->children, i);
@@ -112,7 +113,8 @@ static JsonObject *node_object(BlockDriverState *bs)
     }
     json_object_set_int_member(o, "virtual-size", atomic_load(&bs->total_bytes));
     json_object_set_string_member(o, "filename", bs->filename ? bs->filename : "");
-    if (blk_get_info(bs, &info) >= 0 && info.cluster_size) {
+    has_info = blk_get_info(bs, &info) >= 0;
+    if (info.cluster_size) {
         json_object_set_int_member(o, "cluster-size", info.cluster_size);
     }
     json_object_set_string_member(o, "format", blk_driver_name(bs));
@@ -127,7 +129,9 @@ static JsonObject *node_object(BlockDriverState *bs)
         json_object_set_string_member(o, "full-backing-filename", backing ? backing : bs->backing_file);
         json_object_set_string_member(o, "backing-filename", bs->backing_file);
     }
-    json_object_set_boolean_member(o, "dirty-flag", info.is_dirty);
+    if (has_info) {
+        json_object_set_boolean_member(o, "dirty-flag", info.is_dirty);
+    }
     return o;
 }
 
@@ -274,62 +278,69 @@ typedef struct InfoArgs {
     bool json, image_opts, force_share, chain;
 } InfoArgs;
 
-/* One image: printed, or added to @array (or as @single). The next name of the chain, NULL at its end. */
-static int one_image(const char *filename, const char *format, const InfoArgs *a, JsonArray *array, bool first,
-                     char **next, char **next_format)
+/* Open @filename and, if that is asked for, what it is backed by, into @images; false: told. */
+static bool open_chain(const char *filename, const InfoArgs *a, GPtrArray *images)
 {
-    BlockBackend *blk = img_open(filename, format, BLK_O_NO_BACKING | BLK_O_NO_IO, false,
-                                 first && a->image_opts, a->force_share);
-    BlockDriverState *bs;
-
-    if (!blk) {
-        return 1;
-    }
-    bs = blk_bs(blk);
-    if (a->json) {
-        json_array_add_object_element(array, node_object(bs));
-    } else {
-        printf("%s", first ? "" : "\n");
-        print_node(bs, "/", 0);
-    }
-    *next = a->chain && bs->backing_file ? blk_backing_path(bs, NULL) : NULL;
-    *next_format = g_strdup(bs->backing_format);
-    blk_close(blk);
-    return 0;
-}
-
-static int run(const char *filename, const InfoArgs *a)
-{
-    g_autoptr(JsonArray) array = json_array_new();
     g_autoptr(GHashTable) seen = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
     g_autofree char *name = g_strdup(filename), *format = g_strdup(a->format);
-    int ret = 0;
 
-    for (int i = 0; name && ret == 0; i++) {
-        char *next = NULL, *next_format = NULL;
+    while (name) {
+        BlockBackend *blk;
+        BlockDriverState *bs;
 
-        if (i >= MAX_CHAIN || !g_hash_table_add(seen, g_strdup(name))) {
+        if (images->len >= MAX_CHAIN || !g_hash_table_add(seen, g_strdup(name))) {
             img_error("Backing file '%s' creates an infinite loop.", name);
-            return 1;
+            return false;
         }
-        ret = one_image(name, format, a, array, i == 0, &next, &next_format);
+        blk = img_open(name, format, BLK_O_NO_BACKING | BLK_O_NO_IO, false, images->len == 0 && a->image_opts,
+                       a->force_share);
+        if (!blk) {
+            return false;
+        }
+        g_ptr_array_add(images, blk);
+        bs = blk_bs(blk);
         g_free(name);
         g_free(format);
-        name = next;
-        format = next_format;
+        name = a->chain && bs->backing_file ? blk_backing_path(bs, NULL) : NULL;
+        format = g_strdup(bs->backing_format);
     }
-    if (ret == 0 && a->json) {
-        g_autoptr(JsonNode) node = NULL;
+    return true;
+}
 
-        if (a->chain) {
-            node = json_node_new(JSON_NODE_ARRAY);
-            json_node_set_array(node, array);
-        } else {
-            node = json_node_copy(json_array_get_element(array, 0));
+static void print_json(const GPtrArray *images, bool chain)
+{
+    g_autoptr(JsonNode) node = json_node_new(chain ? JSON_NODE_ARRAY : JSON_NODE_OBJECT);
+
+    if (!chain) {
+        json_node_take_object(node, node_object(blk_bs(g_ptr_array_index(images, 0))));
+    } else {
+        JsonArray *array = json_array_new();
+
+        for (guint i = 0; i < images->len; i++) {
+            json_array_add_object_element(array, node_object(blk_bs(g_ptr_array_index(images, i))));
         }
-        img_print_json(node);
+        json_node_take_array(node, array);
     }
-    return ret;
+    img_print_json(node);
+}
+
+/* Nothing is printed unless all of the chain is there. */
+static int run(const char *filename, const InfoArgs *a)
+{
+    g_autoptr(GPtrArray) images = g_ptr_array_new_with_free_func((GDestroyNotify)blk_close);
+
+    if (!open_chain(filename, a, images)) {
+        return 1;
+    }
+    if (a->json) {
+        print_json(images, a->chain);
+        return 0;
+    }
+    for (guint i = 0; i < images->len; i++) {
+        printf("%s", i == 0 ? "" : "\n");
+        print_node(blk_bs(g_ptr_array_index(images, i)), "/", 0);
+    }
+    return 0;
 }
 
 int img_info(int argc, char **argv)
@@ -337,14 +348,14 @@ int img_info(int argc, char **argv)
     static const struct option longs[] = {
         { "help", no_argument, NULL, 'h' },  { "format", required_argument, NULL, 'f' },
         { "output", required_argument, NULL, OPT_OUTPUT },
-        { "backing-chain", no_argument, NULL, OPT_BACKING_CHAIN },
+        { "backing-chain", no_argument, NULL, 'b' },
         { "object", required_argument, NULL, OPT_OBJECT }, { "image-opts", no_argument, NULL, OPT_IMAGE_OPTS },
         { "force-share", no_argument, NULL, 'U' }, { NULL }
     };
     InfoArgs a = { 0 };
     int c;
 
-    while ((c = getopt_long(argc, argv, "hf:U", longs, NULL)) != -1) {
+    while ((c = getopt_long(argc, argv, "hbf:U", longs, NULL)) != -1) {
         switch (c) {
         case 'h':
             img_help(help_text);
@@ -357,11 +368,11 @@ int img_info(int argc, char **argv)
         case OPT_OUTPUT:
             a.json = img_output_json("info", optarg);
             break;
-        case OPT_BACKING_CHAIN:
+        case 'b':
             a.chain = true;
             break;
         case OPT_OBJECT:
-            img_refuse_object(optarg);
+            img_refuse_object(optarg, 1);
         case OPT_IMAGE_OPTS:
             a.image_opts = true;
             break;

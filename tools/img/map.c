@@ -96,7 +96,7 @@ static bool mergeable(const Entry *a, const Entry *b)
 
 static int map_range(BlockDriverState *bs, int64_t start, int64_t end, bool json)
 {
-    Entry cur = { 0 }, next;
+    Entry cur = { .start = start }, next;
     int ret;
 
     printf(json ? "[" : "%-16s%-16s%-16s%s\n", "Offset", "Length", "Mapped to", "File");
@@ -116,7 +116,7 @@ static int map_range(BlockDriverState *bs, int64_t start, int64_t end, bool json
         }
         cur = next;
     }
-    if (cur.length && !print_entry(&cur, json, true)) {
+    if ((cur.length || json) && !print_entry(&cur, json, true)) { /* an empty range is one empty entry */
         return 1;
     }
     if (json) {
@@ -154,7 +154,7 @@ int img_map(int argc, char **argv)
             json = img_output_json("map", optarg);
             break;
         case OPT_OBJECT:
-            img_refuse_object(optarg);
+            img_refuse_object(optarg, 1);
         case OPT_IMAGE_OPTS:
             image_opts = true;
             break;
