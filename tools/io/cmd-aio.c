@@ -1,78 +1,60 @@
 /* SPDX-License-Identifier: MIT */
-/* aio_read, aio_write, aio_flush: requests that go on while further commands are read. */
+/*
+ * aio_read, aio_write, aio_flush: requests that go on while further commands are read.
+ *
+ * Their ends are told when the loop runs next, never inside of the command that submits or resumes them;
+ * of those that ended since the loop last ran the newest comes first, as in the reference.
+ */
 #include "io.h"
 
 #include <errno.h>
 #include <getopt.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
-int64_t make_vector(IOVector *v, char **argv, int nr, int pattern);
-void free_vector(IOVector *v);
-
-typedef struct AioRequest {
-    BlockBackend *blk;
-    int64_t offset, bytes, start;
-    IOVector v;
-    unsigned flags;
-    bool write, zero, machine, quiet, verbose;
-    int pattern; /* reads: -1 for none */
-} AioRequest;
-
-static void verify_read(const AioRequest *r)
+static void tell(IoRequest *r)
 {
-    const uint8_t *p = r->v.niov ? r->v.iov[0].iov_base : NULL;
-
-    for (int64_t i = 0; i < r->bytes; i++) {
-        if (p[i] != r->pattern) {
-            printf("Pattern verification failed at offset %" G_GINT64_FORMAT ", %" G_GINT64_FORMAT " bytes\n",
-                   r->offset, r->bytes);
-            return;
-        }
-    }
-}
-
-static void finish(AioRequest *r, int ret)
-{
-    int64_t ns = aio_clock_ns() - r->start;
-
-    if (ret < 0) {
-        printf("aio_%s failed: %s\n", r->write ? "write" : "read", strerror(-ret));
+    if (r->ret < 0) {
+        printf("%s failed: %s\n", r->kind == IO_READ ? "readv" : "aio_write", strerror(-r->ret));
     } else {
-        if (!r->write && r->pattern >= 0) {
-            verify_read(r);
+        if (r->kind == IO_READ && r->pattern >= 0) {
+            (void)request_verify(r, 0, r->bytes);
         }
-        if (!r->quiet) {
-            if (r->verbose && r->bytes > 0) {
-                dump_buffer(r->v.iov[0].iov_base, r->offset, (size_t)r->bytes);
-            }
-            print_report(r->write ? "wrote" : "read", ns, r->offset, r->bytes, r->bytes, 1, r->machine);
-        }
+        request_report(r, r->kind == IO_READ ? "read" : "wrote");
     }
-    if (!r->zero) {
-        free_vector(&r->v);
-    }
+    request_clear(r);
     g_free(r);
     tool.in_flight--;
 }
 
-static void coroutine_fn aio_entry(void *opaque)
+static void tell_finished(void *opaque)
 {
-    AioRequest *r = opaque;
-    int ret;
+    while (tool.finished) {
+        IoRequest *r = tool.finished;
 
-    if (r->zero) {
-        ret = blk_co_pwrite_zeroes(r->blk, r->offset, r->bytes, r->flags);
-    } else if (r->write) {
-        ret = blk_co_pwritev(r->blk, r->offset, &r->v, r->flags);
-    } else {
-        ret = blk_co_preadv(r->blk, r->offset, &r->v, r->flags);
+        tool.finished = r->next;
+        tell(r);
     }
-    finish(r, ret);
 }
 
-static void submit(AioRequest *r)
+static void finish(IoRequest *r, int ret)
+{
+    r->ret = ret;
+    r->ns = aio_clock_ns() - r->start;
+    if (!tool.finished) {
+        aio_bh_schedule_oneshot(aio_current(), tell_finished, NULL);
+    }
+    r->next = tool.finished;
+    tool.finished = r;
+}
+
+static void coroutine_fn aio_entry(void *opaque)
+{
+    finish(opaque, request_co_run(opaque));
+}
+
+/* Takes @r over. */
+static void submit(IoRequest *r)
 {
     Coroutine *co = coroutine_create(aio_entry, r);
 
@@ -84,6 +66,55 @@ static void submit(AioRequest *r)
         return;
     }
     coroutine_enter(co);
+}
+
+typedef struct AioOpts {
+    IoRequest r;
+    bool zero, registered, invalid;
+} AioOpts;
+
+static int take_options(int argc, char **argv, const char *letters, AioOpts *o)
+{
+    int c;
+
+    while ((c = getopt(argc, argv, letters)) != -1) {
+        switch (c) {
+        case 'C':
+            o->r.machine = true;
+            break;
+        case 'f':
+            o->r.flags |= BLK_REQ_FUA;
+            break;
+        case 'i':
+            printf("injecting invalid %s request\n", o->r.kind == IO_READ ? "read" : "write");
+            o->invalid = true;
+            return 0;
+        case 'P':
+            o->r.pattern = parse_pattern(optarg);
+            if (o->r.pattern < 0) {
+                return -EINVAL;
+            }
+            break;
+        case 'q':
+            o->r.quiet = true;
+            break;
+        case 'r': /* all buffers are as good */
+            o->registered = true;
+            break;
+        case 'u':
+            o->r.flags |= BLK_REQ_MAY_UNMAP;
+            break;
+        case 'v':
+            o->r.verbose = true;
+            break;
+        case 'z':
+            o->zero = true;
+            break;
+        default:
+            return command_usage(command_find(argv[0]));
+        }
+    }
+    return optind > argc - 2 ? command_usage(command_find(argv[0])) : 0;
 }
 
 static void aio_read_help(void)
@@ -110,84 +141,22 @@ static void aio_read_help(void)
            "\n");
 }
 
-/* Common options; 1: go on, 0: done, < 0: told. */
-static int aio_options(int argc, char **argv, const char *letters, AioRequest *r, bool *has_pattern)
-{
-    int c;
-
-    while ((c = getopt(argc, argv, letters)) != -1) {
-        switch (c) {
-        case 'C':
-            r->machine = true;
-            break;
-        case 'f':
-            r->flags |= BLK_REQ_FUA;
-            break;
-        case 'i':
-            printf("injecting invalid %s request\n", r->write ? "write" : "read");
-            return 0;
-        case 'P':
-            r->pattern = parse_pattern(optarg);
-            *has_pattern = true;
-            if (r->pattern < 0) {
-                return -EINVAL;
-            }
-            break;
-        case 'q':
-            r->quiet = true;
-            break;
-        case 'r':
-            break;
-        case 'u':
-            r->flags |= BLK_REQ_MAY_UNMAP;
-            break;
-        case 'v':
-            r->verbose = true;
-            break;
-        case 'z':
-            r->zero = true;
-            break;
-        default:
-            return command_usage(command_find(argv[0]));
-        }
-    }
-    return optind > argc - 2 ? command_usage(command_find(argv[0])) : 1;
-}
-
-static int take_offset(AioRequest *r, const char *arg)
-{
-    r->offset = cvtnum(arg);
-    if (r->offset < 0) {
-        int ret = (int)r->offset;
-
-        print_cvtnum_err(ret, arg);
-        return ret;
-    }
-    return 0;
-}
-
 static int cmd_aio_read(int argc, char **argv)
 {
-    AioRequest r = { .pattern = -1 };
-    bool has_pattern = false;
-    int ret = aio_options(argc, argv, "CP:iqrv", &r, &has_pattern);
+    AioOpts o = { .r = { .kind = IO_READ, .pattern = -1 } };
+    g_autofree IoRequest *r = NULL;
+    int ret = take_options(argc, argv, "CP:iqrv", &o);
 
-    if (ret <= 0) {
+    if (ret < 0 || o.invalid) {
         return ret;
     }
-    ret = take_offset(&r, argv[optind]);
+    r = g_memdup2(&o.r, sizeof(o.r));
+    ret = request_take_offset(r, argv[optind++]);
+    ret = ret < 0 ? ret : request_make_vector(r, &argv[optind], argc - optind, 0xab);
     if (ret < 0) {
         return ret;
     }
-    optind++;
-    AioRequest *heap = g_memdup2(&r, sizeof(r));
-
-    heap->bytes = make_vector(&heap->v, &argv[optind], argc - optind, 0xab);
-    if (heap->bytes < 0) {
-        g_free(heap);
-        return -EINVAL;
-    }
-    submit(heap);
+    submit(g_steal_pointer(&r));
     return 0;
 }
 
@@ -218,48 +187,50 @@ static void aio_write_help(void)
            "\n");
 }
 
-static int cmd_aio_write(int argc, char **argv)
+static int check_options(const AioOpts *o, int words)
 {
-    AioRequest r = { .pattern = 0xcd, .write = true }, *heap;
-    bool has_pattern = false;
-    int ret = aio_options(argc, argv, "CfiP:qruz", &r, &has_pattern);
-
-    if (ret <= 0) {
-        return ret;
-    }
-    if (r.zero && optind != argc - 2) {
+    if (o->zero && words != 2) {
         printf("-z supports only a single length parameter\n");
         return -EINVAL;
     }
-    if ((r.flags & BLK_REQ_MAY_UNMAP) && !r.zero) {
+    if ((o->r.flags & BLK_REQ_MAY_UNMAP) && !o->zero) {
         printf("-u requires -z to be specified\n");
         return -EINVAL;
     }
-    if (r.zero && has_pattern) {
-        printf("-z and -P cannot be specified at the same time\n");
+    return 0;
+}
+
+/* The lengths, into @r. */
+static int take_lengths(const AioOpts *o, IoRequest *r, char **argv, int nr)
+{
+    if (!o->zero) {
+        return request_make_vector(r, argv, nr, r->pattern);
+    }
+    if (o->registered) {
+        printf("cannot combine zero write with registered I/O buffer\n");
         return -EINVAL;
     }
-    ret = take_offset(&r, argv[optind]);
+    r->kind = IO_WRITE_ZEROES;
+    return request_take_bytes(r, argv[0]);
+}
+
+static int cmd_aio_write(int argc, char **argv)
+{
+    AioOpts o = { .r = { .kind = IO_WRITE, .pattern = 0xcd } };
+    g_autofree IoRequest *r = NULL;
+    int ret = take_options(argc, argv, "CfiP:qruz", &o);
+
+    if (ret < 0 || o.invalid) {
+        return ret;
+    }
+    r = g_memdup2(&o.r, sizeof(o.r));
+    ret = check_options(&o, argc - optind);
+    ret = ret < 0 ? ret : request_take_offset(r, argv[optind++]);
+    ret = ret < 0 ? ret : take_lengths(&o, r, &argv[optind], argc - optind);
     if (ret < 0) {
         return ret;
     }
-    optind++;
-    heap = g_memdup2(&r, sizeof(r));
-    if (r.zero) {
-        heap->bytes = cvtnum(argv[optind]);
-        if (heap->bytes < 0) {
-            print_cvtnum_err(heap->bytes, argv[optind]);
-            g_free(heap);
-            return -EINVAL;
-        }
-    } else {
-        heap->bytes = make_vector(&heap->v, &argv[optind], argc - optind, r.pattern);
-        if (heap->bytes < 0) {
-            g_free(heap);
-            return -EINVAL;
-        }
-    }
-    submit(heap);
+    submit(g_steal_pointer(&r));
     return 0;
 }
 
@@ -272,7 +243,7 @@ static int cmd_aio_flush(int argc, char **argv)
 const IoCommand aio_commands[] = {
     { "aio_read", NULL, cmd_aio_read, 2, -1, 0, "[-Ciqrv] [-P pattern] off len [len..]",
       "asynchronously reads a number of bytes", aio_read_help },
-    { "aio_write", NULL, cmd_aio_write, 2, -1, 0, "[-Cfiqruz] [-P pattern] off len [len..]",
+    { "aio_write", NULL, cmd_aio_write, 2, -1, CMD_WRITES, "[-Cfiqruz] [-P pattern] off len [len..]",
       "asynchronously writes a number of bytes", aio_write_help },
     { "aio_flush", NULL, cmd_aio_flush, 0, 0, 0, NULL, "completes all outstanding aio requests", NULL },
     { NULL }

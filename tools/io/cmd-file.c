@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* open, close, reopen. */
+/* open, close. */
 #include "io.h"
 
 #include <errno.h>
@@ -83,8 +83,7 @@ static void open_help(void)
            " -i, -- use AIO mode (threads, native or io_uring)\n"
            " -t, -- use the given cache mode for the image\n"
            " -d, -- use the given discard mode for the image\n"
-           " -o, -- options to be given to the block driver\n"
-           "\n", tool.progname);
+           " -o, -- options to be given to the block driver\n", tool.progname);
 }
 
 static int cmd_open(int argc, char **argv)
@@ -92,7 +91,6 @@ static int cmd_open(int argc, char **argv)
     g_autoptr(Options) o = opts_new();
     int flags = BLK_O_UNMAP | BLK_O_RDWR, c;
     bool writethrough = true, force_share = false;
-    GError *err = NULL;
 
     while ((c = getopt(argc, argv, "snCro:ki:t:d:U")) != -1) {
         switch (c) {
@@ -132,8 +130,7 @@ static int cmd_open(int argc, char **argv)
             }
             break;
         case 'o':
-            if (!opts_parse(o, optarg, NULL, &err)) {
-                print_error(err);
+            if (!parse_options(o, optarg)) {
                 return -EINVAL;
             }
             break;
@@ -153,75 +150,9 @@ static int cmd_open(int argc, char **argv)
     return command_usage(command_find("open"));
 }
 
-static void reopen_help(void)
-{
-    printf("\n"
-           " Changes the open options of an already opened image\n"
-           "\n"
-           " Example:\n"
-           " 'reopen -o lazy-refcounts=on' - activates lazy refcount writeback on a qcow2 image\n"
-           "\n"
-           " -r, -- Reopen the image read-only\n"
-           " -w, -- Reopen the image read-write\n"
-           " -c, -- Change the cache mode to the given value\n"
-           " -o, -- Changes block driver options (cf. 'open' command)\n"
-           "\n");
-}
-
-/* Closed and opened again with the changed options; as it was, should that fail. */
-static int cmd_reopen(int argc, char **argv)
-{
-    g_autoptr(Options) o = opts_copy(tool.opts);
-    g_autoptr(Options) old = opts_copy(tool.opts);
-    g_autofree char *name = g_strdup(tool.name);
-    int flags = tool.flags, old_flags = tool.flags, c, ret;
-    bool writethrough = tool.writethrough, old_writethrough = writethrough, has_rw = false;
-    GError *err = NULL;
-
-    while ((c = getopt(argc, argv, "c:o:rw")) != -1) {
-        switch (c) {
-        case 'c':
-            if (!blk_parse_cache_mode(optarg, &flags, &writethrough)) {
-                io_error("Invalid cache option: %s", optarg);
-                return -EINVAL;
-            }
-            break;
-        case 'o':
-            if (!opts_parse(o, optarg, NULL, &err)) {
-                print_error(err);
-                return -EINVAL;
-            }
-            break;
-        case 'r':
-        case 'w':
-            if (has_rw) {
-                io_error("Only one -r/-w option may be given");
-                return -EINVAL;
-            }
-            flags &= ~BLK_O_RDWR;
-            flags |= c == 'w' ? BLK_O_RDWR | BLK_O_RESIZE : 0;
-            has_rw = true;
-            break;
-        default:
-            return command_usage(command_find("reopen"));
-        }
-    }
-    if (optind != argc) {
-        return command_usage(command_find("reopen"));
-    }
-    io_close();
-    ret = io_open(name, flags, writethrough, tool.force_share, g_steal_pointer(&o));
-    if (ret < 0) {
-        (void)io_open(name, old_flags, old_writethrough, tool.force_share, g_steal_pointer(&old));
-    }
-    return ret;
-}
-
 const IoCommand file_commands[] = {
     { "open", "o", cmd_open, 1, -1, CMD_NOFILE_OK, "[-rsCnkU] [-t cache] [-d discard] [-o options] [path]",
       "open the file specified by path", open_help },
     { "close", "c", cmd_close, 0, 0, 0, NULL, "close the current open file", NULL },
-    { "reopen", NULL, cmd_reopen, 0, -1, 0, "[(-r|-w)] [-c cache] [-o options]",
-      "reopens an image with new options", reopen_help },
     { NULL }
 };

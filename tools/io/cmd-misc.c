@@ -13,12 +13,7 @@ int command_help(int argc, char **argv);
 
 static int cmd_flush(int argc, char **argv)
 {
-    int ret = blk_flush(tool.blk);
-
-    if (ret < 0) {
-        io_error("flush failed: %s", strerror(-ret));
-    }
-    return ret;
+    return blk_flush(tool.blk); /* the exit code tells */
 }
 
 static int find_prealloc(const char *name)
@@ -47,7 +42,7 @@ static int cmd_truncate(int argc, char **argv)
             return -EINVAL;
         }
     }
-    if (optind != argc - 1) {
+    if (optind >= argc) { /* more words are not looked at */
         return command_usage(command_find("truncate"));
     }
     size = cvtnum(argv[optind]);
@@ -233,6 +228,19 @@ static int cmd_abort(int argc, char **argv)
     abort();
 }
 
+static void sigraise_help(void)
+{
+    printf("\n"
+           " raises the given signal\n"
+           "\n"
+           " Example:\n"
+           " 'sigraise %d' - raises SIGTERM\n"
+           "\n"
+           " Invokes raise(signal), where \"signal\" is the mandatory integer argument\n"
+           " given to sigraise.\n"
+           "\n", SIGTERM);
+}
+
 static int cmd_sigraise(int argc, char **argv)
 {
     int64_t sig = cvtnum(argv[1]);
@@ -242,7 +250,7 @@ static int cmd_sigraise(int argc, char **argv)
         return (int)sig;
     }
     if (sig > NSIG) {
-        printf("signal argument '%s' is too large to be a valid signal number\n", argv[1]);
+        printf("signal argument '%s' is too large to be a valid signal\n", argv[1]);
         return -EINVAL;
     }
     /* What was printed may be asked for after a kill. */
@@ -265,7 +273,7 @@ static int cmd_sleep(int argc, char **argv)
 
     errno = 0;
     ms = strtol(argv[1], &end, 0);
-    if (errno || end == argv[1] || *end) {
+    if (errno || end == argv[1] || *end || ms < 0) {
         printf("%s is not a valid number\n", argv[1]);
         return -EINVAL;
     }
@@ -296,9 +304,9 @@ const IoCommand misc_commands[] = {
     { "resume", NULL, cmd_resume, 1, 1, 0, "tag", "resumes the request tagged as tag", NULL },
     { "wait_break", NULL, cmd_wait_break, 1, 1, 0, "tag", "waits for the suspension of a request", NULL },
     { "abort", NULL, cmd_abort, 0, 0, CMD_NOFILE_OK, NULL, "simulate a program crash using abort(3)", NULL },
-    { "sigraise", NULL, cmd_sigraise, 1, 1, CMD_NOFILE_OK, "signal", "raises a signal", NULL },
+    { "sigraise", NULL, cmd_sigraise, 1, 1, CMD_NOFILE_OK, "signal", "raises a signal", sigraise_help },
     { "sleep", NULL, cmd_sleep, 1, 1, CMD_NOFILE_OK, NULL, "waits for the given value in milliseconds", NULL },
     { "help", "?", command_help, 0, 1, CMD_NOFILE_OK, "[command]", "help for one or all commands", NULL },
-    { "quit", "q", cmd_quit, 0, 0, CMD_NOFILE_OK, NULL, "exit the program", NULL },
+    { "quit", "q", cmd_quit, -1, 0, CMD_NOFILE_OK, NULL, "exit the program", NULL },
     { NULL }
 };

@@ -10,7 +10,8 @@
 
 #define MAX_ARGS 1024
 
-static const IoCommand *const groups[] = { rw_commands, aio_commands, misc_commands, file_commands };
+static const IoCommand *const groups[] = { read_commands, write_commands, discard_commands, aio_commands,
+                                         zone_commands, misc_commands,  file_commands,    reopen_commands };
 
 const IoCommand *command_find(const char *name)
 {
@@ -85,24 +86,17 @@ int command_help(int argc, char **argv)
     return 0;
 }
 
-static int wrong_count(const IoCommand *c, int n)
+static int wrong_count(const IoCommand *c, const char *typed, int n)
 {
     if (c->argmax == -1) {
-        fprintf(stderr, "bad argument count %d to %s, expected at least %d arguments\n", n, c->name, c->argmin);
+        fprintf(stderr, "bad argument count %d to %s, expected at least %d arguments\n", n, typed, c->argmin);
     } else if (c->argmin == c->argmax) {
-        fprintf(stderr, "bad argument count %d to %s, expected %d arguments\n", n, c->name, c->argmin);
+        fprintf(stderr, "bad argument count %d to %s, expected %d arguments\n", n, typed, c->argmin);
     } else {
-        fprintf(stderr, "bad argument count %d to %s, expected between %d and %d arguments\n", n, c->name,
+        fprintf(stderr, "bad argument count %d to %s, expected between %d and %d arguments\n", n, typed,
                 c->argmin, c->argmax);
     }
     return -EINVAL;
-}
-
-static bool is_writer(const IoCommand *c)
-{
-    static const char *const names[] = { "write", "writev", "aio_write", "discard", NULL };
-
-    return g_strv_contains(names, c->name);
 }
 
 int command_run(const char *line)
@@ -129,10 +123,10 @@ int command_run(const char *line)
         return -EINVAL;
     }
     n = argc - 1;
-    if (n < c->argmin || (c->argmax != -1 && n > c->argmax)) {
-        return wrong_count(c, n);
+    if (c->argmin >= 0 && (n < c->argmin || (c->argmax != -1 && n > c->argmax))) {
+        return wrong_count(c, argv[0], n);
     }
-    if (is_writer(c) && !blk_is_writable(tool.blk)) {
+    if ((c->flags & CMD_WRITES) && !blk_is_writable(tool.blk)) {
         io_error("Block node is read-only");
         return -EPERM;
     }

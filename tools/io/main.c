@@ -12,10 +12,9 @@
 
 IoTool tool;
 
-static void usage(FILE *out)
+static void usage(void)
 {
-    fprintf(out,
-            "Usage: %s [OPTIONS]... [-c STRING]... [file]\n"
+    printf("Usage: %s [OPTIONS]... [-c STRING]... [file]\n"
             "QEMU Disk exerciser\n"
             "\n"
             "  --object OBJECTDEF   define an object such as 'secret' for\n"
@@ -50,34 +49,6 @@ static void told(const char *tag, bool suspended, void *opaque)
     printf("blkdebug: %s request '%s'\n", suspended ? "Suspended" : "Resuming", tag);
 }
 
-/* Commands from standard input, until its end or quit. */
-static int run_stdin(void)
-{
-    g_autofree char *line = NULL;
-    size_t size = 0;
-    int ret = 0;
-
-    while (!tool.quit) {
-        ssize_t n;
-
-        while (aio_poll(aio_current(), false)) {
-        }
-        printf("%s> ", tool.progname);
-        fflush(stdout);
-        n = getline(&line, &size, stdin);
-        if (n < 0) {
-            break;
-        }
-        if (n > 0 && line[n - 1] == '\n') {
-            line[n - 1] = '\0';
-        }
-        if (command_run(line) < 0) {
-            ret = -1;
-        }
-    }
-    return ret;
-}
-
 typedef struct Args {
     GPtrArray *commands;
     Options *opts;
@@ -90,6 +61,21 @@ static void fail(const char *fmt, const char *arg)
 {
     io_error(fmt, arg);
     exit(1);
+}
+
+/* There are no trace events: each that is named is unknown. */
+static void warn_trace(const char *arg)
+{
+    g_autoptr(Options) o = opts_new();
+    const char *pattern;
+
+    if (!opts_parse(o, arg, "enable", NULL)) {
+        return;
+    }
+    pattern = opts_peek(o, "enable");
+    if (pattern) {
+        io_error("warning: trace event '%s' does not exist", pattern);
+    }
 }
 
 static void parse_args(int argc, char **argv, Args *a)
@@ -152,13 +138,13 @@ static void parse_args(int argc, char **argv, Args *a)
             }
             break;
         case 'T':
-            io_error("warning: trace event '%s' does not exist", optarg);
+            warn_trace(optarg);
             break;
         case 'V':
             printf("%s version " COWLET_VERSION "\n", tool.progname);
             exit(0);
         case 'h':
-            usage(stdout);
+            usage();
             exit(0);
         case 'U':
             a->force_share = true;
@@ -170,12 +156,12 @@ static void parse_args(int argc, char **argv, Args *a)
             a->image_opts = true;
             break;
         default:
-            usage(stderr);
+            usage();
             exit(1);
         }
     }
     if (argc - optind > 1) {
-        usage(stderr);
+        usage();
         exit(1);
     }
     if (a->format && a->image_opts) {
@@ -186,8 +172,6 @@ static void parse_args(int argc, char **argv, Args *a)
 
 static int open_image(Args *a, const char *arg)
 {
-    GError *err = NULL;
-
     if (!a->read_only) {
         a->flags |= BLK_O_RDWR;
     }
@@ -197,8 +181,7 @@ static int open_image(Args *a, const char *arg)
     if (!a->image_opts) {
         return io_open(arg, a->flags, a->writethrough, a->force_share, g_steal_pointer(&a->opts));
     }
-    if (!opts_parse(a->opts, arg, NULL, &err)) {
-        print_error(err);
+    if (!parse_options(a->opts, arg)) {
         return -EINVAL;
     }
     return io_open(NULL, a->flags, a->writethrough, a->force_share, g_steal_pointer(&a->opts));
@@ -224,7 +207,7 @@ int main(int argc, char **argv)
             ret = 1;
         }
     }
-    if (a.commands->len == 0 && !tool.quit && run_stdin() < 0) {
+    if (a.commands->len == 0 && !tool.quit && run_input() < 0) {
         ret = 1;
     }
     io_close();

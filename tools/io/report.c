@@ -11,8 +11,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define MISALIGN_OFFSET 16
-#define MAX_COUNT INT64_C(2147483136) /* INT_MAX rounded down to a sector */
 
 void cvt_bytes(double value, char *str, size_t size)
 {
@@ -67,34 +65,6 @@ int parse_pattern(const char *arg)
         return -1;
     }
     return (int)v;
-}
-
-int check_length(int64_t count, const char *arg, bool zero_no_fallback)
-{
-    if (count > MAX_COUNT && !zero_no_fallback) {
-        printf("length cannot exceed %" G_GINT64_FORMAT ", given %s\n", MAX_COUNT, arg);
-        return -EINVAL;
-    }
-    return 0;
-}
-
-void *io_alloc(size_t len, int pattern)
-{
-    size_t extra = tool.misalign ? MISALIGN_OFFSET : 0;
-    uint8_t *p = mem_align_try(4096, len + extra);
-
-    if (p) {
-        memset(p, pattern, len + extra);
-        p += extra;
-    }
-    return p;
-}
-
-void io_free(void *p)
-{
-    if (p) {
-        mem_align_free((uint8_t *)p - (tool.misalign ? MISALIGN_OFFSET : 0));
-    }
 }
 
 void dump_buffer(const void *buf, int64_t offset, size_t len)
@@ -183,4 +153,28 @@ void print_specific_info(BlockBackend *blk)
         opts_foreach(o, print_specific, NULL);
     }
     opts_free(o);
+}
+
+bool parse_options(Options *o, const char *arg)
+{
+    GError *err = NULL;
+    const char *p = arg;
+
+    while (*p) { /* elements end at a single comma */
+        const char *end = p;
+
+        while (*end && (*end != ',' || end[1] == ',')) {
+            end += *end == ',' ? 2 : 1;
+        }
+        if (end > p && !memchr(p, '=', (size_t)(end - p))) {
+            io_error("warning: short-form boolean option '%.*s' deprecated", (int)(end - p), p);
+            fprintf(stderr, "Please use %.*s=on instead\n", (int)(end - p), p);
+        }
+        p = *end ? end + 1 : end;
+    }
+    if (!opts_parse(o, arg, NULL, &err)) {
+        print_error(err);
+        return false;
+    }
+    return true;
 }
