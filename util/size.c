@@ -97,7 +97,7 @@ int size_parse(const char *s, const char **end, char default_suffix, uint64_t *r
     } else if (*p) {
         return -EINVAL;
     }
-    f = (uint64_t)(fraction * (double)unit);
+    f = (uint64_t)(fraction * (double)unit + 0.5); /* to the nearest byte */
     if (v > (UINT64_MAX - f) / (uint64_t)unit) {
         return -ERANGE;
     }

@@ -88,6 +88,7 @@ static void test_size(void)
         { "1.5M", 0, 1572864 }, { "0x20", 0, 32 }, { "2T", 0, UINT64_C(2) << 40 },
         { "16E", -ERANGE, 0 }, { "", -EINVAL, 0 }, { "x", -EINVAL, 0 }, { "1x", -EINVAL, 0 },
         { "-1", -ERANGE, 0 }, { "-1k", -EINVAL, 0 }, { "-", -EINVAL, 0 }, { "+1k", 0, 1024 }, { ".5k", 0, 512 },
+        { "-0", -ERANGE, 0 }, { "1.9999999k", 0, 2048 }, { "1kk", -EINVAL, 0 }, { "0x", -EINVAL, 0 },
         { "0x10k", -EINVAL, 0 }, { "0x10b", 0, 267 }, { ".", -EINVAL, 0 },
         { "1.5", -EINVAL, 0 }, { "10 ", -EINVAL, 0 }, { "7b", 0, 7 },
     };
