@@ -92,7 +92,7 @@ static int coroutine_fn node_status(BlockDriverState *bs, int64_t offset, int64_
             ret = BLK_ZERO | BLK_ALLOCATED;
         }
         *s = f;
-        ret &= ~BLK_EOF;
+        ret = ret < 0 ? ret : ret & ~BLK_EOF;
     } else if (ret & (BLK_DATA | BLK_ZERO)) {
         ret |= BLK_ALLOCATED;
     } else if (s->want_zero) {

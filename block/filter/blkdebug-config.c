@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
 static const char *const iotype_names[] = { "read", "write", "write-zeroes", "discard", "flush",
                                             "block-status", NULL };
@@ -100,21 +101,27 @@ static int add_rule(BlkdebugState *s, const char *group, Options *o, GError **er
     return 0;
 }
 
-/* "key = "value"" into @o; false: not such a line. */
-static bool parse_line(Options *o, const char *line)
+/*
+ * A line "key = "value"" into @o.  The key is the first word, whatever it holds; what is not in quotes
+ * behind " = " is no value, and what follows the value is not looked at: the reference's rules.
+ */
+static void parse_line(Options *o, const char *line)
 {
-    g_autoptr(GRegex) re =
-        g_regex_new("^\\s*([A-Za-z0-9._-]+)\\s*=\\s*\"([^\"]*)\"\\s*$", 0, 0, NULL);
-    g_autoptr(GMatchInfo) m = NULL;
-    g_autofree char *key = NULL, *value = NULL;
+    size_t len = strcspn(line, " \t\r");
+    g_autofree char *key = g_strndup(line, len);
+    g_autofree char *value = NULL;
+    const char *p = line + len;
 
-    if (!g_regex_match(re, line, 0, &m)) {
-        return false;
+    p += strspn(p, " \t\r");
+    if (*p == '=') {
+        p++;
+        p += strspn(p, " \t\r");
+        if (*p == '"') {
+            p++;
+            value = g_strndup(p, strcspn(p, "\""));
+        }
     }
-    key = g_match_info_fetch(m, 1);
-    value = g_match_info_fetch(m, 2);
-    opts_set(o, key, value);
-    return true;
+    opts_set(o, key, value ? value : "");
 }
 
 static bool known_group(const char *name)
@@ -122,22 +129,13 @@ static bool known_group(const char *name)
     return !strcmp(name, "inject-error") || !strcmp(name, "set-state");
 }
 
-int blkdebug_read_config(BlkdebugState *s, const char *filename, GError **errp)
+/* The groups of a file, one after the other. */
+static int parse_config(BlkdebugState *s, char **lines, GError **errp)
 {
-    g_autofree char *text = NULL, *group = NULL;
-    g_auto(GStrv) lines = NULL;
+    g_autofree char *group = NULL;
     g_autoptr(Options) o = opts_new();
     int ret = 0;
-    FILE *f = fopen(filename, "re");
 
-    if (!f) {
-        return error_set_errno(errp, errno, "Could not read blkdebug config file");
-    }
-    fclose(f);
-    if (!g_file_get_contents(filename, &text, NULL, NULL)) {
-        return error_set_errno(errp, EIO, "Could not read blkdebug config file");
-    }
-    lines = g_strsplit(text, "\n", -1);
     for (int i = 0; lines[i] && ret == 0; i++) {
         char *line = g_strstrip(lines[i]);
 
@@ -145,23 +143,41 @@ int blkdebug_read_config(BlkdebugState *s, const char *filename, GError **errp)
             continue;
         }
         if (*line == '[') {
-            if (group) {
-                ret = add_rule(s, group, o, errp);
-            }
+            ret = group ? add_rule(s, group, o, errp) : 0;
             g_free(group);
             group = g_strndup(line + 1, strcspn(line + 1, " ]"));
             if (ret == 0 && !known_group(group)) {
                 ret = error_set(errp, EINVAL, "There is no option group '%s'", group);
             }
-        } else if (!group || !parse_line(o, line)) {
-            ret = error_set(errp, EINVAL, "Could not parse blkdebug config file: %s:%d: %s",
-                            filename, i + 1, line);
+        } else if (!group) {
+            ret = error_set(errp, EINVAL, "no group defined");
+        } else {
+            parse_line(o, line);
         }
     }
-    if (ret == 0 && group) {
-        ret = add_rule(s, group, o, errp);
+    return ret == 0 && group ? add_rule(s, group, o, errp) : ret;
+}
+
+int blkdebug_read_config(BlkdebugState *s, const char *filename, GError **errp)
+{
+    g_autofree char *text = NULL;
+    g_auto(GStrv) lines = NULL;
+    FILE *f = fopen(filename, "re");
+    struct stat st;
+
+    if (!f) {
+        return error_set_errno(errp, errno, "Could not read blkdebug config file");
     }
-    return ret;
+    if (fstat(fileno(f), &st) == 0 && S_ISDIR(st.st_mode)) {
+        fclose(f);
+        return error_set_errno(errp, EISDIR, "Cannot read config file");
+    }
+    fclose(f);
+    if (!g_file_get_contents(filename, &text, NULL, NULL)) {
+        return error_set_errno(errp, EIO, "Cannot read config file");
+    }
+    lines = g_strsplit(text, "\n", -1);
+    return parse_config(s, lines, errp);
 }
 
 int blkdebug_take_rules(BlkdebugState *s, Options *o, GError **errp)
@@ -172,14 +188,21 @@ int blkdebug_take_rules(BlkdebugState *s, Options *o, GError **errp)
         for (int i = 0;; i++) {
             g_autofree char *prefix = g_strdup_printf("%s.%d", groups[g], i);
             g_autoptr(Options) sub = NULL;
+            GError *err = NULL;
             int ret;
 
             if (!opts_has_subtree(o, prefix)) {
                 break;
             }
             sub = opts_take_subtree(o, prefix);
-            ret = add_rule(s, groups[g], sub, errp);
+            ret = add_rule(s, groups[g], sub, &err);
+            if (ret < 0 && opts_first_key(sub) && g_str_has_prefix(err->message, "Invalid parameter")) {
+                g_clear_error(&err);
+                return error_set(errp, EINVAL, "[%s] section doesn't support the option '%s'", groups[g],
+                                 opts_first_key(sub));
+            }
             if (ret < 0) {
+                g_propagate_error(errp, err);
                 return ret;
             }
         }

@@ -41,14 +41,36 @@ static void suspended_free(SuspendedRequest *r)
 
 /* ---- Events ---- */
 
-/* Arm and change state for @event; the tag of a breakpoint to stop at, or NULL (g_free). */
-static char *apply_event(BlkdebugState *s, BlkdebugEvent event)
+/* @r stops @stop's request: move it to the front of those that are suspended. */
+static void suspend(BlkdebugState *s, const DebugRule *r, StoppedRequest *stop)
+{
+    SuspendedRequest *q = g_new0(SuspendedRequest, 1);
+
+    q->request = stop;
+    q->tag = g_strdup(r->tag);
+    stop->stops++;
+    g_ptr_array_insert(s->suspended, 0, q);
+    if (!stop->tags) {
+        stop->tags = g_ptr_array_new_with_free_func(g_free);
+    }
+    g_ptr_array_add(stop->tags, g_strdup(r->tag));
+}
+
+static void tell_suspended(void *tag, void *opaque)
+{
+    notify(tag, true);
+}
+
+/*
+ * Arm, change state and suspend @stop's request for @event.  The newest rule comes first, so that of
+ * several changes of the state the first of the file counts, and of several errors too.
+ */
+static void apply_event(BlkdebugState *s, BlkdebugEvent event, StoppedRequest *stop)
 {
     uint64_t state = s->state;
     bool armed = false;
-    char *tag = NULL;
 
-    for (guint i = 0; i < s->rules->len; i++) {
+    for (guint i = s->rules->len; i-- > 0;) {
         DebugRule *r = g_ptr_array_index(s->rules, i);
 
         if (r->event != event || (r->state && r->state != state)) {
@@ -60,42 +82,33 @@ static char *apply_event(BlkdebugState *s, BlkdebugEvent event)
                 g_ptr_array_set_size(s->active, 0);
                 armed = true;
             }
-            g_ptr_array_add(s->active, r);
+            g_ptr_array_insert(s->active, 0, r);
             break;
         case DEBUG_SET_STATE:
             s->state = r->new_state;
             break;
         case DEBUG_SUSPEND:
-            if (!tag) {
-                tag = g_strdup(r->tag);
-                g_ptr_array_remove_index(s->rules, i--); /* it stops one request */
+            if (stop) {
+                suspend(s, r, stop);
+                g_ptr_array_remove_index(s->rules, i); /* it stops one request */
             }
             break;
         }
     }
-    return tag;
 }
 
 static void coroutine_fn blkdebug_co_debug_event(BlockDriverState *bs, BlkdebugEvent event)
 {
     BlkdebugState *s = bs->opaque;
-    SuspendedRequest *r;
-    char *tag;
+    StoppedRequest stop = { .co = coroutine_self() };
 
     spin_lock(&s->lock);
-    tag = apply_event(s, event);
-    if (tag) {
-        r = g_new0(SuspendedRequest, 1);
-        r->co = coroutine_self();
-        r->tag = g_strdup(tag);
-        g_ptr_array_add(s->suspended, r);
-    }
+    apply_event(s, event, &stop);
     spin_unlock(&s->lock);
-    if (tag) {
-        notify(tag, true);
-        coroutine_yield();
-        notify(tag, false);
-        g_free(tag);
+    if (stop.tags) {
+        g_ptr_array_foreach(stop.tags, tell_suspended, NULL);
+        g_ptr_array_unref(stop.tags);
+        coroutine_yield(); /* once: the last resume wakes it */
     }
 }
 
@@ -118,39 +131,38 @@ static int blkdebug_breakpoint(BlockDriverState *bs, const char *event, const ch
     return 0;
 }
 
-/* Take the first suspended request with @tag off the list; its coroutine, or NULL. */
-static Coroutine *take_suspended(BlkdebugState *s, const char *tag)
+/* Undo the newest stop that has @tag: false if there is none. */
+static bool resume_one(BlkdebugState *s, const char *tag)
 {
     Coroutine *co = NULL;
+    bool found = false;
 
     spin_lock(&s->lock);
-    for (guint i = 0; i < s->suspended->len && !co; i++) {
-        SuspendedRequest *r = g_ptr_array_index(s->suspended, i);
+    for (guint i = 0; i < s->suspended->len && !found; i++) {
+        SuspendedRequest *q = g_ptr_array_index(s->suspended, i);
 
-        if (!strcmp(r->tag, tag)) {
-            co = r->co;
+        if (!strcmp(q->tag, tag)) {
+            found = true;
+            co = --q->request->stops == 0 ? q->request->co : NULL;
             g_ptr_array_remove_index(s->suspended, i);
         }
     }
     spin_unlock(&s->lock);
-    return co;
+    if (found) {
+        notify(tag, false);
+    }
+    if (co) {
+        aio_co_wake(co);
+    }
+    return found;
 }
 
 static int blkdebug_resume(BlockDriverState *bs, const char *tag)
 {
-    BlkdebugState *s = bs->opaque;
-    Coroutine *co = take_suspended(s, tag);
-
-    if (!co) {
-        return -ENOENT;
-    }
-    while (co) {
-        aio_co_wake(co);
-        co = take_suspended(s, tag);
-    }
-    return 0;
+    return resume_one(bs->opaque, tag) ? 0 : -ENOENT;
 }
 
+/* The error is about the breakpoint, whether or not a request that it stopped was resumed. */
 static int blkdebug_remove_breakpoint(BlockDriverState *bs, const char *tag)
 {
     BlkdebugState *s = bs->opaque;
@@ -166,7 +178,9 @@ static int blkdebug_remove_breakpoint(BlockDriverState *bs, const char *tag)
         }
     }
     spin_unlock(&s->lock);
-    return blkdebug_resume(bs, tag) == 0 ? 0 : ret;
+    while (resume_one(s, tag)) {
+    }
+    return ret;
 }
 
 static bool blkdebug_is_suspended(BlockDriverState *bs, const char *tag)
@@ -313,27 +327,65 @@ static bool blkdebug_parse_filename(const char *filename, Options *o, GError **e
     return true;
 }
 
-static int take_limit(Options *o, const char *key, bool pow2, uint64_t *ret, GError **errp)
+/* A limit that is a multiple of @unit; 0: not set. */
+static int take_limit(Options *o, const char *key, uint64_t unit, uint64_t *ret, GError **errp)
 {
     if (!opts_take_size(o, key, 0, ret, errp)) {
         return -EINVAL;
     }
-    if (*ret > INT32_MAX || (pow2 && (*ret & (*ret - 1)))) {
+    if (*ret >= INT32_MAX || *ret % unit) {
         return error_set(errp, EINVAL, "Cannot meet constraints with %s %" G_GUINT64_FORMAT, key,
                          *ret);
     }
     return 0;
 }
 
-static int take_limits(BlkdebugState *s, Options *o, GError **errp)
+static int take_align(BlkdebugState *s, Options *o, GError **errp)
 {
-    int ret = take_limit(o, "align", true, &s->align, errp);
+    int ret = take_limit(o, "align", 1, &s->align, errp);
 
-    ret = ret < 0 ? ret : take_limit(o, "max-transfer", false, &s->max_transfer, errp);
-    ret = ret < 0 ? ret : take_limit(o, "opt-write-zero", true, &s->opt_write_zero, errp);
-    ret = ret < 0 ? ret : take_limit(o, "max-write-zero", false, &s->max_write_zero, errp);
-    ret = ret < 0 ? ret : take_limit(o, "opt-discard", true, &s->opt_discard, errp);
-    return ret < 0 ? ret : take_limit(o, "max-discard", false, &s->max_discard, errp);
+    if (ret == 0 && (s->align & (s->align - 1))) {
+        return error_set(errp, EINVAL, "Cannot meet constraints with align %" G_GUINT64_FORMAT, s->align);
+    }
+    return ret;
+}
+
+/* Once the file is open: its alignment counts too. */
+static int take_limits(BlkdebugState *s, Options *o, uint64_t file_align, GError **errp)
+{
+    int ret = take_align(s, o, errp);
+    uint64_t align = MAX(s->align, MAX(file_align, 1));
+
+    ret = ret < 0 ? ret : take_limit(o, "max-transfer", align, &s->max_transfer, errp);
+    ret = ret < 0 ? ret : take_limit(o, "opt-write-zero", align, &s->opt_write_zero, errp);
+    ret = ret < 0 ? ret : take_limit(o, "max-write-zero", MAX(s->opt_write_zero, align), &s->max_write_zero, errp);
+    ret = ret < 0 ? ret : take_limit(o, "opt-discard", align, &s->opt_discard, errp);
+    return ret < 0 ? ret : take_limit(o, "max-discard", MAX(s->opt_discard, align), &s->max_discard, errp);
+}
+
+/* "take-child-perms.0=write,…": a mask of BlockPerm. */
+static int take_perms(Options *o, const char *key, unsigned *ret, GError **errp)
+{
+    static const char *const names[] = { "consistent-read", "write", "write-unchanged", "resize", NULL };
+    g_autoptr(Options) sub = opts_take_subtree(o, key);
+
+    for (guint i = 0; opts_count(sub) > 0; i++) {
+        g_autofree char *index = g_strdup_printf("%u", i);
+        g_autofree char *name = opts_take_str(sub, index);
+        int bit = 0;
+
+        if (!name) {
+            return error_set(errp, EINVAL, "Unused option '%s' for [%s]", opts_first_key(sub), key);
+        }
+        while (names[bit] && strcmp(names[bit], name)) {
+            bit++;
+        }
+        if (!names[bit]) {
+            return error_set(errp, EINVAL, "Parameter 'null' does not accept value '%s'", name);
+        }
+        *ret |= 1u << bit;
+    }
+    return 0;
 }
 
 static const char *const strong_options[] = {
@@ -359,7 +411,6 @@ static int coroutine_fn blkdebug_co_open(BlockDriverState *bs, Options *o, int f
     g_autofree char *image = opts_take_str(o, "x-image");
     bool has_more = has_strong_option(o);
     int ret = 0;
-    char *tag;
 
     spin_init(&s->lock);
     s->rules = g_ptr_array_new_with_free_func((GDestroyNotify)blkdebug_rule_free);
@@ -370,7 +421,8 @@ static int coroutine_fn blkdebug_co_open(BlockDriverState *bs, Options *o, int f
         ret = blkdebug_read_config(s, config, errp);
     }
     ret = ret < 0 ? ret : blkdebug_take_rules(s, o, errp);
-    ret = ret < 0 ? ret : take_limits(s, o, errp);
+    ret = ret < 0 ? ret : take_perms(o, "take-child-perms", &s->take_perms, errp);
+    ret = ret < 0 ? ret : take_perms(o, "unshare-child-perms", &s->unshare_perms, errp);
     if (ret < 0) {
         return ret;
     }
@@ -378,6 +430,10 @@ static int coroutine_fn blkdebug_co_open(BlockDriverState *bs, Options *o, int f
                                   errp);
     if (!bs->file) {
         return -EINVAL;
+    }
+    ret = take_limits(s, o, bs->file->bs->limits.request_alignment, errp);
+    if (ret < 0) {
+        return ret;
     }
     bs->supported_write_flags = BLK_REQ_FUA & bs->file->bs->supported_write_flags;
     bs->supported_zero_flags =
@@ -388,8 +444,7 @@ static int coroutine_fn blkdebug_co_open(BlockDriverState *bs, Options *o, int f
         bs->exact_filename = g_strdup_printf("blkdebug:%s:%s", config ? config : "",
                                              bs->file->bs->exact_filename);
     }
-    tag = apply_event(s, BLKDBG_NONE); /* rules without an event are armed from the start */
-    g_free(tag);
+    apply_event(s, BLKDBG_NONE, NULL); /* rules without an event are armed from the start */
     return 0;
 }
 
@@ -419,6 +474,16 @@ static void blkdebug_refresh_limits(BlockDriverState *bs)
     l->max_pdiscard = s->max_discard ? (int64_t)s->max_discard : l->max_pdiscard;
 }
 
+/* What the user asks for is added to what the parents need. */
+static void blkdebug_child_perm(BlockDriverState *bs, BdrvRole role, unsigned perm, unsigned shared,
+                                unsigned *child_perm, unsigned *child_shared)
+{
+    BlkdebugState *s = bs->opaque;
+
+    *child_perm = perm | s->take_perms;
+    *child_shared = shared & ~s->unshare_perms;
+}
+
 const BlockDriver bdrv_blkdebug = {
     .format_name = "blkdebug",
     .protocol_name = "blkdebug",
@@ -428,6 +493,7 @@ const BlockDriver bdrv_blkdebug = {
     .co_open = blkdebug_co_open,
     .co_close = blkdebug_co_close,
     .refresh_limits = blkdebug_refresh_limits,
+    .child_perm = blkdebug_child_perm,
     .strong_options = strong_options,
     .co_preadv = blkdebug_co_preadv,
     .co_pwritev = blkdebug_co_pwritev,

@@ -32,8 +32,16 @@ typedef struct DebugRule {
     char *tag;
 } DebugRule;
 
-typedef struct SuspendedRequest {
+/* A request that waits; it lives on the stack of its coroutine. */
+typedef struct StoppedRequest {
     Coroutine *co;
+    unsigned stops; /* breakpoints that hold it back; the last one's resume wakes it */
+    GPtrArray *tags; /* of these, to tell the user; NULL: none */
+} StoppedRequest;
+
+/* One breakpoint that holds a request back. */
+typedef struct SuspendedRequest {
+    StoppedRequest *request;
     char *tag;
 } SuspendedRequest;
 
@@ -41,10 +49,11 @@ typedef struct BlkdebugState {
     SpinLock lock;       /* guards the fields of this part */
     GPtrArray *rules;    /* DebugRule, owned */
     GPtrArray *active;   /* of rules: those that the last events armed */
-    GPtrArray *suspended; /* SuspendedRequest */
+    GPtrArray *suspended; /* SuspendedRequest, the newest first */
     uint64_t state;
     /* constant after open: */
     uint64_t align, max_transfer, opt_write_zero, max_write_zero, opt_discard, max_discard;
+    unsigned take_perms, unshare_perms; /* BlockPerm, of the child, beyond what the parents need */
 } BlkdebugState;
 
 void blkdebug_rule_free(DebugRule *r);
