@@ -52,11 +52,10 @@ static bool take_detect_zeroes(BlockDriverState *bs, Options *o, int flags, GErr
 bool bdrv_take_common_options(BlockDriverState *bs, Options *o, int *flags, GError **errp)
 {
     g_autofree char *name = opts_take_str(o, "node-name");
-    bool read_only, writeback;
+    bool read_only;
 
     if (!take_flag(o, "cache.direct", BLK_O_NOCACHE, false, flags, errp) ||
         !take_flag(o, "cache.no-flush", BLK_O_NO_FLUSH, false, flags, errp) ||
-        !opts_take_bool(o, "cache.writeback", true, &writeback, errp) ||
         !opts_take_bool(o, "read-only", !(*flags & BLK_O_RDWR), &read_only, errp) ||
         !take_flag(o, "auto-read-only", BLK_O_AUTO_RDONLY, false, flags, errp) ||
         !take_flag(o, "force-share", BLK_O_FORCE_SHARE, false, flags, errp) ||

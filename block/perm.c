@@ -70,6 +70,13 @@ bool bdrv_refresh_perms(BlockDriverState *bs, GError **errp)
         error_set(errp, EPERM, "Block node is read-only");
         return false;
     }
+    if ((perm & GUARDED) == BLK_PERM_WRITE &&
+        atomic_load(&bs->total_bytes) % MAX(bs->limits.request_alignment, 1)) {
+        /* Its last block can be written whole only, which would make the node longer. */
+        error_set(errp, EPERM, "Cannot get 'write' permission without 'resize': Image size is not a multiple of "
+                  "request alignment");
+        return false;
+    }
     if (bs->core->parents->len > 1 && conflict(bs, errp)) {
         return false;
     }

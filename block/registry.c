@@ -9,13 +9,14 @@
 #include <string.h>
 #include <sys/stat.h>
 
-extern const BlockDriver bdrv_file, bdrv_host_device, bdrv_null_co, bdrv_raw, bdrv_blkdebug,
+extern const BlockDriver bdrv_file, bdrv_host_device, bdrv_null_co, bdrv_null_aio, bdrv_raw, bdrv_blkdebug,
     bdrv_qcow2;
 
 static const BlockDriver *const builtin[] = {
     &bdrv_file,
     &bdrv_host_device,
     &bdrv_null_co,
+    &bdrv_null_aio,
     &bdrv_raw,
     &bdrv_blkdebug,
     &bdrv_qcow2,

@@ -87,13 +87,13 @@ int coroutine_fn file_co_truncate(BlockDriverState *bs, int64_t bytes, bool exac
         return 0;
     }
     if (bytes < j.from && prealloc != BLK_PREALLOC_OFF) {
-        return error_set(errp, ENOTSUP, "Preallocation can't be used for shrinking files");
+        return error_set(errp, ENOTSUP, "Cannot use preallocation for shrinking files");
     }
     ret = prealloc == BLK_PREALLOC_OFF ? resize_job(&j) : co_thread_pool_run(resize_job, &j);
     file_changed(s);
     if (ret < 0) {
         return error_set_errno(errp, ret, prealloc == BLK_PREALLOC_OFF
-                                              ? "Failed to resize file"
+                                              ? "Could not resize file"
                                               : "Could not preallocate data for the new file");
     }
     return 0;

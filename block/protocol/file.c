@@ -28,15 +28,26 @@ static bool take_enum(Options *o, const char *key, const char *const *names, int
 
 static bool take_options(FileState *s, Options *o, bool direct, bool force_share, GError **errp)
 {
+    g_autofree char *pr_manager = opts_take_str(o, "pr-manager");
     int aio, locking;
+    bool drop;
 
     s->filename = opts_take_str(o, "filename");
-    if (!s->filename) {
+    if (!s->filename || !*s->filename) {
         error_set(errp, EINVAL, "The 'file' block driver requires a file name");
         return false;
     }
     if (!take_enum(o, "aio", aio_names, FILE_AIO_URING, &aio, errp) ||
         !take_enum(o, "locking", locking_names, 0, &locking, errp)) {
+        return false;
+    }
+    /* What they ask for is done when an image is taken over from another program, which is not done here. */
+    if (!opts_take_bool(o, "x-check-cache-dropped", false, &drop, errp) ||
+        !opts_take_bool(o, "drop-cache", true, &drop, errp)) {
+        return false;
+    }
+    if (pr_manager) {
+        error_set(errp, EINVAL, "No persistent reservation manager with id '%s'", pr_manager);
         return false;
     }
     if (aio == FILE_AIO_NATIVE && !direct) {
@@ -73,7 +84,7 @@ static int check_kind(FileState *s, const char *driver, bool want_block, int fla
                          "'%s' driver requires '%s' to be either a character or block device",
                          driver, s->filename);
     }
-    if (!want_block && !S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode) && !S_ISCHR(st.st_mode)) {
+    if (!want_block && !S_ISREG(st.st_mode)) {
         return error_set(errp, EINVAL, "'%s' driver requires '%s' to be a regular file", driver,
                          s->filename);
     }

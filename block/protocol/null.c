@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* null-co: takes every write, keeps nothing; for benchmarks and tests. */
+/* null-co, null-aio: take every write, keep nothing; for benchmarks and tests. */
 #include "block/io.h"
 
 #include <errno.h>
+#include <string.h>
 
 typedef struct NullState {
     int64_t size;
@@ -13,6 +14,7 @@ typedef struct NullState {
 static int coroutine_fn null_co_open(BlockDriverState *bs, Options *o, int flags, GError **errp)
 {
     NullState *s = bs->opaque;
+    bool plain = !opts_has(o, "size") && !opts_has(o, "read-zeroes") && !opts_has(o, "latency-ns");
     uint64_t size, latency;
 
     if (!opts_take_size(o, "size", 1 << 30, &size, errp) ||
@@ -23,6 +25,10 @@ static int coroutine_fn null_co_open(BlockDriverState *bs, Options *o, int flags
     opts_del(o, "filename");
     if (size > INT64_MAX || latency > INT64_MAX) {
         return error_set(errp, EINVAL, "%s is invalid", size > INT64_MAX ? "size" : "latency-ns");
+    }
+    if (plain) {
+        g_free(bs->exact_filename);
+        bs->exact_filename = g_strdup_printf("%s://", bs->drv->format_name);
     }
     s->size = (int64_t)size;
     s->latency_ns = (int64_t)latency;
@@ -87,20 +93,38 @@ static int coroutine_fn null_co_block_status(BlockDriverState *bs, bool want_zer
     return BLK_OFFSET_VALID | (((NullState *)bs->opaque)->read_zeroes ? BLK_ZERO : 0);
 }
 
+/* "null-co://" and nothing more. */
+static bool parse_name(const char *filename, const char *only, Options *o, GError **errp)
+{
+    opts_del(o, "filename");
+    if (strcmp(filename, only)) {
+        error_set(errp, EINVAL, "The only allowed filename for this driver is '%s'", only);
+        return false;
+    }
+    return true;
+}
+
+static bool parse_plain_name(const char *filename, Options *o, GError **errp)
+{
+    return parse_name(filename, "null-co://", o, errp);
+}
+
+static bool parse_name_aio(const char *filename, Options *o, GError **errp)
+{
+    return parse_name(filename, "null-aio://", o, errp);
+}
+
 static const char *const strong_options[] = { "size", "read-zeroes", NULL };
 
-const BlockDriver bdrv_null_co = {
-    .format_name = "null-co",
-    .protocol_name = "null-co",
-    .instance_size = sizeof(NullState),
-    .co_open = null_co_open,
-    .strong_options = strong_options,
-    .co_getlength = null_co_getlength,
-    .co_get_allocated_size = null_co_allocated_size,
-    .co_preadv = null_co_preadv,
-    .co_pwritev = null_co_pwritev,
-    .co_pwrite_zeroes = null_co_range,
-    .co_pdiscard = null_co_pdiscard,
-    .co_block_status = null_co_block_status,
-    .co_flush_to_disk = co_wait,
-};
+#define NULL_DRIVER(name, parse)                                                                                  \
+    {                                                                                                             \
+        .format_name = (name), .protocol_name = (name), .instance_size = sizeof(NullState),                       \
+        .parse_filename = (parse), .co_open = null_co_open, .strong_options = strong_options,                     \
+        .co_getlength = null_co_getlength, .co_get_allocated_size = null_co_allocated_size,                       \
+        .co_preadv = null_co_preadv, .co_pwritev = null_co_pwritev, .co_pwrite_zeroes = null_co_range,            \
+        .co_pdiscard = null_co_pdiscard, .co_block_status = null_co_block_status, .co_flush_to_disk = co_wait,    \
+    }
+
+const BlockDriver bdrv_null_co = NULL_DRIVER("null-co", parse_plain_name);
+/* Every request here is asynchronous: the same driver. */
+const BlockDriver bdrv_null_aio = NULL_DRIVER("null-aio", parse_name_aio);

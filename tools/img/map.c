@@ -71,6 +71,9 @@ static int get_entry(BlockDriverState *bs, int64_t offset, int64_t bytes, Entry 
         layer = below;
         depth++;
     }
+    if (!(ret & (BLK_DATA | BLK_ZERO))) { /* no layer knows */
+        ret = 0;
+    }
     *e = (Entry){
         .start = offset,
         .length = num,
