@@ -32,6 +32,16 @@ int coroutine_fn bdrv_co_create_file(const char *filename, Options *opts, GError
     return drv->co_create(filename + (prefix ? prefix + 1 : 0), opts, errp);
 }
 
+void coroutine_fn bdrv_co_remove_file(const char *filename)
+{
+    const BlockDriver *drv = protocol_of(filename, NULL);
+    size_t prefix = bdrv_protocol_prefix(filename);
+
+    if (drv && drv->remove) {
+        drv->remove(filename + (prefix ? prefix + 1 : 0));
+    }
+}
+
 typedef struct CreateArgs {
     const BlockDriver *drv;
     const char *filename;

@@ -122,6 +122,19 @@ static void set_attributes(int fd, bool nocow, uint64_t hint)
 #endif
 }
 
+int file_remove(const char *filename)
+{
+    struct stat st;
+
+    if (lstat(filename, &st) < 0) {
+        return -errno;
+    }
+    if (!S_ISREG(st.st_mode)) {
+        return -ENOTSUP;
+    }
+    return unlink(filename) < 0 ? -errno : 0;
+}
+
 int coroutine_fn file_co_create(const char *filename, Options *opts, GError **errp)
 {
     g_autofree char *prealloc_name = g_strdup(opts_peek(opts, "preallocation"));

@@ -223,6 +223,7 @@ const BlockDriver bdrv_file = {
     .set_perm = file_set_perm,
     .create_options = file_create_options,
     .co_create = file_co_create,
+    .remove = file_remove,
     .co_preadv = file_co_preadv,
     .co_pwritev = file_co_pwritev,
     .co_pwrite_zeroes = file_co_pwrite_zeroes,

@@ -136,7 +136,8 @@ static int take_names(Options *o, Qcow2CreateParams *p, GError **errp)
         g_clear_pointer(&p->backing_file, g_free);
     }
     if (p->backing_file && strlen(p->backing_file) > 1023) {
-        return error_set(errp, EINVAL, "Backing file name too long");
+        return error_set_errno(errp, EINVAL, "Could not assign backing file '%s' with format '%s'",
+                               p->backing_file, p->backing_format ? p->backing_format : "");
     }
     return 0;
 }
@@ -163,5 +164,9 @@ int qcow2_take_create_options(Options *o, Qcow2CreateParams *p, GError **errp)
         return -EINVAL;
     }
     p->prealloc = (BlockPrealloc)prealloc;
-    return check_together(p, errp);
+    ret = check_together(p, errp);
+    if (p->data_file_raw && p->prealloc == BLK_PREALLOC_OFF) {
+        p->prealloc = BLK_PREALLOC_METADATA; /* the data file is the disk: every cluster is there */
+    }
+    return ret;
 }

@@ -88,30 +88,36 @@ static void fill_header(const Qcow2CreateParams *p, const Geometry *g, const Lay
     h->data_file = g_strdup(p->data_file);
 }
 
-static int coroutine_fn co_write_image(BdrvChild *file, const Qcow2CreateParams *p, GError **errp)
+/* Geometry and layout of the image; nothing is made yet if it cannot be. */
+static int plan_image(const Qcow2CreateParams *p, Geometry *g, Layout *l, GError **errp)
 {
-    Qcow2Header h;
-    Geometry g;
-    Layout l;
-    int ret;
-
-    geometry_init(&g, p->version, p->cluster_bits, p->refcount_order, p->extended_l2,
+    geometry_init(g, p->version, p->cluster_bits, p->refcount_order, p->extended_l2,
                   p->data_file != NULL, p->data_file_raw);
-    plan_layout(&g, p->size, &l);
-    if (l.l1_entries > QCOW2_MAX_L1_BYTES / 8 || p->size > INT64_MAX) {
+    plan_layout(g, p->size, l);
+    if (l->l1_entries > QCOW2_MAX_L1_BYTES / 8 || p->size > INT64_MAX) {
         return error_set(errp, EFBIG, "The image size is too large for file format 'qcow2' (try using a "
                                       "larger cluster size)");
     }
-    fill_header(p, &g, &l, &h);
-    ret = bdrv_co_truncate(file, (int64_t)(l.l1_offset + l.l1_entries * 8), true, BLK_PREALLOC_OFF, 0,
+    return 0;
+}
+
+static int coroutine_fn co_write_image(BdrvChild *file, const Qcow2CreateParams *p, const Geometry *g,
+                                       const Layout *l, GError **errp)
+{
+    Qcow2Header h;
+    int ret;
+
+    fill_header(p, g, l, &h);
+    ret = bdrv_co_truncate(file, (int64_t)(l->l1_offset + l->l1_entries * 8), true, BLK_PREALLOC_OFF, 0,
                            errp);
     if (ret == 0) {
-        ret = co_write_refcounts(file, &g, &l);
+        ret = co_write_refcounts(file, g, l);
         ret = ret < 0 ? ret : bdrv_co_flush(file->bs);
         ret = ret < 0 ? ret : qcow2_co_header_write(file, &h);
         ret = ret < 0 ? ret : bdrv_co_flush(file->bs);
         if (ret == -ENOSPC && h.backing_file) {
-            error_set(errp, ENOSPC, "Could not write the image header: no space left");
+            error_set_errno(errp, ENOSPC, "Could not assign backing file '%s' with format '%s'", h.backing_file,
+                            h.backing_format ? h.backing_format : "");
         } else if (ret < 0) {
             error_set_errno(errp, ret, "Could not write the image's metadata");
         }
@@ -149,35 +155,58 @@ static int coroutine_fn co_preallocate(const char *filename, const Qcow2CreatePa
     return ret;
 }
 
-/* The external data file: empty, or as long as the disk where it must be valid alone. */
+/* The external data file: as long as the disk, and with its space taken if that is wanted. */
 static int coroutine_fn co_create_data_file(const Qcow2CreateParams *p, GError **errp)
 {
     g_autoptr(Options) o = opts_new();
 
-    if (!p->data_file) {
-        return 0;
+    opts_set_int(o, "size", (int64_t)p->size);
+    if (p->prealloc == BLK_PREALLOC_FALLOC || p->prealloc == BLK_PREALLOC_FULL) {
+        opts_set(o, "preallocation", blk_prealloc_names[p->prealloc]);
     }
-    opts_set_int(o, "size", p->data_file_raw ? (int64_t)p->size : 0);
     return bdrv_co_create_file(p->data_file, o, errp);
+}
+
+/* With the image's file made. It stays open, and so locked, while the data file is made: that cannot be the
+ * same one. *@data_made: there is a data file to take back. */
+static int coroutine_fn co_fill_image(const char *filename, const Qcow2CreateParams *p, const Geometry *g,
+                                      const Layout *l, bool *data_made, GError **errp)
+{
+    BdrvChild *file = bdrv_co_open_root(filename, NULL, BLK_O_RDWR | BLK_O_RESIZE | BLK_O_PROTOCOL, errp);
+    int ret = 0;
+
+    if (!file) {
+        return -EINVAL;
+    }
+    if (p->data_file) {
+        ret = co_create_data_file(p, errp);
+        *data_made = ret == 0;
+    }
+    ret = ret < 0 ? ret : co_write_image(file, p, g, l, errp);
+    bdrv_co_close_child(file);
+    return ret < 0 ? ret : co_preallocate(filename, p, errp);
 }
 
 int coroutine_fn qcow2_co_create(const char *filename, Options *opts, GError **errp)
 {
+    bool data_made = false;
     Qcow2CreateParams p;
-    BdrvChild *file;
+    Geometry g;
+    Layout l;
     int ret = qcow2_take_create_options(opts, &p, errp);
 
+    ret = ret < 0 ? ret : plan_image(&p, &g, &l, errp);
     opts_set_int(opts, "size", 0); /* the file itself begins empty */
     ret = ret < 0 ? ret : bdrv_co_create_file(filename, opts, errp);
-    ret = ret < 0 ? ret : co_create_data_file(&p, errp);
     if (ret == 0) {
-        file = bdrv_co_open_root(filename, NULL, BLK_O_RDWR | BLK_O_RESIZE | BLK_O_PROTOCOL, errp);
-        ret = file ? co_write_image(file, &p, errp) : -EINVAL;
-        if (file) {
-            bdrv_co_close_child(file);
+        ret = co_fill_image(filename, &p, &g, &l, &data_made, errp);
+        if (ret < 0) { /* what is there is no image */
+            bdrv_co_remove_file(filename);
+        }
+        if (ret < 0 && data_made) {
+            bdrv_co_remove_file(p.data_file);
         }
     }
-    ret = ret < 0 ? ret : co_preallocate(filename, &p, errp);
     qcow2_create_params_clear(&p);
     return ret;
 }

@@ -7,9 +7,13 @@
 /* Does the file have much fewer blocks than its length says: clusters that were reserved, never written? */
 static bool coroutine_fn co_looks_preallocated(Qcow2 *q)
 {
-    int64_t length = bdrv_co_getlength(q->data->bs);
-    int64_t have = bdrv_co_get_allocated_size(q->data->bs);
+    int64_t length, have;
 
+    if (q->geo.external_data) { /* it is as long as the disk from the first, and says nothing by that */
+        return false;
+    }
+    length = bdrv_co_getlength(q->data->bs);
+    have = bdrv_co_get_allocated_size(q->data->bs);
     if (length < 0 || have < 0) {
         return false;
     }

@@ -97,6 +97,8 @@ struct BlockDriver {
     const BlockCreateOption *create_options;
     /* @filename is without protocol prefix for a protocol driver. Takes what it knows of @opts ("size" among them). */
     int coroutine_fn (*co_create)(const char *filename, Options *opts, GError **errp);
+    /* Protocols: take back what co_create made (@filename as there); -ENOTSUP: it is no file of its own. */
+    int (*remove)(const char *filename);
 
     int coroutine_fn (*co_preadv)(BlockDriverState *bs, int64_t offset, IOVector *v, unsigned flags);
     int coroutine_fn (*co_pwritev)(BlockDriverState *bs, int64_t offset, IOVector *v, unsigned flags);
