@@ -281,12 +281,19 @@ static void test_flush(void)
 
 /* ---- Threads ---- */
 
+#define MAX_CLUSTERS 64
+
 typedef struct Stress {
-    _Atomic uint64_t current; /* the mapping */
-    atomic_bool alive[256];   /* by cluster: not freed */
+    _Atomic uint64_t current;             /* the mapping: use * MAX_CLUSTERS + cluster */
+    _Atomic uint64_t owner[MAX_CLUSTERS]; /* use of each cluster, 0: free */
     atomic_bool stop;
     atomic_int readers;
 } Stress;
+
+static void assert_mine(Stress *st, uint64_t mapping)
+{
+    g_assert_cmpuint(atomic_load(&st->owner[mapping % MAX_CLUSTERS]), ==, mapping / MAX_CLUSTERS);
+}
 
 static void coroutine_fn reader_entry(void *opaque)
 {
@@ -294,25 +301,31 @@ static void coroutine_fn reader_entry(void *opaque)
 
     for (int i = 0; !atomic_load(&st->stop); i++) {
         unsigned token = qcow2_pin_enter(q);
-        uint64_t c = atomic_load_explicit(&st->current, memory_order_acquire);
+        uint64_t mapping = atomic_load_explicit(&st->current, memory_order_acquire);
 
-        if (i % 3 == 0) {
+        for (int k = i % 3 ? 1 : 50; k > 0; k--) {
             co_reschedule_self(); /* the I/O */
+            assert_mine(st, mapping);
         }
-        g_assert_true(atomic_load(&st->alive[c]));
         qcow2_pin_leave(q, token);
-        if (i % 16 == 0) {
-            co_reschedule_self();
-        }
     }
     atomic_fetch_sub(&st->readers, 1);
 }
 
+/* Gives the cluster its next use and maps it. */
+static void coroutine_fn co_map_fresh(Stress *st, uint64_t use)
+{
+    uint64_t c = co_alloc(1) / q->geo.cluster_size;
+
+    g_assert_cmpuint(c, <, MAX_CLUSTERS); /* the quarantine is emptied all along */
+    g_assert_cmpuint(atomic_load(&st->owner[c]), ==, 0);
+    atomic_store(&st->owner[c], use);
+    atomic_store_explicit(&st->current, use * MAX_CLUSTERS + c, memory_order_release);
+}
+
 static int coroutine_fn first_cluster(void *opaque)
 {
-    Stress *st = opaque;
-
-    atomic_store(&st->current, co_alloc(1) / q->geo.cluster_size);
+    co_map_fresh(opaque, 1);
     return 0;
 }
 
@@ -321,26 +334,22 @@ static int coroutine_fn writer_run(void *opaque)
     Stress *st = opaque;
     uint64_t cs = q->geo.cluster_size;
 
-    for (int i = 0; i < 400; i++) {
-        uint64_t fresh = co_alloc(1) / cs, old = atomic_load(&st->current);
+    for (uint64_t use = 2; use < 400; use++) {
+        uint64_t old = atomic_load(&st->current) % MAX_CLUSTERS;
 
-        g_assert_false(atomic_load(&st->alive[fresh]));
-        atomic_store(&st->alive[fresh], true);
-        atomic_store_explicit(&st->current, fresh, memory_order_release);
+        co_map_fresh(st, use);
         co_sync(co_free(old * cs, cs));
         do {
             g_assert_cmpint(qcow2_co_pin_reap(q), ==, 0);
             co_reschedule_self();
         } while (qcow2_pin_waiting_bytes(q) > 30 * cs);
-        for (uint64_t c = 4; c < 64; c++) { /* see which ones are free now */
-            if (atomic_load(&st->alive[c]) && co_count(c * cs) == 0) {
-                g_assert_cmpuint(c, !=, fresh);
-                atomic_store(&st->alive[c], false);
+        for (uint64_t c = 0; c < MAX_CLUSTERS; c++) { /* see which ones are free now */
+            if (atomic_load(&st->owner[c]) && co_count(c * cs) == 0) {
+                atomic_store(&st->owner[c], 0);
             }
         }
-        g_assert_cmpuint(fresh, <, 64); /* the quarantine is emptied all along */
     }
-    co_sync(co_free(atomic_load(&st->current) * cs, cs));
+    co_sync(co_free(atomic_load(&st->current) % MAX_CLUSTERS * cs, cs));
     return 0;
 }
 
@@ -356,7 +365,6 @@ static void test_threads(void)
     for (int i = 0; i < 3; i++) {
         t[i] = io_thread_new("pin", NULL);
     }
-    atomic_store(&st->alive[st->current], true);
     for (int i = 0; i < 6; i++) {
         aio_co_schedule(io_thread_context(t[i % 3]), coroutine_create(reader_entry, st));
     }
