@@ -1,23 +1,65 @@
 /* SPDX-License-Identifier: MIT */
 /* Block status: what a run's kind means to others, exact to the subcluster. */
-#include "qcow2.h"
+#include "refcount-int.h"
 
 #include <errno.h>
 
-/* Does the file have much fewer blocks than its length says: clusters that were reserved, never written? */
-static bool coroutine_fn co_looks_preallocated(Qcow2 *q)
+/* Clusters in use of [*c, end), as far as one slice of refcounts tells; moves *c. */
+static int64_t coroutine_fn co_count_used(Qcow2 *q, uint64_t *c, uint64_t end)
 {
-    int64_t length, have;
+    uint64_t per = refcount_slice_entries(q), index = *c % per, n = MIN(per - index, end - *c);
+    int64_t used = 0;
+    MetaSlice *s;
+    int ret;
 
-    if (q->geo.external_data) { /* it is as long as the disk from the first, and says nothing by that */
-        return false;
+    co_mutex_lock(&q->meta_lock);
+    ret = refcount_co_slice(q, *c, &s, &index);
+    if (ret == 0 && s) {
+        for (uint64_t i = 0; i < n; i++) {
+            used += refcount_entry_get(q->geo.refcount_order, s->data, index + i) != 0;
+        }
+        meta_cache_put(q->ref_cache, s);
     }
-    length = bdrv_co_getlength(q->data->bs);
-    have = bdrv_co_get_allocated_size(q->data->bs);
+    co_mutex_unlock(&q->meta_lock);
+    *c += n;
+    return ret < 0 ? ret : used;
+}
+
+/* Are clearly more clusters in use than the host gave the file space for: reserved, never written? */
+static bool coroutine_fn co_is_preallocated(Qcow2 *q)
+{
+    int64_t length = bdrv_co_getlength(q->file->bs);
+    int64_t have = bdrv_co_get_allocated_size(q->file->bs), used = 0, n;
+    uint64_t end, many;
+
     if (length < 0 || have < 0) {
         return false;
     }
-    return have < length - MAX(length / 10, 2 * (int64_t)q->geo.cluster_size);
+    end = geo_clusters(&q->geo, (uint64_t)length);
+    have >>= q->geo.cluster_bits;
+    many = (uint64_t)MAX(have + have / 9, have + 2);
+    if (end < many) {
+        return false;
+    }
+    for (uint64_t c = 0; c < end && (uint64_t)used < many; used += n) {
+        n = co_count_used(q, &c, end);
+        if (n < 0) {
+            return false;
+        }
+    }
+    return (uint64_t)used >= many;
+}
+
+/* Looked for once: either answer is right for any image, they differ in cost and in detail. */
+static bool coroutine_fn co_looks_preallocated(Qcow2 *q)
+{
+    int known = atomic_load_explicit(&q->preallocated, memory_order_relaxed);
+
+    if (known == 0) {
+        known = co_is_preallocated(q) ? 1 : -1;
+        atomic_store_explicit(&q->preallocated, known, memory_order_relaxed);
+    }
+    return known > 0;
 }
 
 int coroutine_fn qcow2_co_block_status(BlockDriverState *bs, bool want_zero, int64_t offset,

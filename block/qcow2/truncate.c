@@ -185,7 +185,25 @@ static int coroutine_fn zero_edge(Qcow2 *q, uint64_t start, uint64_t end)
     return qcow2_co_pwritev(q->bs, start, &v, 0);
 }
 
-/* The area [old, size) reads zero: the rest of the old last subcluster, and a longer backing file. */
+/* Subclusters behind @start in its cluster: a shrink within the cluster left them as they were. */
+static int coroutine_fn zero_rest(Qcow2 *q, uint64_t start, uint64_t size)
+{
+    uint64_t end = ALIGN_UP(start, q->geo.cluster_size);
+    Extent x;
+    int ret;
+
+    if (start >= MIN(end, size)) {
+        return 0;
+    }
+    ret = qcow2_co_map(q, start, end - start, &x);
+    if (ret < 0 || entry_reads_zero(q, x.entry, start, end)) {
+        return ret;
+    }
+    ret = qcow2_co_pwrite_zeroes(q->bs, start, end - start, 0);
+    return ret == -ENOTSUP ? zero_edge(q, start, MIN(end, size)) : ret; /* a compressed cluster */
+}
+
+/* The area [old, size) reads zero: the rest of the old last cluster, and a longer backing file. */
 static int coroutine_fn hide_new_area(Qcow2 *q, uint64_t old, uint64_t size)
 {
     BlockDriverState *backing = bdrv_backing_bs(q->bs);
@@ -194,6 +212,7 @@ static int coroutine_fn hide_new_area(Qcow2 *q, uint64_t old, uint64_t size)
     int64_t len;
     int ret = zero_edge(q, old, edge);
 
+    ret = ret < 0 ? ret : zero_rest(q, edge, size);
     if (ret < 0 || !backing) {
         return ret;
     }
@@ -220,12 +239,21 @@ static int coroutine_fn hide_new_area(Qcow2 *q, uint64_t old, uint64_t size)
     return ret;
 }
 
-static int coroutine_fn grow_data_file(Qcow2 *q, uint64_t size, BlockPrealloc prealloc, GError **errp)
+/* What a longer file holds behind the old end would show once entries say that it is there. */
+static int coroutine_fn grow_data_file(Qcow2 *q, uint64_t old, uint64_t size, BlockPrealloc prealloc,
+                                       GError **errp)
 {
     int64_t len = bdrv_co_getlength(q->data->bs);
+    int ret;
 
     if (len < 0) {
         return error_set_errno(errp, len, "Failed to inquire current file length");
+    }
+    if ((uint64_t)len > old && prealloc != BLK_PREALLOC_OFF) {
+        ret = bdrv_co_pwrite_zeroes(q->data, old, MIN((uint64_t)len, size) - old, BLK_REQ_MAY_UNMAP);
+        if (ret < 0) {
+            return error_set_errno(errp, ret, "Failed to zero out the new area");
+        }
     }
     if ((uint64_t)len >= size) {
         return 0;
@@ -241,11 +269,14 @@ static int coroutine_fn grow(Qcow2 *q, uint64_t old, uint64_t size, BlockPreallo
 {
     int ret = grow_l1(q, geo_l1_entries(&q->geo, size));
 
+    if (q->geo.data_raw && prealloc == BLK_PREALLOC_OFF) {
+        prealloc = BLK_PREALLOC_METADATA;
+    }
     if (ret < 0) {
         return error_set_errno(errp, ret, "Failed to grow the L1 table");
     }
     if (q->geo.external_data) {
-        ret = grow_data_file(q, size, prealloc, errp);
+        ret = grow_data_file(q, old, size, prealloc, errp);
         if (ret < 0) {
             return ret;
         }
