@@ -79,7 +79,7 @@ struct Qcow2 {
     bool overlap_off;         /* overlap-check=none */
     uint64_t budget_taken;    /* of the process's budget; budget.c */
     struct MetadataSet *metadata; /* metadata-set.c */
-    atomic_int preallocated;  /* 0 not known; 1 more clusters are in use than the host has space for; -1 not (status.c) */
+    atomic_int preallocated;  /* status.c: 1 clusters are reserved that the host has no space for, -1 not, 0 unknown */
     uint64_t cache_clean_interval_ns; AioTimer *clean_timer;
 };
 
