@@ -25,6 +25,10 @@ Options *qcow2_get_specific_info(BlockDriverState *bs, GError **errp)
     if (h->version >= 3) {
         opts_set_bool(o, "lazy-refcounts", h->compatible & QCOW2_COMPAT_LAZY_REFCOUNTS);
     }
+    if (!qcow2_list_bitmaps(q, o, errp)) {
+        opts_free(o);
+        return NULL;
+    }
     opts_set_int(o, "refcount-bits", q->geo.refcount_bits);
     if (h->version >= 3) {
         if (h->data_file) {

@@ -211,6 +211,8 @@ int coroutine_fn qcow2_co_create(const char *filename, Options *opts, GError **e
 int qcow2_get_info(BlockDriverState *bs, BlockDriverInfo *info);
 GArray *qcow2_list_snapshots(BlockDriverState *bs);
 Options *qcow2_get_specific_info(BlockDriverState *bs, GError **errp);
+/* Adds "bitmaps.N.…" to @o. */
+bool qcow2_list_bitmaps(Qcow2 *q, Options *o, GError **errp);
 int coroutine_fn qcow2_co_load_snapshots(Qcow2 *q, GError **errp);
 void qcow2_free_snapshots(Qcow2 *q);
 extern const BlockCreateOption qcow2_create_options[];

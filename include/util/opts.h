@@ -27,6 +27,9 @@ bool opts_parse_json(Options *o, const char *json, GError **errp);
 /* {"a": {"b": "c"}} again; keys sorted as the reference does (by insertion); strings stay strings. g_free(). */
 char *opts_to_json(const Options *o);
 
+/* "name: value" lines, nested by the dots of the keys and @indent steps of 4 deep; for info. g_free(). */
+char *opts_to_text(const Options *o, int indent);
+
 void opts_set(Options *o, const char *key, const char *value); /* string */
 void opts_set_bool(Options *o, const char *key, bool v);
 void opts_set_int(Options *o, const char *key, int64_t v);

@@ -18,36 +18,88 @@ static const char help_text[] =
 /* ---- Facts of a node ---- */
 
 /* Values that are not strings in JSON. */
-static void add_specific(const char *key, const char *value, void *opaque)
+static JsonNode *specific_value(const char *key, const char *value)
 {
-    JsonObject *o = opaque;
+    const char *name = strrchr(key, '.') ? strrchr(key, '.') + 1 : key;
+    JsonNode *node = json_node_new(JSON_NODE_VALUE);
     char *end;
     gint64 n = g_ascii_strtoll(value, &end, 10);
 
     if (!strcmp(value, "on") || !strcmp(value, "off")) {
-        json_object_set_boolean_member(o, key, value[1] == 'n');
-    } else if (*value && !*end && strcmp(key, "compat") && strcmp(key, "data-file")) {
-        json_object_set_int_member(o, key, n);
+        json_node_set_boolean(node, value[1] == 'n');
+    } else if (*value && !*end && strcmp(name, "compat") && strcmp(name, "data-file") && strcmp(name, "name")) {
+        json_node_set_int(node, n);
     } else {
-        json_object_set_string_member(o, key, value);
+        json_node_set_string(node, value);
+    }
+    return node;
+}
+
+/* Member @name of @o (an object or an array), made if it is not there: an array if @array. */
+static JsonNode *container(JsonNode *o, const char *name, bool array)
+{
+    JsonNode *node;
+
+    if (JSON_NODE_HOLDS_ARRAY(o)) {
+        JsonArray *a = json_node_get_array(o);
+        guint64 i = g_ascii_strtoull(name, NULL, 10);
+
+        if (i < json_array_get_length(a)) {
+            return json_array_get_element(a, (guint)i);
+        }
+    } else if (json_object_has_member(json_node_get_object(o), name)) {
+        return json_object_get_member(json_node_get_object(o), name);
+    }
+    node = json_node_new(array ? JSON_NODE_ARRAY : JSON_NODE_OBJECT);
+    if (array) {
+        json_node_take_array(node, json_array_new());
+    } else {
+        json_node_take_object(node, json_object_new());
+    }
+    if (JSON_NODE_HOLDS_ARRAY(o)) {
+        json_array_add_element(json_node_get_array(o), node);
+    } else {
+        json_object_set_member(json_node_get_object(o), name, node);
+    }
+    return node;
+}
+
+/* "a.0.b" is member b of the first element of array a. */
+static void add_specific(const char *key, const char *value, void *opaque)
+{
+    g_auto(GStrv) parts = g_strsplit(key, ".", -1);
+    JsonNode *at = opaque;
+    int i = 0;
+
+    for (; parts[i + 1]; i++) {
+        at = container(at, parts[i], g_ascii_isdigit(*parts[i + 1]));
+    }
+    if (!strcmp(parts[i], "flags")) {
+        container(at, parts[i], true); /* an empty list */
+    } else if (JSON_NODE_HOLDS_ARRAY(at)) {
+        json_array_add_element(json_node_get_array(at), specific_value(key, value));
+    } else {
+        json_object_set_member(json_node_get_object(at), parts[i], specific_value(key, value));
     }
 }
 
 static JsonObject *specific_object(BlockDriverState *bs)
 {
     Options *o = blk_get_specific_info(bs, NULL);
-    JsonObject *spec, *data;
+    JsonObject *spec;
+    JsonNode *data;
 
     if (!o && strcmp(blk_driver_name(bs), "file")) {
         return NULL;
     }
     spec = json_object_new();
-    data = json_object_new();
+    data = json_node_new(JSON_NODE_OBJECT);
+    json_node_take_object(data, json_object_new());
     if (o) {
         opts_foreach(o, add_specific, data);
     }
     json_object_set_string_member(spec, "type", blk_driver_name(bs));
-    json_object_set_object_member(spec, "data", data);
+    json_object_set_member(spec, "data", data);
     opts_free(o);
     return spec;
 }
@@ -137,32 +189,15 @@ static JsonObject *node_object(BlockDriverState *bs)
 
 /* ---- Human ---- */
 
-static void print_specific(BlockDriverState *bs, const char *in)
+static void print_specific(BlockDriverState *bs, int depth)
 {
     Options *o = blk_get_specific_info(bs, NULL);
-    g_autoptr(JsonObject) data = json_object_new();
-    g_autoptr(GList) names = NULL;
+    g_autofree char *text = o && opts_count(o) > 0 ? opts_to_text(o, depth + 1) : NULL;
 
-    if (!o || opts_count(o) == 0) {
-        opts_free(o);
-        return;
+    if (text) {
+        printf("%*sFormat specific information:\n%s", depth * 4, "", text);
     }
-    opts_foreach(o, add_specific, data);
     opts_free(o);
-    printf("%sFormat specific information:\n", in);
-    names = json_object_get_members(data);
-    for (GList *l = names; l; l = l->next) {
-        JsonNode *v = json_object_get_member(data, l->data);
-        g_autofree char *name = g_strdelimit(g_strdup(l->data), "-_", ' ');
-
-        if (json_node_get_value_type(v) == G_TYPE_BOOLEAN) {
-            printf("%s    %s: %s\n", in, name, json_node_get_boolean(v) ? "true" : "false");
-        } else if (json_node_get_value_type(v) == G_TYPE_STRING) {
-            printf("%s    %s: %s\n", in, name, json_node_get_string(v));
-        } else {
-            printf("%s    %s: %" G_GINT64_FORMAT "\n", in, name, json_node_get_int(v));
-        }
-    }
 }
 
 static void print_snapshots(BlockDriverState *bs)
@@ -267,7 +302,7 @@ static void print_node(BlockDriverState *bs, const char *path, int depth)
     }
     print_backing(bs, in);
     print_snapshots(bs);
-    print_specific(bs, in);
+    print_specific(bs, depth);
     print_children(bs, path, depth);
 }
 
@@ -283,6 +318,7 @@ static bool open_chain(const char *filename, const InfoArgs *a, GPtrArray *image
 {
     g_autoptr(GHashTable) seen = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
     g_autofree char *name = g_strdup(filename), *format = g_strdup(a->format);
+    GError *err = NULL;
 
     while (name) {
         BlockBackend *blk;
@@ -299,6 +335,11 @@ static bool open_chain(const char *filename, const InfoArgs *a, GPtrArray *image
         }
         g_ptr_array_add(images, blk);
         bs = blk_bs(blk);
+        opts_free(blk_get_specific_info(bs, &err));
+        if (err) {
+            img_error_from(err, NULL);
+            return false;
+        }
         g_free(name);
         g_free(format);
         name = a->chain && bs->backing_file ? blk_backing_path(bs, NULL) : NULL;

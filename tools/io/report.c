@@ -133,24 +133,14 @@ void print_error(GError *err)
     g_error_free(err);
 }
 
-static void print_specific(const char *key, const char *value, void *opaque)
-{
-    g_autofree char *name = g_strdup(key);
-
-    g_strdelimit(name, "-_", ' ');
-    if (!strcmp(value, "on") || !strcmp(value, "off")) {
-        value = *(value + 1) == 'n' ? "true" : "false";
-    }
-    printf("    %s: %s\n", name, value);
-}
-
 void print_specific_info(BlockBackend *blk)
 {
     Options *o = blk_get_specific_info(blk_bs(blk), NULL);
 
     if (o && opts_count(o) > 0) {
-        printf("Format specific information:\n");
-        opts_foreach(o, print_specific, NULL);
+        g_autofree char *text = opts_to_text(o, 1);
+
+        printf("Format specific information:\n%s", text);
     }
     opts_free(o);
 }
