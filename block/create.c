@@ -237,7 +237,8 @@ static int64_t size_of_backing(const char *path, const char *fmt, char **detecte
     if (fmt) {
         opts_set(o, "driver", fmt);
     }
-    blk = blk_open(path, g_steal_pointer(&o), 0, errp);
+    /* Only its length is asked for, so it may be in use. */
+    blk = blk_open(path, g_steal_pointer(&o), BLK_O_FORCE_SHARE, errp);
     if (!blk) {
         return -EINVAL;
     }
