@@ -229,13 +229,23 @@ int coroutine_fn qcow2_co_flush_metadata(Qcow2 *q, bool final)
     return ret;
 }
 
+/* Dirty slices cannot make room. @need: bytes that would hold all the tables there can be: with a budget for
+ * them nothing ever has to make room, and dirty slices may stay until the guest flushes. */
+static bool is_crowded(MetaCache *c, uint64_t need)
+{
+    uint64_t budget = meta_cache_budget(c);
+
+    return need > budget && meta_cache_dirty_bytes(c) > budget / 2;
+}
+
 int coroutine_fn qcow2_co_relieve(Qcow2 *q)
 {
-    bool dirty = meta_cache_dirty_bytes(q->l2_cache) > meta_cache_budget(q->l2_cache) / 2 ||
-                 meta_cache_dirty_bytes(q->ref_cache) > meta_cache_budget(q->ref_cache) / 2;
+    uint64_t entries = geo_clusters(&q->geo, atomic_load(&q->bs->total_bytes));
+    bool crowded = is_crowded(q->l2_cache, entries * q->geo.l2_entry_size) ||
+                   is_crowded(q->ref_cache, UINT64_MAX);
     int ret;
 
-    if (likely(!dirty && qcow2_pin_waiting_bytes(q) <= MAX_QUARANTINE)) {
+    if (likely(!crowded && qcow2_pin_waiting_bytes(q) <= MAX_QUARANTINE)) {
         return 0;
     }
     ret = qcow2_co_flush_metadata(q, true);

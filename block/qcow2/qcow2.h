@@ -131,7 +131,8 @@ int coroutine_fn qcow2_co_pwritev_compressed(BlockDriverState *bs, int64_t offse
  * syncs, fall away. With @final a sync ends it and cleared references are reported to pin. No lock held by
  * the caller. */
 int coroutine_fn qcow2_co_flush_metadata(Qcow2 *q, bool final);
-/* Before a write takes meta_lock: keeps dirty slices under half the caches and the quarantine in bounds. */
+/* Before a write takes meta_lock: keeps the quarantine in bounds, and dirty slices under half of a cache that
+ * is smaller than its tables. */
 int coroutine_fn qcow2_co_relieve(Qcow2 *q);
 int coroutine_fn qcow2_co_flush_to_os(BlockDriverState *bs);
 void coroutine_fn qcow2_co_flushed(BlockDriverState *bs);
