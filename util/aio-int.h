@@ -57,6 +57,9 @@ int64_t aio_timer_next(AioContext *ctx); /* ns of the earliest, -1: none */
 bool aio_timer_run(AioContext *ctx);
 void aio_timer_fini(AioContext *ctx);
 
+/* thread-pool.c: run @fn in a worker some time; nobody waits for it. */
+void thread_pool_push(ThreadPoolFunc *fn, void *opaque);
+
 /* aio-uring.c */
 int aio_uring_fd(AioContext *ctx);   /* -1: none */
 bool aio_uring_pending(AioContext *ctx); /* completions to reap */

@@ -3,7 +3,7 @@
  * Reading and writing a file.  Small buffered requests are one system call in the caller's thread:
  * with RWF_NOWAIT, so that only what is in the page cache is done there; on tmpfs, plain.  What
  * would wait, what is large (so that several processors copy), and O_DIRECT go to io_uring or a
- * thread.
+ * thread.  Large buffered writes go through one lane: file systems let one into a file at a time.
  */
 #include "file.h"
 
@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #define INLINE_MAX (64 * KiB)
+#define LANE_MIN (32 * KiB) /* copying this takes longer than waking a thread: in the lane if that pays */
 
 typedef struct FileJob {
     FileState *s;
@@ -77,6 +78,9 @@ static ssize_t coroutine_fn co_rw_once(FileState *s, bool write, IOVector *v, in
 {
     FileJob j = { .s = s, .write = write, .offset = offset, .iov = v->iov, .niov = v->niov };
 
+    if (write && s->lane && v->size >= LANE_MIN) {
+        return work_lane_co_run(s->lane, rw_job, &j);
+    }
     if (s->aio != FILE_AIO_THREADS && !atomic_load_explicit(&s->uring_refused, memory_order_relaxed)) {
         /* Buffered writes and large copies would otherwise be done in this thread at submission. */
         bool async = !s->direct && (v->size > INLINE_MAX || write);
@@ -123,11 +127,19 @@ static int coroutine_fn co_rw_rest(FileState *s, bool write, IOVector *v, int64_
     return 0;
 }
 
+static bool is_inline(FileState *s, bool write, const IOVector *v)
+{
+    if (write && v->size >= LANE_MIN && s->lane && work_lane_pays(s->lane)) {
+        return false;
+    }
+    return !s->direct && v->size <= INLINE_MAX;
+}
+
 static int coroutine_fn co_rw(FileState *s, bool write, IOVector *v, int64_t offset)
 {
     ssize_t n;
 
-    if (!s->direct && v->size <= INLINE_MAX) {
+    if (is_inline(s, write, v)) {
         n = try_inline(s, write, v, offset);
         if (likely(n == (ssize_t)v->size)) {
             return 0;

@@ -150,6 +150,7 @@ static int open_common(BlockDriverState *bs, Options *o, int flags, bool want_bl
     }
     s->sync_is_fast = !s->direct && !s->is_block && fstatfs(s->fd, &fs) == 0 &&
                       (fs.f_type == TMPFS_MAGIC || fs.f_type == RAMFS_MAGIC);
+    s->lane = s->direct || s->is_block ? NULL : work_lane_new();
     g_free(bs->exact_filename);
     bs->exact_filename = g_strdup(s->filename);
     bs->supported_zero_flags = BLK_REQ_MAY_UNMAP | BLK_REQ_NO_FALLBACK;
@@ -174,6 +175,7 @@ static void coroutine_fn file_co_close(BlockDriverState *bs)
     if (s->fd >= 0) {
         close(s->fd);
     }
+    g_clear_pointer(&s->lane, work_lane_unref);
     g_free(s->filename);
 }
 

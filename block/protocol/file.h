@@ -4,6 +4,7 @@
 #define PROTOCOL_FILE_H
 
 #include "block/io.h"
+#include "util/work-lane.h"
 
 typedef enum FileAio { FILE_AIO_THREADS, FILE_AIO_NATIVE, FILE_AIO_URING } FileAio;
 
@@ -19,6 +20,7 @@ typedef struct FileState {
     /* Learned: what this file system or device does not do. */
     atomic_bool no_nowait_read, no_nowait_write, no_zero_range, no_punch, no_discard;
     atomic_bool uring_refused;
+    WorkLane *lane; /* large buffered writes; NULL with O_DIRECT, and on devices */
     atomic_int write_error; /* a failed fdatasync: what was cached may be lost, so it stays failed */
     /* The last data or hole that SEEK_DATA/SEEK_HOLE told. */
     SpinLock extent_lock;

@@ -198,6 +198,7 @@ static int coroutine_fn write_merged(Qcow2 *q, const WriteRun *r, IOVector *v, s
 
 typedef struct CowData {
     uint8_t *buf, *head, *tail; /* head, tail: NULL for zeroes */
+    uint64_t bytes;             /* of buf */
 } CowData;
 
 /* Get what fills in, as far as it is not known to be zero. */
@@ -210,7 +211,8 @@ static int coroutine_fn cow_read(Qcow2 *q, const WriteRun *r, CowData *d)
                            : (head ? head_len : 0) + (tail ? tail_len : 0);
     int ret = 0;
 
-    d->buf = bdrv_try_blockalign(q->data->bs, bytes);
+    d->bytes = bytes;
+    d->buf = cow_buffer_get(q, bytes);
     if (!d->buf) {
         return -ENOMEM;
     }
@@ -255,6 +257,6 @@ int coroutine_fn cow_co_write(Qcow2 *q, const WriteRun *r, IOVector *v, size_t v
         bdrv_co_debug_event(q->file, BLKDBG_COW_WRITE);
         ret = write_merged(q, r, v, v_offset, d.head, d.tail, flags);
     }
-    mem_align_free(d.buf);
+    cow_buffer_put(q, d.buf, d.bytes);
     return ret;
 }

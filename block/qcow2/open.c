@@ -90,7 +90,7 @@ static int make_caches(Qcow2 *q, const Qcow2Options *opt, GError **errp)
     q->ref_cache = meta_cache_new(q->file, ref_slice, MAX(ref, 4 * ref_slice), BLKDBG_REFBLOCK_LOAD);
     q->pin = qcow2_pin_new();
     if (!q->l2_cache || !q->ref_cache || !q->pin || qcow2_metadata_init(q) < 0 ||
-        qcow2_decompress_init(q) < 0 || qcow2_compress_init(q) < 0) {
+        qcow2_decompress_init(q) < 0 || qcow2_compress_init(q) < 0 || cow_buffers_init(q) < 0) {
         return error_set(errp, ENOMEM, "Could not allocate metadata caches");
     }
     return 0;
@@ -170,6 +170,7 @@ static void clean_timer_fired(void *opaque)
 
     meta_cache_clean(q->l2_cache, before);
     meta_cache_clean(q->ref_cache, before);
+    cow_buffers_trim(q);
     aio_timer_mod(q->clean_timer, aio_clock_ns() + (int64_t)q->cache_clean_interval_ns);
 }
 
@@ -199,6 +200,7 @@ static void free_state(Qcow2 *q)
     qcow2_metadata_fini(q);
     qcow2_decompress_fini(q);
     qcow2_compress_fini(q);
+    cow_buffers_fini(q);
     g_clear_pointer(&q->l1, g_free);
     g_clear_pointer(&q->reftable, g_free);
     qcow2_header_clear(&q->hdr);

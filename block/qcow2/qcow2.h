@@ -23,6 +23,7 @@
 typedef struct Qcow2 Qcow2;
 typedef struct PinState PinState;         /* pin.h */
 typedef struct InflightAlloc InflightAlloc; /* write.c */
+typedef struct CowBuffers CowBuffers;       /* cow-buffer.c */
 
 typedef struct Snapshot {
     uint64_t l1_offset;
@@ -68,6 +69,7 @@ struct Qcow2 {
 
     PinState *pin;
     uint64_t meta_gen;        /* meta_lock: tag of changes not yet sealed; see flush.c */
+    CowBuffers *cow_buffers;
     InflightAlloc *inflight_allocs; /* intrusive list, meta_lock; write.c */
     atomic_bool fresh_unsafe; /* a data write failed: clusters past the end of file may not read zero */
 
@@ -195,6 +197,13 @@ int coroutine_fn qcow2_co_truncate(BlockDriverState *bs, int64_t bytes, bool exa
 bool coroutine_fn qcow2_co_wait_allocs(Qcow2 *q, uint64_t guest, uint64_t bytes);
 /* Reserve host clusters for the range (preallocation=metadata and on), as its bits say. */
 int coroutine_fn qcow2_co_preallocate(Qcow2 *q, uint64_t guest, uint64_t bytes, BlockPrealloc mode, GError **errp);
+
+/* ---- cow-buffer.c ---- */
+int cow_buffers_init(Qcow2 *q);
+void cow_buffers_fini(Qcow2 *q);
+void *cow_buffer_get(Qcow2 *q, uint64_t bytes); /* aligned for I/O; NULL without memory */
+void cow_buffer_put(Qcow2 *q, void *buf, uint64_t bytes); /* the same @bytes; NULL is fine */
+void cow_buffers_trim(Qcow2 *q); /* give back what was not used since the last call */
 
 /* ---- check.c, dirty.c ---- */
 int coroutine_fn qcow2_co_check(BlockDriverState *bs, BlockCheckResult *res, unsigned fix,

@@ -11,7 +11,9 @@
 #include <errno.h>
 #include <string.h>
 
-#define PIECE (2 * MiB)
+/* Small enough that what is read is still in a processor's cache when it is written; a cluster of the target at
+ * least, for that is written whole. */
+#define PIECE (512 * KiB)
 
 typedef enum PieceKind {
     PIECE_DATA,
@@ -100,7 +102,7 @@ static bool coroutine_fn co_take(Copy *c, Piece *p)
             *p = (Piece){ .offset = c->next, .bytes = left };
             ret = co_classify(c, p);
             if (ret < 0 && c->salvage) {
-                *p = (Piece){ .kind = PIECE_DATA, .offset = c->next, .bytes = MIN(left, PIECE) };
+                *p = (Piece){ .kind = PIECE_DATA, .offset = c->next, .bytes = MIN(left, c->piece) };
                 ret = 0;
             }
             if (ret < 0) {
@@ -110,7 +112,7 @@ static bool coroutine_fn co_take(Copy *c, Piece *p)
                     whole_clusters(c, p, left);
                 } else if (p->kind == PIECE_DATA || p->kind == PIECE_DIFF) {
                     /* Pieces end at multiples of their size, so that writes are aligned. */
-                    p->bytes = MIN(p->bytes, PIECE - p->offset % PIECE);
+                    p->bytes = MIN(p->bytes, c->piece - p->offset % c->piece);
                 }
                 c->next += p->bytes;
                 p->ticket = c->tickets++;
@@ -308,7 +310,7 @@ static void coroutine_fn co_copy_piece(Copy *c, const Piece *p, uint8_t *buf, ui
 static void coroutine_fn worker(void *opaque)
 {
     Copy *c = opaque;
-    size_t size = (size_t)(c->compress ? c->cluster : PIECE);
+    size_t size = (size_t)(c->compress ? c->cluster : c->piece);
     uint8_t *buf = mem_align_try(4096, size), *base = c->base_blk ? mem_align_try(4096, size) : NULL;
     Piece p;
 
@@ -352,11 +354,11 @@ static int coroutine_fn finish_fn(void *opaque)
 
 bool copy_run(Copy *c)
 {
-    BlockDriverInfo info;
-    int ret;
+    BlockDriverInfo info = { 0 };
+    int ret = blk_get_info(blk_bs(c->target), &info);
 
+    c->piece = MAX(PIECE, ret < 0 ? 0 : (int64_t)info.cluster_size);
     if (c->compress) {
-        ret = blk_get_info(blk_bs(c->target), &info);
         if (ret < 0) {
             img_error("could not get block driver info");
             return false;

@@ -29,6 +29,7 @@ typedef struct Copy {
     int workers;
 
     /* The engine's own: */
+    int64_t piece;   /* bytes that are read at once, at most */
     int64_t cluster; /* unit of compressed writes */
     int64_t work; /* bytes to read, if they were @counted, for the progress line */
     bool counted;
