@@ -57,7 +57,7 @@ int64_t aio_timer_next(AioContext *ctx); /* ns of the earliest, -1: none */
 bool aio_timer_run(AioContext *ctx);
 void aio_timer_fini(AioContext *ctx);
 
-/* thread-pool.c: run @fn in a worker some time; nobody waits for it. */
+/* thread-pool.c: run @fn in a worker some time; nobody waits for it. (At once, here, if no thread can be had.) */
 void thread_pool_push(ThreadPoolFunc *fn, void *opaque);
 
 /* aio-uring.c */

@@ -1,70 +1,135 @@
 /* SPDX-License-Identifier: MIT */
-/* The process's pool of worker threads for calls that block: GLib's, bounded, grown on demand. */
+/*
+ * The process's pool of worker threads for calls that block: bounded, grown on demand; a thread that is idle for
+ * some seconds ends.  (GLib's pool leaves a job in its queue for ever when no thread can be made.)
+ *
+ * INV-POOL-1  A job is queued only while there is a thread, which looks into the queue before it ends; where
+ *             there is none to be had, the caller does the job itself.
+ */
 #include "util/aio-int.h"
 
-#ifdef CO_TSAN
-#include <sanitizer/tsan_interface.h>
-#endif
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <time.h>
 
 #define MAX_THREADS 64
+#define IDLE_SECONDS 10
 
-typedef struct PoolItem {
+typedef struct PoolItem { /* on the stack of its coroutine, or on the heap */
     ThreadPoolFunc *fn;
     void *opaque;
     Coroutine *co; /* who waits; NULL: nobody, the item is on the heap */
     int ret;
+    struct PoolItem *next;
 } PoolItem;
 
-/* GLib's locks are not instrumented: tell TSan of the hand-over that they make. */
-static void handed_over(PoolItem *item)
+static struct {
+    pthread_mutex_t lock; /* guards the fields below */
+    pthread_cond_t cond;
+    PoolItem *head, *tail;
+    unsigned queued, threads, idle;
+} pool = { .lock = PTHREAD_MUTEX_INITIALIZER, .cond = PTHREAD_COND_INITIALIZER };
+
+/* Lock held. NULL: none came for too long, the thread is to end. */
+static PoolItem *pop(void)
 {
-#ifdef CO_TSAN
-    __tsan_release(item);
-#endif
+    PoolItem *item;
+    struct timespec until;
+    bool late = false;
+
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec += IDLE_SECONDS;
+    while (!pool.head && !late) {
+        pool.idle++;
+        late = pthread_cond_timedwait(&pool.cond, &pool.lock, &until) == ETIMEDOUT;
+        pool.idle--;
+    }
+    item = pool.head;
+    if (item) {
+        pool.head = item->next;
+        pool.queued--;
+    }
+    return item;
 }
 
-static void taken_over(PoolItem *item)
+static void run(PoolItem *item)
 {
-#ifdef CO_TSAN
-    __tsan_acquire(item);
-#endif
-}
-
-static void worker(gpointer data, gpointer user)
-{
-    PoolItem *item = data;
-
-    taken_over(item);
-    if (!item->co) {
-        PoolItem it = *item;
-
+    if (item->co) {
+        item->ret = item->fn(item->opaque);
+        aio_co_schedule(coroutine_home(item->co), item->co); /* the item is gone */
+    } else {
+        item->fn(item->opaque);
         g_free(item);
-        it.fn(it.opaque);
+    }
+}
+
+static void *worker(void *unused)
+{
+    PoolItem *item;
+
+    pthread_mutex_lock(&pool.lock);
+    while ((item = pop())) {
+        pthread_mutex_unlock(&pool.lock);
+        run(item);
+        pthread_mutex_lock(&pool.lock);
+    }
+    pool.threads--;
+    pthread_mutex_unlock(&pool.lock);
+    return NULL;
+}
+
+/* Lock held, so that the count of threads is true. The embedder's signals are not for our threads. */
+static void add_thread(void)
+{
+    pthread_attr_t attr;
+    sigset_t all, old;
+    pthread_t t;
+
+    if (pthread_attr_init(&attr) != 0) {
         return;
     }
-    item->ret = item->fn(item->opaque);
-    aio_co_schedule(coroutine_home(item->co), item->co);
+    pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &old);
+    if (pthread_create(&t, &attr, worker, NULL) == 0) {
+        pool.threads++;
+    }
+    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    pthread_attr_destroy(&attr);
 }
 
-static gpointer pool_new(gpointer data)
+/* False: there is no thread. */
+static bool push(PoolItem *item)
 {
-    return g_thread_pool_new(worker, NULL, MAX_THREADS, FALSE, NULL);
-}
+    bool queued;
 
-static void push(PoolItem *item)
-{
-    static GOnce once = G_ONCE_INIT;
-    GThreadPool *pool = g_once(&once, pool_new, NULL);
-
-    handed_over(item);
-    g_thread_pool_push(pool, item, NULL); /* without a new thread, an old one takes it */
+    pthread_mutex_lock(&pool.lock);
+    if (pool.idle <= pool.queued && pool.threads < MAX_THREADS) {
+        add_thread();
+    }
+    queued = pool.threads > 0;
+    if (queued) {
+        if (pool.head) {
+            pool.tail->next = item;
+        } else {
+            pool.head = item;
+        }
+        pool.tail = item;
+        pool.queued++;
+        pthread_cond_signal(&pool.cond);
+    }
+    pthread_mutex_unlock(&pool.lock);
+    return queued;
 }
 
 int coroutine_fn co_thread_pool_run(ThreadPoolFunc *fn, void *opaque)
 {
-    PoolItem item = { fn, opaque, coroutine_self(), 0 };
+    PoolItem item = { .fn = fn, .opaque = opaque, .co = coroutine_self() };
 
-    push(&item);
+    if (unlikely(!push(&item))) {
+        return fn(opaque);
+    }
     coroutine_yield();
     return item.ret;
 }
@@ -75,5 +140,7 @@ void thread_pool_push(ThreadPoolFunc *fn, void *opaque)
 
     item->fn = fn;
     item->opaque = opaque;
-    push(item);
+    if (unlikely(!push(item))) {
+        run(item);
+    }
 }

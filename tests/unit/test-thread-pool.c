@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* The thread pool: results, jobs that run at the same time, many more jobs than threads, several loops, and a
  * loop that ends right behind its last job. */
+#include "sandbox.h"
+
 #include "util/aio.h"
+#include "util/work-lane.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -12,6 +15,7 @@ typedef struct Shared {
     pthread_cond_t cond;
     int inside, most, meet;
     atomic_int left, sum;
+    WorkLane *lane;
 } Shared;
 
 static int meet_job(void *opaque)
@@ -115,11 +119,43 @@ static void test_loop_ends(void)
     }
 }
 
+static int coroutine_fn one_job(void *opaque)
+{
+    return co_thread_pool_run(add_job, opaque);
+}
+
+static int coroutine_fn lane_job(void *opaque)
+{
+    return work_lane_co_run(((Shared *)opaque)->lane, add_job, opaque);
+}
+
+/* No thread to be had: the job is done all the same. */
+static void test_no_threads(void)
+{
+    Shared s = { .left = 1 };
+
+    if (!g_test_subprocess()) {
+        g_test_trap_subprocess(NULL, 20 * G_USEC_PER_SEC, 0);
+        g_test_trap_assert_passed();
+        return;
+    }
+    sandbox_refuse(__NR_clone3, EAGAIN);
+    for (int i = 0; i < 3; i++) {
+        g_assert_cmpint(co_run_sync(one_job, &s), ==, 0);
+    }
+    g_assert_cmpint(s.sum, ==, 3);
+    s.lane = work_lane_new();
+    g_assert_cmpint(co_run_sync(lane_job, &s), ==, 0);
+    g_assert_cmpint(s.sum, ==, 4);
+    work_lane_unref(s.lane);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/thread-pool/parallel", test_parallel);
     g_test_add_func("/thread-pool/many", test_many);
     g_test_add_func("/thread-pool/loop-ends", test_loop_ends);
+    g_test_add_func("/thread-pool/no-threads", test_no_threads);
     return g_test_run();
 }
