@@ -429,42 +429,49 @@ static void close_all(Copy *c)
     g_free(c->sources);
 }
 
-int img_convert(int argc, char **argv)
+static int run(Convert *v, int argc, char **argv)
 {
-    Convert v = { .copy = { .min_sparse = 4096, .workers = 8 }, .src_cache = "writeback", .dst_cache = "unsafe",
-                  .opts = opts_new() };
     const char *wrong;
     bool ok;
     int o;
 
     while ((o = getopt_long(argc, argv, "hf:O:B:CcF:o:l:S:pt:T:qnm:WUr:", longs, NULL)) != -1) {
-        one_option(&v, o);
+        one_option(v, o);
     }
-    wrong = contradiction(&v);
+    wrong = contradiction(v);
     if (wrong) {
         img_error("%s", wrong);
         return 1;
     }
-    if (!v.dst_format && !v.target_image_opts) {
-        v.dst_format = "raw";
+    if (!v->dst_format && !v->target_image_opts) {
+        v->dst_format = "raw";
     }
-    v.dst = optind + 1 < argc ? argv[argc - 1] : NULL;
-    if (v.options && img_is_help(v.options)) {
-        return img_print_create_options(v.dst, v.dst_format);
+    v->dst = optind + 1 < argc ? argv[argc - 1] : NULL;
+    if (v->options && img_is_help(v->options)) {
+        return img_print_create_options(v->dst, v->dst_format);
     }
-    if (!v.dst) {
+    if (!v->dst) {
         img_error("Must specify image file name");
         return 1;
     }
-    progress_init(v.progress && !v.copy.quiet, 1.0);
+    progress_init(v->progress && !v->copy.quiet, 1.0);
     progress_set(0);
-    ok = convert(&v, argv + optind, argc - optind - 1);
+    ok = convert(v, argv + optind, argc - optind - 1);
     if (ok) {
         progress_set(100);
     }
-    close_all(&v.copy);
+    close_all(&v->copy);
     progress_end();
+    return ok ? 0 : 1;
+}
+
+int img_convert(int argc, char **argv)
+{
+    Convert v = { .copy = { .min_sparse = 4096, .workers = 8 }, .src_cache = "writeback", .dst_cache = "unsafe",
+                  .opts = opts_new() };
+    int ret = run(&v, argc, argv);
+
     opts_free(v.opts);
     g_free(v.options);
-    return ok ? 0 : 1;
+    return ret;
 }

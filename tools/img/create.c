@@ -150,6 +150,7 @@ int img_create(int argc, char **argv)
         printf("\n");
     }
     opts_free(told);
+    opts_free(p.opts); /* where it was not used */
     if (!ok) {
         img_error("%s: %s", p.filename, err->message);
         g_error_free(err);
