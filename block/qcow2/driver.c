@@ -41,6 +41,7 @@ const BlockDriver bdrv_qcow2 = {
     .co_flush_to_os = qcow2_co_flush_to_os,
     .co_flushed = qcow2_co_flushed,
     .co_truncate = qcow2_co_truncate,
+    .co_vmstate = qcow2_co_vmstate,
     .co_check = qcow2_co_check,
     .list_snapshots = qcow2_list_snapshots,
     .get_info = qcow2_get_info,

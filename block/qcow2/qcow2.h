@@ -186,12 +186,17 @@ uint64_t qcow2_pin_waiting_bytes(Qcow2 *q);
 /* g_free(@mem) when the image is closed: lookups without a lock may still read it. */
 void qcow2_pin_retire(Qcow2 *q, void *mem);
 
+/* ---- vmstate.c ---- */
+int coroutine_fn qcow2_co_vmstate(BlockDriverState *bs, int64_t pos, IOVector *v, bool save);
+
 /* ---- write.c, cow.c, zero.c, discard.c, truncate.c ---- */
 int coroutine_fn qcow2_co_pwritev(BlockDriverState *bs, int64_t offset, IOVector *v, unsigned flags);
 int coroutine_fn qcow2_co_pwrite_zeroes(BlockDriverState *bs, int64_t offset, int64_t bytes, unsigned flags);
 int coroutine_fn qcow2_co_pdiscard(BlockDriverState *bs, int64_t offset, int64_t bytes);
 int coroutine_fn qcow2_co_truncate(BlockDriverState *bs, int64_t bytes, bool exact, BlockPrealloc prealloc,
                                    unsigned flags, GError **errp);
+/* The L1 table gets @entries at least. The caller is alone on the image. */
+int coroutine_fn qcow2_co_grow_l1(Qcow2 *q, uint64_t entries);
 /* Wait, under meta_lock (dropped meanwhile), for allocating writes that touch the clusters of the range;
  * true if it waited (look again). */
 bool coroutine_fn qcow2_co_wait_allocs(Qcow2 *q, uint64_t guest, uint64_t bytes);

@@ -122,7 +122,7 @@ static int coroutine_fn switch_l1(Qcow2 *q, uint64_t offset, uint32_t entries)
     return ret;
 }
 
-static int coroutine_fn grow_l1(Qcow2 *q, uint64_t entries)
+int coroutine_fn qcow2_co_grow_l1(Qcow2 *q, uint64_t entries)
 {
     uint64_t clusters = geo_clusters(&q->geo, entries * 8), offset;
     int ret;
@@ -154,6 +154,48 @@ static int coroutine_fn grow_l1(Qcow2 *q, uint64_t entries)
     if (ret < 0 && atomic_load(&q->write_error) == 0) {
         co_mutex_lock(&q->meta_lock);
         qcow2_co_free_unused(q, offset, clusters << q->geo.cluster_bits);
+        co_mutex_unlock(&q->meta_lock);
+    }
+    return ret;
+}
+
+/* ---- Behind the disk ---- */
+
+/* L2 tables that describe nothing of the disk. Under meta_lock. */
+static void coroutine_fn drop_tables(Qcow2 *q, uint64_t keep)
+{
+    for (uint64_t i = keep; i < q->l1_size; i++) {
+        uint64_t entry = atomic_load(&q->l1[i]), off = entry & QCOW2_OFFSET_MASK;
+
+        if (!off) {
+            continue;
+        }
+        qcow2_l1_set(q, i, 0);
+        if (entry & L2E_COPIED) {
+            meta_cache_drop(q->l2_cache, off, q->geo.cluster_size);
+            qcow2_metadata_remove(q, off, q->geo.cluster_size);
+        }
+        qcow2_free_later(q, off, q->geo.cluster_size, q->discard_passthrough);
+    }
+}
+
+/* A state of a virtual machine lies behind a disk of @size: it must not show in the disk when that grows. */
+static int coroutine_fn forget_vmstate(Qcow2 *q, uint64_t size)
+{
+    unsigned shift = q->geo.l2_bits + q->geo.cluster_bits;
+    uint64_t first = geo_l1_entries(&q->geo, size), i = first;
+    int ret;
+
+    while (i < q->l1_size && !atomic_load(&q->l1[i])) {
+        i++;
+    }
+    if (i >= q->l1_size) {
+        return 0;
+    }
+    ret = discard_co_forget(q, i << shift, (uint64_t)q->l1_size << shift);
+    if (ret == 0) {
+        co_mutex_lock(&q->meta_lock);
+        drop_tables(q, first);
         co_mutex_unlock(&q->meta_lock);
     }
     return ret;
@@ -267,11 +309,12 @@ static int coroutine_fn grow_data_file(Qcow2 *q, uint64_t old, uint64_t size, Bl
 static int coroutine_fn grow(Qcow2 *q, uint64_t old, uint64_t size, BlockPrealloc prealloc,
                              GError **errp)
 {
-    int ret = grow_l1(q, geo_l1_entries(&q->geo, size));
+    int ret = forget_vmstate(q, old);
 
     if (q->geo.data_raw && prealloc == BLK_PREALLOC_OFF) {
         prealloc = BLK_PREALLOC_METADATA;
     }
+    ret = ret < 0 ? ret : qcow2_co_grow_l1(q, geo_l1_entries(&q->geo, size));
     if (ret < 0) {
         return error_set_errno(errp, ret, "Failed to grow the L1 table");
     }
@@ -299,24 +342,6 @@ static int coroutine_fn grow(Qcow2 *q, uint64_t old, uint64_t size, BlockPreallo
 }
 
 /* ---- Shrink ---- */
-
-/* L2 tables that describe nothing of the smaller disk. Under meta_lock. */
-static void coroutine_fn drop_tables(Qcow2 *q, uint64_t keep)
-{
-    for (uint64_t i = keep; i < q->l1_size; i++) {
-        uint64_t entry = atomic_load(&q->l1[i]), off = entry & QCOW2_OFFSET_MASK;
-
-        if (!off) {
-            continue;
-        }
-        qcow2_l1_set(q, i, 0);
-        if (entry & L2E_COPIED) {
-            meta_cache_drop(q->l2_cache, off, q->geo.cluster_size);
-            qcow2_metadata_remove(q, off, q->geo.cluster_size);
-        }
-        qcow2_free_later(q, off, q->geo.cluster_size, q->discard_passthrough);
-    }
-}
 
 /* End of the last cluster with a refcount. Under meta_lock. */
 static int coroutine_fn end_of_use(Qcow2 *q, uint64_t file_bytes, uint64_t *end)
@@ -360,8 +385,9 @@ static void coroutine_fn cut_file(Qcow2 *q)
 static int coroutine_fn shrink(Qcow2 *q, uint64_t old, uint64_t size, bool exact, GError **errp)
 {
     uint64_t from = ALIGN_UP(size, q->geo.cluster_size), to = ALIGN_UP(old, q->geo.cluster_size);
-    int ret = from < to ? discard_co_forget(q, from, to) : 0;
+    int ret = forget_vmstate(q, old);
 
+    ret = ret == 0 && from < to ? discard_co_forget(q, from, to) : ret;
     if (ret < 0) {
         return error_set_errno(errp, ret, "Failed to discard cropped clusters");
     }

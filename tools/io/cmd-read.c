@@ -119,7 +119,8 @@ static int cmd_read(int argc, char **argv)
     if (ret < 0) {
         return ret;
     }
-    ret = o.vmstate ? -ENOTSUP : request_run(&o.r);
+    o.r.kind = o.vmstate ? IO_LOAD_VMSTATE : IO_READ;
+    ret = request_run(&o.r);
     if (ret < 0) {
         printf("read failed: %s\n", strerror(-ret));
     } else {

@@ -153,12 +153,14 @@ static int cmd_write(int argc, char **argv)
     if (ret < 0) {
         return ret;
     }
-    if (w.zero) {
+    if (w.vmstate) {
+        w.r.kind = IO_SAVE_VMSTATE;
+    } else if (w.zero) {
         w.r.kind = IO_WRITE_ZEROES;
     } else if (w.compressed) {
         w.r.kind = IO_WRITE_COMPRESSED;
     }
-    ret = w.vmstate ? -ENOTSUP : request_run(&w.r);
+    ret = request_run(&w.r);
     if (ret < 0) {
         printf("write failed: %s\n", strerror(-ret));
     } else {

@@ -60,7 +60,8 @@ void print_specific_info(BlockBackend *blk);
 bool parse_options(Options *o, const char *arg);
 
 /* request.c: one request, from its words to its figures. */
-typedef enum IoKind { IO_READ, IO_WRITE, IO_WRITE_ZEROES, IO_WRITE_COMPRESSED, IO_DISCARD } IoKind;
+typedef enum IoKind { IO_READ, IO_WRITE, IO_WRITE_ZEROES, IO_WRITE_COMPRESSED, IO_DISCARD, IO_SAVE_VMSTATE,
+                      IO_LOAD_VMSTATE } IoKind;
 
 typedef struct IoRequest {
     IoKind kind;

@@ -171,6 +171,10 @@ int coroutine_fn request_co_run(IoRequest *r)
         return blk_co_pwritev_compressed(r->blk, r->offset, &r->v);
     case IO_DISCARD:
         return blk_co_pdiscard(r->blk, r->offset, r->bytes);
+    case IO_SAVE_VMSTATE:
+        return blk_co_save_vmstate(r->blk, r->offset, &r->v);
+    case IO_LOAD_VMSTATE:
+        return blk_co_load_vmstate(r->blk, r->offset, &r->v);
     }
     return -ENOTSUP;
 }

@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The state of a virtual machine: bytes behind the disk, from the first L1 entry on that the disk has no use for.
+ * They are written and read as the guest's are.
+ */
+#include "qcow2.h"
+
+#include <errno.h>
+
+int coroutine_fn qcow2_co_vmstate(BlockDriverState *bs, int64_t pos, IOVector *v, bool save)
+{
+    Qcow2 *q = bs->opaque;
+    unsigned shift = q->geo.l2_bits + q->geo.cluster_bits;
+    uint64_t start = geo_l1_entries(&q->geo, q->hdr.size) << shift, end;
+    int ret;
+
+    if (q->geo.external_data) {
+        return -ENOTSUP; /* the disk's file ends where the disk does */
+    }
+    if (pos < 0 || v->size > INT64_MAX || (uint64_t)pos > INT64_MAX - start ||
+        v->size > INT64_MAX - start - (uint64_t)pos) {
+        return -EIO;
+    }
+    end = start + (uint64_t)pos + v->size;
+    if (!save) {
+        bdrv_co_debug_event(q->file, BLKDBG_VMSTATE_LOAD);
+        return qcow2_co_preadv(bs, (int64_t)(start + (uint64_t)pos), v, 0);
+    }
+    ret = qcow2_may_write(q);
+    bdrv_co_debug_event(q->file, BLKDBG_VMSTATE_SAVE);
+    ret = ret < 0 ? ret : qcow2_co_grow_l1(q, geo_l1_entries(&q->geo, end));
+    return ret < 0 ? ret : qcow2_co_pwritev(bs, (int64_t)(start + (uint64_t)pos), v, 0);
+}
