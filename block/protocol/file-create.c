@@ -191,3 +191,70 @@ int coroutine_fn file_co_create(const char *filename, Options *opts, GError **er
     }
     return ret;
 }
+
+/* ---- Devices: they are there, so that creating is a check of their length and the end of what they held ---- */
+
+const BlockCreateOption device_create_options[] = {
+    { "size", BLK_OPT_SIZE, "Virtual disk size", NULL },
+    { NULL }
+};
+
+static int check_device(int fd, const char *filename, uint64_t size, GError **errp)
+{
+    struct stat st;
+    int64_t length;
+
+    if (fstat(fd, &st) < 0) {
+        return error_set_errno(errp, errno, "Could not inquire '%s'", filename);
+    }
+    if (!S_ISBLK(st.st_mode) && !S_ISCHR(st.st_mode)) {
+        return error_set(errp, EINVAL, "'host_device' driver requires '%s' to be either a character or block device",
+                         filename);
+    }
+    length = file_length_fd(fd);
+    if (length < 0) {
+        return error_set_errno(errp, (int)length, "Could not inquire the length of '%s'", filename);
+    }
+    return size > (uint64_t)length ? error_set(errp, EINVAL, "Cannot grow device files") : 0;
+}
+
+/* No format may be found at its beginning any more. */
+static int clear_start(int fd, GError **errp)
+{
+    static const char zeroes[512];
+    ssize_t n;
+
+    do {
+        n = pwrite(fd, zeroes, sizeof(zeroes), 0);
+    } while (n < 0 && errno == EINTR);
+    if (n != (ssize_t)sizeof(zeroes) || fsync(fd) < 0) {
+        return error_set_errno(errp, n < 0 ? errno : EIO, "Failed to clear the new image's first sector");
+    }
+    return 0;
+}
+
+int coroutine_fn device_co_create(const char *filename, Options *opts, GError **errp)
+{
+    FileState probe = { .locking = true, .shared = BLK_PERM_ALL };
+    BlockDriverState lock_node = { .opaque = &probe };
+    uint64_t size;
+    int fd, ret;
+
+    if (!opts_take_size(opts, "size", 0, &size, errp)) {
+        return -EINVAL;
+    }
+    fd = open(filename, O_RDWR | O_CLOEXEC);
+    if (fd < 0) {
+        return error_set_errno(errp, errno, "Could not open '%s'", filename);
+    }
+    probe.fd = fd;
+    probe.filename = (char *)filename;
+    ret = file_set_perm(&lock_node, BLK_PERM_WRITE | BLK_PERM_RESIZE, BLK_PERM_ALL & ~(unsigned)BLK_PERM_RESIZE,
+                        errp);
+    ret = ret < 0 ? ret : check_device(fd, filename, size, errp);
+    ret = ret < 0 ? ret : clear_start(fd, errp);
+    if (close(fd) < 0 && ret == 0) {
+        ret = error_set_errno(errp, errno, "Could not close '%s'", filename);
+    }
+    return ret;
+}

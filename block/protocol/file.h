@@ -53,6 +53,8 @@ int file_set_perm(BlockDriverState *bs, unsigned perm, unsigned shared, GError *
 extern const BlockCreateOption file_create_options[];
 int file_remove(const char *filename);
 int coroutine_fn file_co_create(const char *filename, Options *opts, GError **errp);
+extern const BlockCreateOption device_create_options[];
+int coroutine_fn device_co_create(const char *filename, Options *opts, GError **errp);
 int coroutine_fn file_co_truncate(BlockDriverState *bs, int64_t bytes, bool exact,
                                   BlockPrealloc prealloc, unsigned flags, GError **errp);
 

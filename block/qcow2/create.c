@@ -108,8 +108,14 @@ static int coroutine_fn co_write_image(BdrvChild *file, const Qcow2CreateParams 
     int ret;
 
     fill_header(p, g, l, &h);
-    ret = bdrv_co_truncate(file, (int64_t)(l->l1_offset + l->l1_entries * 8), true, BLK_PREALLOC_OFF, 0,
+    ret = bdrv_co_truncate(file, (int64_t)(l->l1_offset + l->l1_entries * 8), false, BLK_PREALLOC_OFF, 0,
                            errp);
+    if (ret == 0 && !file->bs->drv->zero_init) { /* a device holds what was there before */
+        ret = bdrv_co_pwrite_zeroes(file, 0, (int64_t)(l->l1_offset + l->l1_entries * 8), 0);
+        if (ret < 0) {
+            error_set_errno(errp, ret, "Could not clear the tables");
+        }
+    }
     if (ret == 0) {
         ret = co_write_refcounts(file, g, l);
         ret = ret < 0 ? ret : bdrv_co_flush(file->bs);
