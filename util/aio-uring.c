@@ -39,6 +39,24 @@ static void refuse(AioContext *ctx, int err)
     }
 }
 
+/* A first request that does nothing: a filter may allow the ring and refuse its use. 0 or -errno. */
+static int try_ring(struct io_uring *ring)
+{
+    struct io_uring_sqe *sqe = io_uring_get_sqe(ring);
+    struct io_uring_cqe *cqe;
+    int ret;
+
+    io_uring_prep_nop(sqe);
+    do {
+        ret = io_uring_submit_and_wait(ring, 1);
+    } while (ret == -EINTR);
+    ret = ret < 0 ? ret : io_uring_peek_cqe(ring, &cqe);
+    if (ret == 0) {
+        io_uring_cqe_seen(ring, cqe);
+    }
+    return ret;
+}
+
 static AioUring *get_ring(AioContext *ctx)
 {
     g_autofree AioUring *u = NULL;
@@ -53,6 +71,12 @@ static AioUring *get_ring(AioContext *ctx)
     u = g_new0(AioUring, 1);
     u->tail = &u->head;
     ret = io_uring_queue_init(RING_ENTRIES, &u->ring, 0);
+    if (ret == 0) {
+        ret = try_ring(&u->ring);
+        if (ret < 0) {
+            io_uring_queue_exit(&u->ring);
+        }
+    }
     if (ret < 0) {
         refuse(ctx, ret);
         return NULL;
