@@ -75,10 +75,35 @@ static int take_inject(DebugRule *r, Options *o, GError **errp)
     return 0;
 }
 
+typedef struct KnownKeys {
+    const char *const *names;
+    const char *unknown; /* the first that is none of them */
+} KnownKeys;
+
+static void check_key(const char *key, const char *value, void *opaque)
+{
+    KnownKeys *k = opaque;
+
+    if (!k->unknown && !g_strv_contains(k->names, key)) {
+        k->unknown = key;
+    }
+}
+
 static int add_rule(BlkdebugState *s, const char *group, Options *o, GError **errp)
 {
-    DebugRule *r = g_new0(DebugRule, 1);
-    int ret = take_event(r, o, errp);
+    static const char *const inject_keys[] = { "event", "state", "errno", "iotype", "sector", "once", "immediately",
+                                               NULL };
+    static const char *const state_keys[] = { "event", "state", "new_state", NULL };
+    KnownKeys k = { .names = strcmp(group, "inject-error") ? state_keys : inject_keys };
+    DebugRule *r;
+    int ret;
+
+    opts_foreach(o, check_key, &k);
+    if (k.unknown) {
+        return error_set(errp, EINVAL, "Invalid parameter '%s'", k.unknown);
+    }
+    r = g_new0(DebugRule, 1);
+    ret = take_event(r, o, errp);
 
     if (ret == 0 && !strcmp(group, "inject-error")) {
         r->action = DEBUG_INJECT;
@@ -89,9 +114,6 @@ static int add_rule(BlkdebugState *s, const char *group, Options *o, GError **er
             !opts_take_uint(o, "new_state", 0, &r->new_state, errp)) {
             ret = -EINVAL;
         }
-    }
-    if (ret == 0 && opts_first_key(o)) {
-        ret = error_set(errp, EINVAL, "Invalid parameter '%s'", opts_first_key(o));
     }
     if (ret < 0) {
         blkdebug_rule_free(r);
@@ -188,21 +210,14 @@ int blkdebug_take_rules(BlkdebugState *s, Options *o, GError **errp)
         for (int i = 0;; i++) {
             g_autofree char *prefix = g_strdup_printf("%s.%d", groups[g], i);
             g_autoptr(Options) sub = NULL;
-            GError *err = NULL;
             int ret;
 
             if (!opts_has_subtree(o, prefix)) {
                 break;
             }
             sub = opts_take_subtree(o, prefix);
-            ret = add_rule(s, groups[g], sub, &err);
-            if (ret < 0 && opts_first_key(sub) && g_str_has_prefix(err->message, "Invalid parameter")) {
-                g_clear_error(&err);
-                return error_set(errp, EINVAL, "[%s] section doesn't support the option '%s'", groups[g],
-                                 opts_first_key(sub));
-            }
+            ret = add_rule(s, groups[g], sub, errp);
             if (ret < 0) {
-                g_propagate_error(errp, err);
                 return ret;
             }
         }
