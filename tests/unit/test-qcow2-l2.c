@@ -33,7 +33,7 @@ static int expected(const Geometry *g, Bits b, uint64_t guest)
     bool present = b.host != 0;
 
     if (b.compressed) {
-        return g->external_data || b.copied ? INVALID : SC_COMPRESSED;
+        return g->external_data ? INVALID : SC_COMPRESSED;
     }
     if (b.host % g->cluster_size != 0) {
         return INVALID;
