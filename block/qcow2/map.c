@@ -241,7 +241,7 @@ int coroutine_fn qcow2_co_l2_get_writable(Qcow2 *q, uint64_t guest, MetaSlice **
     if (geo_in_cluster(&q->geo, e & QCOW2_OFFSET_MASK)) {
         return qcow2_co_corrupt(q, "L1 entry", (int64_t)l1_index, "L2 table offset is not aligned");
     }
-    if (!(e & L2E_COPIED)) {
+    if (!(e & L2E_COPIED) || !(e & QCOW2_OFFSET_MASK)) { /* shared, or none, whatever its flag says */
         ret = co_new_table(q, l1_index, e & QCOW2_OFFSET_MASK);
         if (ret < 0) {
             return ret;
