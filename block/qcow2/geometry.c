@@ -11,7 +11,7 @@ void geometry_init(Geometry *g, int version, unsigned cluster_bits, unsigned ref
         .cluster_size = UINT64_C(1) << cluster_bits,
         .extended_l2 = extended_l2,
         .external_data = external_data,
-        .data_raw = data_raw,
+        .data_raw = external_data && data_raw,
         .subclusters = extended_l2 ? QCOW2_SUBCLUSTERS : 1,
         .subcluster_bits = extended_l2 ? cluster_bits - 5 : cluster_bits,
         .l2_entry_size = extended_l2 ? 16 : 8,

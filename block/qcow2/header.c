@@ -154,6 +154,9 @@ static int check_features(const Qcow2Header *h, const uint8_t *b, size_t len, in
                          "Extended L2 entries are only supported with cluster sizes of at least %u bytes",
                          1u << QCOW2_EXTL2_MIN_CLUSTER_BITS);
     }
+    if ((h->autoclear & QCOW2_AUTOCLEAR_DATA_RAW) && !(h->incompatible & QCOW2_INCOMPAT_DATA_FILE)) {
+        return error_set(errp, EINVAL, "data-file-raw requires a data file");
+    }
     return check_compression(h, errp);
 }
 
