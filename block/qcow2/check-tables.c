@@ -36,7 +36,7 @@ uint64_t refmap_get(const RefMap *m, uint64_t cluster)
                : GPOINTER_TO_SIZE(g_hash_table_lookup(m->beyond, GSIZE_TO_POINTER(cluster)));
 }
 
-void refmap_add(Check *c, uint64_t offset, uint64_t bytes)
+static void add_refs(Check *c, uint64_t offset, uint64_t bytes, uint64_t n)
 {
     uint64_t last;
 
@@ -46,14 +46,19 @@ void refmap_add(Check *c, uint64_t offset, uint64_t bytes)
     last = (offset + bytes - 1) >> c->q->geo.cluster_bits;
     for (uint64_t i = offset >> c->q->geo.cluster_bits; i <= last; i++) {
         if (i < c->map.clusters) {
-            c->map.refs[i] += c->map.refs[i] < UINT32_MAX;
+            c->map.refs[i] = (uint32_t)MIN(c->map.refs[i] + n, UINT32_MAX);
         } else {
             gpointer key = GSIZE_TO_POINTER(i);
-            gsize n = GPOINTER_TO_SIZE(g_hash_table_lookup(c->map.beyond, key));
+            gsize old = GPOINTER_TO_SIZE(g_hash_table_lookup(c->map.beyond, key));
 
-            g_hash_table_insert(c->map.beyond, key, GSIZE_TO_POINTER(n + 1));
+            g_hash_table_insert(c->map.beyond, key, GSIZE_TO_POINTER(old + n));
         }
     }
+}
+
+void refmap_add(Check *c, uint64_t offset, uint64_t bytes)
+{
+    add_refs(c, offset, bytes, 1);
 }
 
 void check_report(Check *c, const char *fmt, ...)
@@ -84,7 +89,8 @@ int coroutine_fn check_co_read(Check *c, uint64_t offset, uint64_t bytes, void *
 
 /* ---- L2 ---- */
 
-static void count_normal(Check *c, L2Entry e, uint64_t guest, bool active)
+/* @refs: how many L1 entries name the table that @e is in. */
+static void count_normal(Check *c, L2Entry e, uint64_t guest, bool active, uint64_t refs)
 {
     const Geometry *g = &c->q->geo;
     uint64_t host = l2_host(g, e);
@@ -116,15 +122,15 @@ static void count_normal(Check *c, L2Entry e, uint64_t guest, bool active)
         c->res->corruptions++;
     }
     if (!g->external_data) {
-        refmap_add(c, host, g->cluster_size);
-    } else if (host != geo_cluster_start(g, guest)) {
+        add_refs(c, host, g->cluster_size, refs);
+    } else if (active && host != geo_cluster_start(g, guest)) {
         check_report(c, "ERROR offset=%" G_GINT64_MODIFIER "x: host cluster offset in the external data file "
                         "is not the guest's", host);
         c->res->corruptions++;
     }
 }
 
-static void count_compressed(Check *c, L2Entry e, bool active)
+static void count_compressed(Check *c, L2Entry e, bool active, uint64_t refs)
 {
     uint64_t host, bytes;
 
@@ -140,7 +146,7 @@ static void count_compressed(Check *c, L2Entry e, bool active)
         c->res->corruptions++;
         return;
     }
-    refmap_add(c, host, bytes);
+    add_refs(c, host, bytes, refs);
     if (active) {
         c->res->allocated_clusters++;
         c->res->compressed_clusters++;
@@ -148,68 +154,102 @@ static void count_compressed(Check *c, L2Entry e, bool active)
     }
 }
 
-static void count_l2_entry(Check *c, L2Entry e, uint64_t guest, bool active)
+static void count_l2_entry(Check *c, L2Entry e, uint64_t guest, bool active, uint64_t refs)
 {
     const Geometry *g = &c->q->geo;
     uint64_t reserved = g->extended_l2 ? L2_RESERVED_EXT : L2_RESERVED_STD;
 
     if (e.desc & L2E_COMPRESSED) {
-        count_compressed(c, e, active);
+        count_compressed(c, e, active, refs);
         return;
     }
     if (e.desc & reserved) {
         check_report(c, "ERROR found l2 entry with reserved bits set: %" G_GINT64_MODIFIER "x", e.desc);
         c->res->corruptions++;
     }
-    count_normal(c, e, guest, active);
+    count_normal(c, e, guest, active, refs);
 }
 
-static int coroutine_fn co_count_l2(Check *c, uint64_t table, uint64_t guest, uint8_t *buf, bool active)
+static int coroutine_fn co_count_l2(Check *c, uint64_t table, uint64_t guest, uint8_t *buf, bool active,
+                                    uint64_t refs)
 {
     const Geometry *g = &c->q->geo;
     int ret = check_co_read(c, table, g->cluster_size, buf, "check_refcounts_l2");
 
     for (unsigned i = 0; i < 1u << g->l2_bits && ret == 0; i++) {
-        count_l2_entry(c, l2_load(g, buf, i), guest + ((uint64_t)i << g->cluster_bits), active);
+        count_l2_entry(c, l2_load(g, buf, i), guest + ((uint64_t)i << g->cluster_bits), active, refs);
     }
     return ret;
 }
 
 /* ---- L1 ---- */
 
-static int coroutine_fn co_count_l1(Check *c, uint64_t offset, uint32_t entries, bool active)
+/* What an L1 entry says of its table, counted; 0, or where a table is that can be walked. */
+static uint64_t count_l1_entry(Check *c, uint64_t e)
+{
+    const Geometry *g = &c->q->geo;
+    uint64_t table = e & QCOW2_OFFSET_MASK;
+
+    if (!e) {
+        return 0;
+    }
+    if (e & L1_RESERVED) {
+        check_report(c, "ERROR found L1 entry with reserved bits set: %" G_GINT64_MODIFIER "x", e);
+        c->res->corruptions++;
+    }
+    refmap_add(c, table, g->cluster_size);
+    if (geo_in_cluster(g, table)) {
+        check_report(c, "ERROR l2_offset=%" G_GINT64_MODIFIER "x: Table is not cluster aligned; L1 entry "
+                        "corrupted", table);
+        c->res->corruptions++;
+        return 0;
+    }
+    /* Behind the end nothing is there; the comparison of counts tells. */
+    return table >> g->cluster_bits < c->map.clusters ? table : 0;
+}
+
+/* The tables that @entries of L1 name, and how often each: a table is walked once, however many entries (of one L1
+ * or of many snapshots) name it, or a small file would take hours. @into: table -> count. */
+static int coroutine_fn co_collect_l1(Check *c, uint64_t offset, uint32_t entries, uint64_t *l1, GHashTable *into)
+{
+    int ret = check_co_read(c, offset, entries * UINT64_C(8), l1, "check_refcounts_l1");
+
+    refmap_add(c, offset, entries * UINT64_C(8));
+    for (uint32_t i = 0; i < entries && ret == 0; i++) {
+        uint64_t table = count_l1_entry(c, ldbe64(&l1[i]));
+        gpointer key = GSIZE_TO_POINTER(table);
+
+        l1[i] = table;
+        if (table) {
+            gsize n = GPOINTER_TO_SIZE(g_hash_table_lookup(into, key));
+
+            g_hash_table_insert(into, key, GSIZE_TO_POINTER(n + 1));
+        }
+    }
+    return ret;
+}
+
+/* The active L1, in its order. */
+static int coroutine_fn co_count_l1(Check *c, uint64_t offset, uint32_t entries)
 {
     const Geometry *g = &c->q->geo;
     g_autofree uint64_t *l1 = g_try_new(uint64_t, MAX(entries, 1));
     g_autofree uint8_t *buf = g_try_malloc(g->cluster_size);
+    g_autoptr(GHashTable) tables = g_hash_table_new(NULL, NULL);
     int ret = l1 && buf ? 0 : -ENOMEM;
 
     if (ret < 0 || entries == 0) {
         return ret;
     }
-    refmap_add(c, offset, entries * UINT64_C(8));
-    ret = check_co_read(c, offset, entries * UINT64_C(8), l1, "check_refcounts_l1");
+    ret = co_collect_l1(c, offset, entries, l1, tables);
     for (uint32_t i = 0; i < entries && ret == 0; i++) {
-        uint64_t e = ldbe64(&l1[i]), table = e & QCOW2_OFFSET_MASK;
+        gpointer key = GSIZE_TO_POINTER(l1[i]);
+        uint64_t n = l1[i] ? GPOINTER_TO_SIZE(g_hash_table_lookup(tables, key)) : 0;
 
-        if (!e) {
-            continue;
+        if (n) {
+            g_hash_table_insert(tables, key, NULL); /* its turn comes once */
+            ret = co_count_l2(c, l1[i], (uint64_t)i << (g->l2_bits + g->cluster_bits), buf, true, n);
         }
-        if (e & L1_RESERVED) {
-            check_report(c, "ERROR found L1 entry with reserved bits set: %" G_GINT64_MODIFIER "x", e);
-            c->res->corruptions++;
-        }
-        refmap_add(c, table, g->cluster_size);
-        if (geo_in_cluster(g, table)) {
-            check_report(c, "ERROR l2_offset=%" G_GINT64_MODIFIER "x: Table is not cluster aligned; L1 entry "
-                            "corrupted", table);
-            c->res->corruptions++;
-            continue;
-        }
-        if (table >> g->cluster_bits >= c->map.clusters) {
-            continue; /* nothing is there; the comparison of counts tells */
-        }
-        ret = co_count_l2(c, table, (uint64_t)i << (g->l2_bits + g->cluster_bits), buf, active);
     }
     return ret == -ENOMEM ? ret : 0;
 }
@@ -229,42 +269,73 @@ static uint64_t snapshot_table_bytes(Qcow2 *q)
     return bytes;
 }
 
+/* Snapshots' tables are walked after all L1 tables, by offset. */
+static int coroutine_fn co_count_inactive(Check *c, GHashTable *tables)
+{
+    g_autoptr(GList) keys = g_list_sort(g_hash_table_get_keys(tables), check_compare_keys);
+    g_autofree uint8_t *buf = g_try_malloc(c->q->geo.cluster_size);
+    int ret = buf ? 0 : -ENOMEM;
+
+    for (GList *l = keys; l && ret == 0; l = l->next) {
+        ret = co_count_l2(c, GPOINTER_TO_SIZE(l->data), 0, buf, false,
+                          GPOINTER_TO_SIZE(g_hash_table_lookup(tables, l->data)));
+        ret = ret == -ENOMEM ? ret : 0;
+    }
+    return ret;
+}
+
 static int coroutine_fn co_count_snapshots(Check *c)
 {
     Qcow2 *q = c->q;
+    g_autoptr(GHashTable) tables = g_hash_table_new(NULL, NULL);
+    uint64_t length = c->map.clusters << q->geo.cluster_bits, left = length;
     int ret = 0;
 
     for (uint32_t i = 0; i < q->hdr.nb_snapshots && ret == 0; i++) {
         const Snapshot *s = &q->snapshots[i];
+        uint64_t bytes = s->l1_size * UINT64_C(8);
+        g_autofree uint64_t *l1 = NULL;
 
-        if (geo_in_cluster(&q->geo, s->l1_offset) || s->l1_size > QCOW2_MAX_L1_BYTES / 8) {
+        if (!qcow2_snapshot_l1_sound(q, s, length) || bytes > left) { /* too long in sum: they overlap */
             check_report(c, "ERROR snapshot %s (%s) l1_offset=%#" G_GINT64_MODIFIER "x: L1 table is not cluster "
-                            "aligned; snapshot table entry corrupted", s->id, s->name, s->l1_offset);
+                            "aligned, or not inside of the file; snapshot table entry corrupted", s->id, s->name,
+                         s->l1_offset);
             c->res->corruptions++;
             continue;
         }
-        ret = co_count_l1(c, s->l1_offset, s->l1_size, false);
+        if (!bytes) {
+            continue;
+        }
+        left -= bytes;
+        l1 = g_try_malloc(bytes);
+        ret = l1 ? co_collect_l1(c, s->l1_offset, s->l1_size, l1, tables) : -ENOMEM;
+        ret = ret == -ENOMEM ? ret : 0; /* what cannot be read is told, and the others are looked at */
     }
+    ret = ret < 0 ? ret : co_count_inactive(c, tables);
     refmap_add(c, q->hdr.snapshots_offset, snapshot_table_bytes(q));
-    return ret;
+    return ret == -ENOMEM ? ret : 0;
 }
 
 /* One bitmap: its table and the clusters that the table names. */
-static int coroutine_fn co_count_bitmap(Check *c, uint64_t offset, uint32_t entries)
+/* *@left: bytes that tables may still have; they do not overlap, so in sum they are no longer than the file. */
+static int coroutine_fn co_count_bitmap(Check *c, uint64_t offset, uint32_t entries, uint64_t *left)
 {
     g_autofree uint64_t *table = NULL;
+    uint64_t length = c->map.clusters << c->q->geo.cluster_bits, bytes = entries * UINT64_C(8);
     int ret;
 
-    if (entries > QCOW2_MAX_L1_BYTES / 8 || geo_in_cluster(&c->q->geo, offset)) {
+    if (bytes > MIN((uint64_t)QCOW2_MAX_L1_BYTES, *left) || geo_in_cluster(&c->q->geo, offset) ||
+        (bytes && (offset > length || bytes > length - offset))) {
         check_report(c, "ERROR bitmap table at 0x%" G_GINT64_MODIFIER "x is invalid", offset);
         c->res->corruptions++;
         return 0;
     }
+    *left -= bytes;
     table = g_try_new(uint64_t, MAX(entries, 1));
     if (!table) {
         return -ENOMEM;
     }
-    refmap_add(c, offset, entries * UINT64_C(8));
+    refmap_add(c, offset, bytes);
     ret = entries ? check_co_read(c, offset, entries * UINT64_C(8), table, "bitmap table") : 0;
     for (uint32_t i = 0; i < entries && ret == 0; i++) {
         uint64_t host = ldbe64(&table[i]) & BITMAP_ENTRY_OFFSET;
@@ -280,10 +351,15 @@ static int coroutine_fn co_count_bitmaps(Check *c)
 {
     const Qcow2Header *h = &c->q->hdr;
     g_autofree uint8_t *dir = NULL;
-    uint64_t at = 0;
+    uint64_t at = 0, length = c->map.clusters << c->q->geo.cluster_bits, left = length;
     int ret;
 
     if (!h->has_bitmaps) {
+        return 0;
+    }
+    if (h->bitmap_dir_offset > length || h->bitmap_dir_size > length - h->bitmap_dir_offset) {
+        check_report(c, "ERROR bitmap directory is not inside of the file");
+        c->res->corruptions++;
         return 0;
     }
     dir = g_try_malloc(MAX(h->bitmap_dir_size, 1));
@@ -301,7 +377,7 @@ static int coroutine_fn co_count_bitmaps(Check *c)
             return 0;
         }
         len = BITMAP_DIR_FIXED + (uint64_t)ldbe16(dir + at + 18) + ldbe32(dir + at + 20);
-        ret = co_count_bitmap(c, ldbe64(dir + at), ldbe32(dir + at + 8));
+        ret = co_count_bitmap(c, ldbe64(dir + at), ldbe32(dir + at + 8), &left);
         at = MIN(at + ALIGN_UP(len, UINT64_C(8)), h->bitmap_dir_size);
     }
     return ret == -ENOMEM ? ret : 0;
@@ -345,7 +421,7 @@ int coroutine_fn check_co_count_references(Check *c)
     int ret;
 
     refmap_add(c, 0, q->geo.cluster_size);
-    ret = co_count_l1(c, q->hdr.l1_offset, q->hdr.l1_size, true);
+    ret = co_count_l1(c, q->hdr.l1_offset, q->hdr.l1_size);
     ret = ret < 0 ? ret : co_count_snapshots(c);
     ret = ret < 0 ? ret : co_count_bitmaps(c);
     if (ret == 0 && !c->without_refcounts) {

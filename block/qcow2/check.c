@@ -60,7 +60,7 @@ static int coroutine_fn co_compare_one(Counts *n, uint64_t cluster)
     return 0;
 }
 
-static int compare_keys(gconstpointer a, gconstpointer b)
+int check_compare_keys(gconstpointer a, gconstpointer b)
 {
     gsize x = GPOINTER_TO_SIZE(a), y = GPOINTER_TO_SIZE(b);
 
@@ -70,7 +70,7 @@ static int compare_keys(gconstpointer a, gconstpointer b)
 static int coroutine_fn co_compare(Counts *n)
 {
     Check *c = n->c;
-    g_autoptr(GList) beyond = g_list_sort(g_hash_table_get_keys(c->map.beyond), compare_keys);
+    g_autoptr(GList) beyond = g_list_sort(g_hash_table_get_keys(c->map.beyond), check_compare_keys);
     uint64_t end = 0;
 
     for (uint64_t i = 0; i < c->map.clusters; i++) {
@@ -120,6 +120,7 @@ static int coroutine_fn co_check_copied(Counts *n)
     Check *c = n->c;
     Qcow2 *q = c->q;
     g_autofree uint8_t *table = g_try_malloc(q->geo.cluster_size);
+    g_autoptr(GHashTable) seen = g_hash_table_new(NULL, NULL); /* a table that many entries name is walked once */
 
     if (!table) {
         return -ENOMEM;
@@ -136,7 +137,8 @@ static int coroutine_fn co_check_copied(Counts *n)
                             "x refcount=%" G_GUINT64_FORMAT, i, e, count);
             c->res->corruptions++;
         }
-        if (check_co_read(c, off, q->geo.cluster_size, table, "check_oflag_copied") == 0) {
+        if (g_hash_table_add(seen, GSIZE_TO_POINTER(off)) &&
+            check_co_read(c, off, q->geo.cluster_size, table, "check_oflag_copied") == 0) {
             check_l2_copied(n, table);
         }
     }

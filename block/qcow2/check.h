@@ -28,6 +28,9 @@ void refmap_clear(RefMap *m);
 void refmap_add(Check *c, uint64_t offset, uint64_t bytes);
 uint64_t refmap_get(const RefMap *m, uint64_t cluster);
 
+/* For lists of a hash's keys that are numbers. */
+int check_compare_keys(gconstpointer a, gconstpointer b);
+
 /* check-tables.c: count what the header, L1, L2, snapshot, bitmap and refcount tables refer to. */
 int coroutine_fn check_co_count_references(Check *c);
 /* Read a whole L2 table or other cluster; -EIO with a report. */

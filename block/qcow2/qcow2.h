@@ -114,6 +114,8 @@ void qcow2_l1_set(Qcow2 *q, uint32_t index, uint64_t entry);
  * table): data must not be written there. NULL or what it is. Any thread, cheap. */
 const char *qcow2_metadata_at(Qcow2 *q, uint64_t offset, uint64_t bytes);
 void qcow2_metadata_add(Qcow2 *q, uint64_t offset, uint64_t bytes, const char *what);
+/* NULL, or what the first cluster that was added as two things was first. */
+const char *qcow2_metadata_overlap(Qcow2 *q, uint64_t *offset);
 int qcow2_metadata_init(Qcow2 *q);
 void qcow2_metadata_fini(Qcow2 *q);
 void qcow2_metadata_remove(Qcow2 *q, uint64_t offset, uint64_t bytes);
@@ -230,6 +232,8 @@ Options *qcow2_get_specific_info(BlockDriverState *bs, GError **errp);
 bool qcow2_list_bitmaps(Qcow2 *q, Options *o, GError **errp);
 int coroutine_fn qcow2_co_load_snapshots(Qcow2 *q, GError **errp);
 void qcow2_free_snapshots(Qcow2 *q);
+/* Its L1 table is aligned, no larger than any may be, and inside of the file. */
+bool qcow2_snapshot_l1_sound(const Qcow2 *q, const Snapshot *s, uint64_t file_length);
 extern const BlockCreateOption qcow2_create_options[];
 extern const BlockDriver bdrv_qcow2;
 

@@ -80,23 +80,42 @@ static int coroutine_fn co_read_one(Qcow2 *q, Snapshot *s, uint64_t *at, GError 
     return ret;
 }
 
-/* Where its L1 table lies; a bad one is left to check, and never followed. */
-static void register_l1(Qcow2 *q, const Snapshot *s)
+/* Where its L1 table lies; a bad one is left to check, and never followed. Tables do not overlap, so all of
+ * them are no longer than the file: *@left bounds the work that 65536 entries of the same large table would make. */
+static void register_l1(Qcow2 *q, const Snapshot *s, uint64_t file_length, uint64_t *left)
 {
-    if (s->l1_size && s->l1_size <= QCOW2_MAX_L1_BYTES / 8 && s->l1_offset < QCOW2_MAX_OFFSET &&
-        geo_in_cluster(&q->geo, s->l1_offset) == 0) {
-        qcow2_metadata_add(q, s->l1_offset, s->l1_size * UINT64_C(8), "inactive L1 table");
+    uint64_t bytes = s->l1_size * UINT64_C(8);
+
+    if (bytes && qcow2_snapshot_l1_sound(q, s, file_length) && bytes <= *left) {
+        qcow2_metadata_add(q, s->l1_offset, bytes, "inactive L1 table");
+        *left -= bytes;
     }
+}
+
+bool qcow2_snapshot_l1_sound(const Qcow2 *q, const Snapshot *s, uint64_t file_length)
+{
+    uint64_t bytes = s->l1_size * UINT64_C(8);
+
+    return bytes <= QCOW2_MAX_L1_BYTES && geo_in_cluster(&q->geo, s->l1_offset) == 0 &&
+           (!bytes || (s->l1_offset <= file_length && bytes <= file_length - s->l1_offset));
 }
 
 int coroutine_fn qcow2_co_load_snapshots(Qcow2 *q, GError **errp)
 {
-    uint64_t at = q->hdr.snapshots_offset;
+    uint64_t at = q->hdr.snapshots_offset, left;
+    int64_t length = bdrv_co_getlength(q->file->bs);
     int ret = 0;
 
     if (!q->hdr.nb_snapshots) {
         return 0;
     }
+    if (length < 0) {
+        return error_set_errno(errp, (int)length, "Failed to read snapshot table");
+    }
+    if (at > (uint64_t)length || q->hdr.nb_snapshots * (uint64_t)FIXED_SIZE > (uint64_t)length - at) {
+        return error_set(errp, EIO, "Failed to read snapshot table: it lies behind the end of the file");
+    }
+    left = (uint64_t)length;
     q->snapshots = g_try_new0(Snapshot, q->hdr.nb_snapshots);
     if (!q->snapshots) {
         return error_set_errno(errp, ENOMEM, "Failed to read snapshot table");
@@ -107,7 +126,7 @@ int coroutine_fn qcow2_co_load_snapshots(Qcow2 *q, GError **errp)
             ret = error_set(errp, EFBIG, "Snapshot table is too big");
         }
         if (ret == 0) {
-            register_l1(q, &q->snapshots[i]);
+            register_l1(q, &q->snapshots[i], (uint64_t)length, &left);
         }
     }
     if (ret == 0) {
