@@ -10,6 +10,10 @@
  */
 #include "refcount-int.h"
 
+/* A table that names one full refcount block over and over makes a search without end of a small file. So many
+ * clusters in a row may be in use behind the end of the file before we stop to believe it. */
+#define MAX_USED_BEHIND (UINT64_C(1) << 26)
+
 typedef struct FreeScan {
     uint64_t n;
     bool exact;
@@ -99,10 +103,15 @@ int coroutine_fn alloc_co_find(Qcow2 *q, uint64_t start, uint64_t n, bool exact,
                                uint64_t *first, uint64_t *got, uint64_t *seen)
 {
     uint64_t end = QCOW2_MAX_OFFSET >> q->geo.cluster_bits, len = 0;
+    uint64_t file_end = geo_clusters(&q->geo, (uint64_t)MAX(bdrv_co_getlength(q->file->bs), 0));
     FreeScan f = { .n = n, .exact = exact, .avoid = avoid, .seen = UINT64_MAX };
     int ret = 0;
 
     for (uint64_t c = start; c < end && ret == 0; c += len) {
+        if (c > MAX(start, file_end) && c - MAX(start, file_end) > MAX_USED_BEHIND) {
+            return qcow2_co_corrupt(q, "allocation", (int64_t)(c << q->geo.cluster_bits),
+                                    "refcounts of clusters far behind the end of the file");
+        }
         ret = scan_step(q, &f, c, &len);
     }
     if (ret < 0) {
