@@ -15,6 +15,7 @@
 #endif
 #ifdef CONFIG_ZSTD
 #include <zstd.h>
+#include <zstd_errors.h>
 #endif
 
 #define KEPT 4
@@ -65,25 +66,18 @@ static int unpack_deflate(const uint8_t *in, size_t in_len, uint8_t *out, size_t
 #ifdef CONFIG_ZSTD
 static int unpack_zstd(const uint8_t *in, size_t in_len, uint8_t *out, size_t out_len)
 {
-    ZSTD_DStream *d = ZSTD_createDStream();
-    ZSTD_inBuffer ib = { in, in_len, 0 };
-    ZSTD_outBuffer ob = { out, out_len, 0 };
-    int ret = 0;
+    /* In one go, straight into @out: the streaming form takes a window of the size that the frame asks for. What
+     * follows the frame is the rest of its last sector. */
+    size_t frame = ZSTD_findFrameCompressedSize(in, in_len), got;
 
-    if (!d) {
+    if (ZSTD_isError(frame)) {
+        return -EIO; /* bad, or cut off */
+    }
+    got = ZSTD_decompress(out, out_len, in, frame);
+    if (ZSTD_isError(got) && ZSTD_getErrorCode(got) == ZSTD_error_memory_allocation) {
         return -ENOMEM;
     }
-    while (ob.pos < ob.size && ret == 0) {
-        size_t before_in = ib.pos, before_out = ob.pos;
-        size_t r = ZSTD_decompressStream(d, &ob, &ib);
-
-        if (ZSTD_isError(r) || (ib.pos == before_in && ob.pos == before_out) ||
-            (r == 0 && ob.pos < ob.size)) {
-            ret = -EIO; /* the frame is bad, cut off or too short */
-        }
-    }
-    ZSTD_freeDStream(d);
-    return ret;
+    return got == out_len ? 0 : -EIO;
 }
 #else
 static int unpack_zstd(const uint8_t *in, size_t in_len, uint8_t *out, size_t out_len)
