@@ -3,10 +3,13 @@
 #include "qcow2.h"
 
 #include <errno.h>
+#include <string.h>
 
 struct MetadataSet {
     SpinLock lock;
     GHashTable *clusters; /* cluster index -> const char *, what it is */
+    const char *overlap;  /* a cluster was said to be two things; what it was first */
+    uint64_t overlap_at;
 };
 
 int qcow2_metadata_init(Qcow2 *q)
@@ -52,9 +55,22 @@ void qcow2_metadata_add(Qcow2 *q, uint64_t offset, uint64_t bytes, const char *w
 
     spin_lock(&q->metadata->lock);
     for (uint64_t c = offset >> q->geo.cluster_bits; c <= last; c++) {
+        const char *was = g_hash_table_lookup(q->metadata->clusters, key(c));
+
+        /* An L2 table may have several owners; a refcount block that has two would lie to one. */
+        if (was && (strcmp(was, what) || !strcmp(what, "refcount block")) && !q->metadata->overlap) {
+            q->metadata->overlap = was;
+            q->metadata->overlap_at = c << q->geo.cluster_bits;
+        }
         g_hash_table_insert(q->metadata->clusters, key(c), (gpointer)what);
     }
     spin_unlock(&q->metadata->lock);
+}
+
+const char *qcow2_metadata_overlap(Qcow2 *q, uint64_t *offset)
+{
+    *offset = q->metadata->overlap_at;
+    return q->metadata->overlap;
 }
 
 void qcow2_metadata_remove(Qcow2 *q, uint64_t offset, uint64_t bytes)

@@ -99,12 +99,12 @@ static int make_caches(Qcow2 *q, const Qcow2Options *opt, GError **errp)
 static int coroutine_fn co_load_l1(Qcow2 *q, GError **errp)
 {
     size_t bytes = (size_t)q->hdr.l1_size * 8;
-    g_autofree uint64_t *raw = g_try_malloc(MAX(bytes, 8));
+    uint64_t *raw = g_try_malloc(MAX(bytes, 8)); /* on-disk order, then swapped where it is */
     int ret = 0;
 
     q->l1_size = q->hdr.l1_size;
-    q->l1 = g_try_malloc(MAX(bytes, 8));
-    if (!raw || !q->l1) {
+    q->l1 = (void *)raw;
+    if (!raw) {
         return error_set_errno(errp, ENOMEM, "Could not allocate L1 table");
     }
     if (bytes) {
@@ -141,9 +141,16 @@ static void publish_backing(Qcow2 *q)
 static int coroutine_fn co_start_writing(Qcow2 *q, int flags, GError **errp)
 {
     uint64_t keep = q->hdr.autoclear & (q->geo.external_data ? QCOW2_AUTOCLEAR_DATA_RAW : 0);
+    const char *overlap;
+    uint64_t at;
     int ret = 0;
 
     if (q->bs->read_only || (flags & BLK_O_CHECK)) {
+        return 0;
+    }
+    overlap = qcow2_metadata_overlap(q, &at);
+    if (overlap && !q->overlap_off) { /* a change of one table would be one of the other */
+        (void)qcow2_co_corrupt(q, overlap, (int64_t)at, "metadata overlaps other metadata");
         return 0;
     }
     if (q->hdr.autoclear != keep) {
