@@ -7,6 +7,8 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#define MAX_ERRNO 4095 /* as the kernel has it: more would be no error where the sign tells */
+
 static const char *const iotype_names[] = { "read", "write", "write-zeroes", "discard", "flush",
                                             "block-status", NULL };
 
@@ -45,6 +47,7 @@ static int take_inject(DebugRule *r, Options *o, GError **errp)
 {
     g_autofree char *iotype_s = NULL;
     g_autofree char *sector_s = g_strdup(opts_peek(o, "sector"));
+    g_autofree char *errno_s = g_strdup(opts_peek(o, "errno"));
     uint64_t error, sector;
     int iotype;
 
@@ -57,6 +60,9 @@ static int take_inject(DebugRule *r, Options *o, GError **errp)
     iotype_s = g_strdup(opts_peek(o, "iotype"));
     if (!opts_take_enum(o, "iotype", iotype_names, -1, &iotype, NULL)) {
         return bad_value(iotype_s, errp);
+    }
+    if (error > MAX_ERRNO) {
+        return bad_value(errno_s, errp);
     }
     r->error = (int)error;
     /* Without an iotype all but block-status: that one is asked for too often. */
