@@ -336,7 +336,7 @@ static Options *prepare(const BlockCreateParams *p, GError **errp)
 
 bool blk_create_image(BlockCreateParams *p, Options **ret_opts, GError **errp)
 {
-    g_autoptr(Options) opts = p->opts;
+    G_GNUC_UNUSED g_autoptr(Options) opts = p->opts; /* freed at the end */
     Options *done = prepare(p, errp);
     GError *err = NULL;
     bool sized;
