@@ -1,0 +1,243 @@
+/* SPDX-License-Identifier: MIT */
+/* Files in memory: see mem.h. One thread only. */
+#include "mem.h"
+
+#include "block/io.h"
+
+#include <errno.h>
+#include <string.h>
+
+#define PAGE UINT64_C(4096)
+#define MAX_LENGTH (INT64_C(1) << 60)
+
+static MemFile *files[MEM_FILES];
+
+MemFile *mem_file_new(uint64_t length)
+{
+    MemFile *f = g_new0(MemFile, 1);
+
+    f->pages = g_hash_table_new_full(NULL, NULL, NULL, g_free);
+    f->length = length;
+    f->max_pages = 2048;
+    return f;
+}
+
+void mem_file_free(MemFile *f)
+{
+    if (f) {
+        g_hash_table_unref(f->pages);
+        g_free(f);
+    }
+}
+
+static uint8_t *page_at(const MemFile *f, uint64_t offset)
+{
+    return g_hash_table_lookup(f->pages, GSIZE_TO_POINTER(offset / PAGE));
+}
+
+static size_t in_page(uint64_t offset, uint64_t n)
+{
+    return MIN(n, PAGE - offset % PAGE);
+}
+
+void mem_file_read(const MemFile *f, uint64_t offset, void *buf, size_t n)
+{
+    uint8_t *to = buf;
+
+    for (size_t len; n; offset += len, to += len, n -= len) {
+        const uint8_t *p = page_at(f, offset);
+
+        len = in_page(offset, n);
+        if (p) {
+            memcpy(to, p + offset % PAGE, len);
+        } else {
+            memset(to, 0, len);
+        }
+    }
+}
+
+int mem_file_write(MemFile *f, uint64_t offset, const void *buf, size_t n)
+{
+    const uint8_t *from = buf;
+
+    if (offset + n > MAX_LENGTH) {
+        return -EFBIG;
+    }
+    for (size_t len; n; offset += len, from += len, n -= len) {
+        uint8_t *p = page_at(f, offset);
+
+        len = in_page(offset, n);
+        if (!p) {
+            if (g_hash_table_size(f->pages) >= f->max_pages) {
+                return -ENOSPC;
+            }
+            p = g_malloc0(PAGE);
+            g_hash_table_insert(f->pages, GSIZE_TO_POINTER(offset / PAGE), p);
+        }
+        memcpy(p + offset % PAGE, from, len);
+        f->length = MAX(f->length, offset + len);
+    }
+    return 0;
+}
+
+static void zero(MemFile *f, uint64_t offset, uint64_t n)
+{
+    GHashTableIter it;
+    gpointer key, page;
+
+    g_hash_table_iter_init(&it, f->pages);
+    while (g_hash_table_iter_next(&it, &key, &page)) {
+        uint64_t at = GPOINTER_TO_SIZE(key) * PAGE;
+        uint64_t from = MAX(at, offset), to = MIN(at + PAGE, offset + n);
+
+        if (from == at && to == at + PAGE) {
+            g_hash_table_iter_remove(&it);
+        } else if (from < to) {
+            memset((uint8_t *)page + (from - at), 0, to - from);
+        }
+    }
+}
+
+/* ---- The driver ---- */
+
+static MemFile *file_of(BlockDriverState *bs)
+{
+    return *(MemFile **)bs->opaque;
+}
+
+static int coroutine_fn mem_co_open(BlockDriverState *bs, Options *o, int flags, GError **errp)
+{
+    uint64_t id;
+
+    opts_del(o, "filename");
+    if (!opts_take_uint(o, "id", 0, &id, errp)) {
+        return -EINVAL;
+    }
+    if (id >= MEM_FILES || !files[id]) {
+        return error_set(errp, ENOENT, "There is no file %" G_GUINT64_FORMAT, id);
+    }
+    *(MemFile **)bs->opaque = files[id];
+    bs->supported_zero_flags = BLK_REQ_MAY_UNMAP | BLK_REQ_NO_FALLBACK;
+    return 0;
+}
+
+static int coroutine_fn mem_co_preadv(BlockDriverState *bs, int64_t offset, IOVector *v, unsigned flags)
+{
+    /* By pages, without a buffer: large ones are slow under ASan. */
+    for (uint64_t at = 0, n; at < v->size; at += n) {
+        const uint8_t *p = page_at(file_of(bs), (uint64_t)offset + at);
+
+        n = in_page((uint64_t)offset + at, v->size - at);
+        if (p) {
+            iov_from_buf(v, at, p + ((uint64_t)offset + at) % PAGE, n);
+        } else {
+            iov_memset(v, at, 0, n);
+        }
+    }
+    return 0;
+}
+
+static bool fault(MemFile *f)
+{
+    return f->fail_write && --f->fail_write == 0;
+}
+
+static int coroutine_fn mem_co_pwritev(BlockDriverState *bs, int64_t offset, IOVector *v, unsigned flags)
+{
+    uint8_t buf[PAGE];
+    int ret = fault(file_of(bs)) ? -EIO : 0;
+
+    for (uint64_t at = 0, n; at < v->size && ret == 0; at += n) {
+        n = in_page((uint64_t)offset + at, v->size - at);
+        iov_to_buf(v, at, buf, n);
+        ret = mem_file_write(file_of(bs), (uint64_t)offset + at, buf, n);
+    }
+    return ret;
+}
+
+static int coroutine_fn mem_co_pwrite_zeroes(BlockDriverState *bs, int64_t offset, int64_t bytes,
+                                             unsigned flags)
+{
+    MemFile *f = file_of(bs);
+
+    if (bytes > MAX_LENGTH - MIN(offset, MAX_LENGTH)) {
+        return -EFBIG;
+    }
+    if (fault(f)) {
+        return -EIO;
+    }
+    zero(f, (uint64_t)offset, (uint64_t)bytes);
+    f->length = MAX(f->length, (uint64_t)(offset + bytes));
+    return 0;
+}
+
+static int coroutine_fn mem_co_pdiscard(BlockDriverState *bs, int64_t offset, int64_t bytes)
+{
+    zero(file_of(bs), (uint64_t)offset, (uint64_t)bytes);
+    return 0;
+}
+
+static int coroutine_fn mem_co_block_status(BlockDriverState *bs, bool want_zero, int64_t offset, int64_t bytes,
+                                            int64_t *pnum, int64_t *map, BlockDriverState **file)
+{
+    bool data = page_at(file_of(bs), (uint64_t)offset) != NULL;
+
+    *pnum = (int64_t)in_page((uint64_t)offset, (uint64_t)bytes);
+    *map = offset;
+    *file = bs;
+    return BLK_OFFSET_VALID | (data ? BLK_DATA : BLK_ZERO);
+}
+
+static int coroutine_fn mem_co_flush(BlockDriverState *bs)
+{
+    return fault(file_of(bs)) ? -EIO : 0;
+}
+
+static int64_t coroutine_fn mem_co_getlength(BlockDriverState *bs)
+{
+    return (int64_t)file_of(bs)->length;
+}
+
+static int coroutine_fn mem_co_truncate(BlockDriverState *bs, int64_t bytes, bool exact, BlockPrealloc prealloc,
+                                        unsigned flags, GError **errp)
+{
+    MemFile *f = file_of(bs);
+
+    if (bytes > MAX_LENGTH) {
+        return error_set(errp, EFBIG, "Failed to resize the file: File too large");
+    }
+    if ((uint64_t)bytes < f->length) {
+        zero(f, (uint64_t)bytes, f->length - (uint64_t)bytes);
+    }
+    f->length = (uint64_t)bytes;
+    return 0;
+}
+
+static const char *const strong_options[] = { "id", NULL };
+
+static const BlockDriver mem_driver = {
+    .format_name = "fuzz-mem",
+    .protocol_name = "fuzz-mem",
+    .instance_size = sizeof(MemFile *),
+    .zero_init = true,
+    .strong_options = strong_options,
+    .co_open = mem_co_open,
+    .co_preadv = mem_co_preadv,
+    .co_pwritev = mem_co_pwritev,
+    .co_pwrite_zeroes = mem_co_pwrite_zeroes,
+    .co_pdiscard = mem_co_pdiscard,
+    .co_block_status = mem_co_block_status,
+    .co_flush_to_disk = mem_co_flush,
+    .co_getlength = mem_co_getlength,
+    .co_truncate = mem_co_truncate,
+};
+
+void mem_driver_set(unsigned id, MemFile *f)
+{
+    files[id] = f;
+}
+
+void mem_driver_register(void)
+{
+    block_register_driver(&mem_driver);
+}
