@@ -6,6 +6,7 @@
  *              sealed copy being written.
  */
 #include "cache.h"
+#include "slab.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -19,6 +20,7 @@ struct MetaCache {
     unsigned slice_bits;
     uint64_t budget;
     BlkdebugEvent event;
+    SlabPool *slabs; /* the slices' data */
 
     SpinLock lock; /* guards all below, and what cache.h says of slices */
     MetaSlice **buckets;
@@ -48,7 +50,10 @@ MetaCache *meta_cache_new(BdrvChild *file, size_t slice_size, uint64_t budget, B
         c->nbuckets *= 2;
     }
     c->buckets = g_try_new0(MetaSlice *, c->nbuckets);
-    if (!c->buckets) {
+    c->slabs = slab_pool_new(file->bs, slice_size);
+    if (!c->buckets || !c->slabs) {
+        slab_pool_free(c->slabs);
+        g_free(c->buckets);
         g_free(c);
         return NULL;
     }
@@ -60,7 +65,7 @@ MetaCache *meta_cache_new(BdrvChild *file, size_t slice_size, uint64_t budget, B
 
 static void slice_free(MetaSlice *s)
 {
-    mem_align_free(s->data);
+    slab_put(s->slab, s->data);
     g_free(s);
 }
 
@@ -77,6 +82,7 @@ void meta_cache_free(MetaCache *c)
             slice_free(s);
         }
     }
+    slab_pool_free(c->slabs);
     g_free(c->buckets);
     g_free(c);
 }
@@ -236,7 +242,7 @@ static MetaSlice *slice_alloc(MetaCache *c)
     MetaSlice *s = g_try_new0(MetaSlice, 1);
 
     if (s) {
-        s->data = bdrv_try_blockalign(c->file->bs, c->slice_size);
+        s->data = slab_get(c->slabs, &s->slab);
         if (!s->data) {
             g_clear_pointer(&s, g_free);
         }
@@ -248,7 +254,6 @@ static MetaSlice *slice_alloc(MetaCache *c)
 static MetaSlice *make_slice(MetaCache *c)
 {
     MetaSlice *s = evict(c), *spare;
-    uint8_t *data;
 
     if (!s) {
         spin_unlock(&c->lock);
@@ -262,8 +267,7 @@ static MetaSlice *make_slice(MetaCache *c)
         slice_free(spare);
         spin_lock(&c->lock);
     }
-    data = s->data;
-    *s = (MetaSlice){ .data = data };
+    *s = (MetaSlice){ .data = s->data, .slab = s->slab };
     return s;
 }
 

@@ -20,6 +20,7 @@ typedef struct MetaCache MetaCache;
 typedef struct MetaSlice {
     uint64_t offset;    /* of the slice in the image file */
     uint8_t *data;      /* slice_size bytes, on-disk byte order */
+    struct Slab *slab;  /* that they are in */
     /* guarded by the cache's spin lock: */
     unsigned refs;
     unsigned writing;   /* sealed copies on their way: not to be evicted, a reload would read stale bytes */
