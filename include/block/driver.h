@@ -58,7 +58,7 @@ struct BlockDriverState {
     /* Core's own: */
     atomic_int refcnt;
     uint8_t detect_zeroes;  /* BDRV_DETECT_ZEROES_* */
-    atomic_bool unsynced;   /* a write ended since the last sync to disk began */
+    atomic_bool unsynced;   /* a write ended since the last sync to disk began, or none began yet */
     struct BdrvCore *core;  /* request tracking, parents, wait queues; private to block/ */
 };
 
