@@ -160,9 +160,7 @@ int coroutine_fn qcow2_co_check(BlockDriverState *bs, BlockCheckResult *res, uns
         return -ENOTSUP;
     }
     if (!bs->read_only) {
-        ret = qcow2_co_flush_metadata(q, true);
-        ret = ret < 0 ? ret : qcow2_co_pin_reap(q);
-        ret = ret < 0 ? ret : qcow2_co_flush_metadata(q, true);
+        ret = qcow2_co_settle(q);
     }
     length = bdrv_co_getlength(q->file->bs);
     if (ret < 0 || length < 0) {

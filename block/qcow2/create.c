@@ -6,6 +6,7 @@
 #include "create.h"
 
 #include "refcount-codec.h"
+#include "rules.h"
 #include "util/bytes.h"
 
 #include <errno.h>
@@ -118,7 +119,7 @@ static int coroutine_fn co_write_image(BdrvChild *file, const Qcow2CreateParams 
     }
     if (ret == 0) {
         ret = co_write_refcounts(file, g, l);
-        ret = ret < 0 ? ret : bdrv_co_flush(file->bs);
+        ret = ret < 0 || RULE_BROKEN(CREATE_HEADER_LAST) ? ret : bdrv_co_flush(file->bs);
         ret = ret < 0 ? ret : qcow2_co_header_write(file, &h);
         ret = ret < 0 ? ret : bdrv_co_flush(file->bs);
         if (ret == -ENOSPC && h.backing_file) {
@@ -144,7 +145,9 @@ static int coroutine_fn co_preallocate(const char *filename, const Qcow2CreatePa
     }
     o = opts_new();
     opts_set(o, "driver", "qcow2");
-    root = bdrv_co_open_root(filename, o, BLK_O_RDWR | BLK_O_RESIZE | BLK_O_NO_BACKING | BLK_O_NO_FLUSH, errp);
+    /* With all its syncs: the image is one from its header on, and power may fail while this goes on. */
+    root = bdrv_co_open_root(filename, o, BLK_O_RDWR | BLK_O_RESIZE | BLK_O_NO_BACKING |
+                                          (RULE_BROKEN(CREATE_PREALLOC_SYNCED) ? BLK_O_NO_FLUSH : 0), errp);
     if (!root) {
         return -EINVAL;
     }

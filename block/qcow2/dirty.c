@@ -2,6 +2,7 @@
 /* The dirty bit: refcounts on disk may be too low or too high, and are rebuilt before a writer starts. */
 #include "check.h"
 #include "refcount-codec.h"
+#include "rules.h"
 #include "util/bytes.h"
 
 #include <errno.h>
@@ -11,7 +12,8 @@ static int coroutine_fn co_set_bit(Qcow2 *q, bool on)
     uint64_t old = q->hdr.incompatible;
     int ret;
 
-    ret = bdrv_co_flush(q->file->bs); /* what the bit speaks of is on disk first */
+    /* What the bit speaks of is on disk first. */
+    ret = RULE_BROKEN(REBUILT_BEFORE_SWITCH) ? 0 : bdrv_co_flush(q->file->bs);
     if (ret < 0) {
         return ret;
     }
@@ -26,7 +28,7 @@ static int coroutine_fn co_set_bit(Qcow2 *q, bool on)
 
 int coroutine_fn qcow2_co_mark_dirty(Qcow2 *q)
 {
-    return co_set_bit(q, true);
+    return RULE_BROKEN(DIRTY_BEFORE_LAZY) ? 0 : co_set_bit(q, true);
 }
 
 int coroutine_fn qcow2_co_mark_clean(Qcow2 *q)
@@ -98,7 +100,7 @@ static int coroutine_fn co_write_and_switch(Qcow2 *q, NewCounts *n)
     ret = bdrv_co_pwrite(q->file, (int64_t)n->blocks_at, (int64_t)(n->blocks << g->cluster_bits), n->data, 0);
     ret = ret < 0 ? ret : bdrv_co_pwrite(q->file, (int64_t)n->table_at,
                                          (int64_t)(n->table_clusters << g->cluster_bits), n->table, 0);
-    ret = ret < 0 ? ret : bdrv_co_flush(q->file->bs);
+    ret = ret < 0 || RULE_BROKEN(REBUILT_BEFORE_SWITCH) ? ret : bdrv_co_flush(q->file->bs);
     if (ret < 0) {
         return ret;
     }

@@ -11,18 +11,21 @@
  *
  * Power may fail between any two: a refcount without a user is a leak, a table without a parent is a
  * leak, data without an entry is not promised.  Steps with nothing to write fall away.
- * With lazy refcounts the dirty bit is on disk before step 1, and the syncs of 1 and 2 fall away.
+ * With lazy refcounts the dirty bit is on disk before step 1; then 1 and 2 fall away until the image is closed, or
+ * the cache of counts needs the room: the next writer rebuilds the counts if power fails before.
  *
  * INV-FLUSH-1  One flush at a time (flush_lock); a later one seals later.
  * INV-FLUSH-2  After a failed write of metadata no more is written until the image is opened again.
  */
 #include "qcow2.h"
+#include "rules.h"
 
 #include "util/bytes.h"
 
 #include <errno.h>
 
 #define MAX_QUARANTINE (UINT64_C(64) * MiB)
+#define MAX_ROUNDS 4
 
 typedef struct Sealed {
     SealedSet ref, l2;
@@ -64,14 +67,37 @@ static void l1_dirty_again(Qcow2 *q, const Sealed *s)
     q->l1_dirty = true;
 }
 
+/* Dirty slices cannot make room. @need: bytes that would hold all the tables there can be: with a budget for
+ * them nothing ever has to make room, and dirty slices may stay until the guest flushes. */
+static bool is_crowded(MetaCache *c, uint64_t need)
+{
+    uint64_t budget = meta_cache_budget(c);
+
+    return need > budget && meta_cache_dirty_bytes(c) > budget / 2;
+}
+
+static bool refcounts_press(Qcow2 *q)
+{
+    return is_crowded(q->ref_cache, UINT64_MAX);
+}
+
+/* Lazy: counts and their table stay in memory while the dirty bit says so, until they need the room. */
+static bool leaves_refcounts(Qcow2 *q)
+{
+    bool dirty = (q->hdr.incompatible & QCOW2_INCOMPAT_DIRTY) || q->l1_dirty || meta_cache_dirty_bytes(q->l2_cache);
+
+    return q->lazy_refcounts && dirty && !atomic_load(&q->write_counts) && !refcounts_press(q);
+}
+
 /* meta_lock held. */
 static int seal_all(Qcow2 *q, Sealed *s)
 {
-    int ret = meta_cache_seal(q->ref_cache, &s->ref);
+    bool lazy = leaves_refcounts(q);
+    int ret = lazy ? 0 : meta_cache_seal(q->ref_cache, &s->ref);
 
     if (ret == 0) {
         ret = meta_cache_seal(q->l2_cache, &s->l2);
-        if (ret == 0) {
+        if (ret == 0 && !lazy) {
             ret = qcow2_reftable_seal(q, &s->table);
         }
         if (ret == 0) {
@@ -107,10 +133,25 @@ static int coroutine_fn co_sync(Qcow2 *q)
 {
     int ret = bdrv_co_flush(q->file->bs);
 
-    if (ret == 0 && q->data && q->data != q->file) {
+    if (ret == 0 && q->data && q->data != q->file && !RULE_BROKEN(DATA_FILE_BEFORE_L2)) {
         ret = bdrv_co_flush(q->data->bs);
     }
     return ret;
+}
+
+/* Syncs follow each other, and one with nothing to do costs nothing: so the one before the L2 slices
+ * stands in for most others, and a rule is broken only when it goes too. */
+static bool skip_l2_sync(const Sealed *s)
+{
+    return RULE_BROKEN(DATA_BEFORE_L2) || (RULE_BROKEN(REFCOUNTS_BEFORE_L2) && s->ref.count) ||
+           (RULE_BROKEN(REFTABLE_BEFORE_L2) && s->table.n && !s->table.moved) ||
+           (RULE_BROKEN(SWITCH_BEFORE_L2) && s->table.moved);
+}
+
+static bool skip_reftable_sync(const Sealed *s)
+{
+    return s->table.moved ? RULE_BROKEN(REFTABLE_BEFORE_SWITCH)
+                          : RULE_BROKEN(REFTABLE_BEFORE_L2) || RULE_BROKEN(REFCOUNTS_BEFORE_L2);
 }
 
 static int coroutine_fn co_write_refcounts(Qcow2 *q, Sealed *s)
@@ -118,15 +159,19 @@ static int coroutine_fn co_write_refcounts(Qcow2 *q, Sealed *s)
     bool lazy = q->lazy_refcounts && (q->hdr.incompatible & QCOW2_INCOMPAT_DIRTY);
     int ret = 0;
 
-    if (s->ref.count) {
+    if (RULE_BROKEN(REFCOUNTS_BEFORE_L2)) {
+        ret = co_sync(q); /* of the data, so that only the counts come late */
+    }
+    if (ret == 0 && s->ref.count) {
         ret = meta_cache_co_write_sealed(q->ref_cache, &s->ref, BLKDBG_REFBLOCK_UPDATE_PART);
-        if (ret == 0 && (!lazy || s->table.n)) {
+        if (ret == 0 && (!lazy || s->table.n) && !RULE_BROKEN(REFCOUNTS_BEFORE_L2) &&
+            !(s->table.n && RULE_BROKEN(REFBLOCKS_BEFORE_REFTABLE))) {
             ret = co_sync(q);
         }
     }
     if (ret == 0 && s->table.n) {
         ret = qcow2_co_reftable_write(q, &s->table);
-        ret = ret < 0 ? ret : co_sync(q);
+        ret = ret < 0 || skip_reftable_sync(s) ? ret : co_sync(q);
         ret = ret < 0 ? ret : qcow2_co_reftable_switch(q, &s->table);
     }
     return ret;
@@ -137,7 +182,7 @@ static int coroutine_fn co_write_tables(Qcow2 *q, Sealed *s)
     int ret = 0;
 
     if (s->l2.count) {
-        ret = co_sync(q); /* INV-W-2 */
+        ret = skip_l2_sync(s) ? 0 : co_sync(q); /* INV-W-2 */
         if (ret < 0) {
             meta_cache_unseal(q->l2_cache, &s->l2);
             return ret;
@@ -145,7 +190,7 @@ static int coroutine_fn co_write_tables(Qcow2 *q, Sealed *s)
         ret = meta_cache_co_write_sealed(q->l2_cache, &s->l2, BLKDBG_NONE);
     }
     if (ret == 0 && s->l1_n) {
-        ret = co_sync(q); /* INV-W-3 */
+        ret = RULE_BROKEN(L2_BEFORE_L1) ? 0 : co_sync(q); /* INV-W-3 */
         ret = ret < 0 ? ret
                       : bdrv_co_pwrite(q->file, (int64_t)(q->hdr.l1_offset + s->l1_first * UINT64_C(8)),
                                        s->l1_n * INT64_C(8), s->l1, 0);
@@ -198,7 +243,7 @@ static int coroutine_fn co_flush_once(Qcow2 *q, bool final)
     }
     co_sealed_clear(q, &s, ret < 0);
     if (ret == 0 && final) {
-        ret = co_sync(q);
+        ret = RULE_BROKEN(SYNC_BEFORE_RELEASE) ? 0 : co_sync(q);
         if (ret == 0) {
             qcow2_pin_synced(q, s.gen);
         }
@@ -229,20 +274,29 @@ int coroutine_fn qcow2_co_flush_metadata(Qcow2 *q, bool final)
     return ret;
 }
 
-/* Dirty slices cannot make room. @need: bytes that would hold all the tables there can be: with a budget for
- * them nothing ever has to make room, and dirty slices may stay until the guest flushes. */
-static bool is_crowded(MetaCache *c, uint64_t need)
+int coroutine_fn qcow2_co_settle(Qcow2 *q)
 {
-    uint64_t budget = meta_cache_budget(c);
+    int ret = 0;
 
-    return need > budget && meta_cache_dirty_bytes(c) > budget / 2;
+    atomic_store(&q->write_counts, true);
+    /* A round may let go of more: a refcount table that moved frees the old one a flush later. */
+    for (int round = 0; round < MAX_ROUNDS && ret == 0; round++) {
+        ret = qcow2_co_flush_metadata(q, true);
+        if (ret < 0 || qcow2_pin_waiting_bytes(q) == 0) {
+            break;
+        }
+        ret = qcow2_co_pin_reap(q);
+    }
+    ret = ret < 0 ? ret : qcow2_co_flush_metadata(q, true); /* the counts that fell meanwhile */
+    atomic_store(&q->write_counts, false);
+    return ret;
 }
 
 int coroutine_fn qcow2_co_relieve(Qcow2 *q)
 {
     uint64_t entries = geo_clusters(&q->geo, atomic_load(&q->bs->total_bytes));
     bool crowded = is_crowded(q->l2_cache, entries * q->geo.l2_entry_size) ||
-                   is_crowded(q->ref_cache, UINT64_MAX);
+                   refcounts_press(q);
     int ret;
 
     if (likely(!crowded && qcow2_pin_waiting_bytes(q) <= MAX_QUARANTINE)) {

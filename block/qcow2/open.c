@@ -3,6 +3,7 @@
 #include "compress.h"
 #include "options.h"
 #include "qcow2.h"
+#include "rules.h"
 
 #include "util/bytes.h"
 
@@ -277,14 +278,12 @@ void coroutine_fn qcow2_co_close(BlockDriverState *bs)
         return; /* never opened whole */
     }
     if (!bs->read_only && !(bs->open_flags & BLK_O_CHECK) && qcow2_may_write(q) == 0) {
-        int ret = qcow2_co_flush_metadata(q, true);
+        int ret;
 
-        if (ret == 0) {
-            ret = qcow2_co_pin_reap(q);
+        if (RULE_BROKEN(CLEAN_LAST) && (q->hdr.incompatible & QCOW2_INCOMPAT_DIRTY)) {
+            (void)qcow2_co_mark_clean(q);
         }
-        if (ret == 0) {
-            ret = qcow2_co_flush_metadata(q, true); /* the counts that fell meanwhile */
-        }
+        ret = qcow2_co_settle(q);
         if (ret == 0 && (q->hdr.incompatible & QCOW2_INCOMPAT_DIRTY)) {
             (void)qcow2_co_mark_clean(q); /* stays dirty otherwise, and is rebuilt */
         }

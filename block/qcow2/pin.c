@@ -20,6 +20,7 @@
  *            a count of zero after the change of the table knows that no request holds the old mapping.
  */
 #include "refcount-int.h"
+#include "rules.h"
 
 #define STRIPES 16
 
@@ -139,10 +140,10 @@ static bool is_ready(PinState *p, const Quarantined *q)
 {
     uint64_t e = atomic_load(&p->epoch);
 
-    if (q->gen > atomic_load(&p->synced_gen)) {
+    if (q->gen > atomic_load(&p->synced_gen) && !RULE_BROKEN(QUARANTINE_SYNC)) {
         return false;
     }
-    return e >= q->epoch + 2 || (e == q->epoch + 1 && parity_empty(p, q->epoch));
+    return RULE_BROKEN(QUARANTINE_PINS) || e >= q->epoch + 2 || (e == q->epoch + 1 && parity_empty(p, q->epoch));
 }
 
 void qcow2_pin_synced(Qcow2 *q, uint64_t gen)
@@ -227,7 +228,7 @@ static bool coroutine_fn may_punch(Qcow2 *q, uint64_t c)
 {
     uint64_t count;
 
-    if (qcow2_co_refcount_get(q, c, &count) < 0 || count != 1) {
+    if (qcow2_co_refcount_get(q, c, &count) < 0 || (count != 1 && !RULE_BROKEN(PUNCH_UNSHARED))) {
         return false;
     }
     if (q->compress_next && q->compress_next >> q->geo.cluster_bits == c) {
@@ -263,13 +264,16 @@ static int coroutine_fn release(Qcow2 *q, const Quarantined *e)
     uint64_t last = (e->offset + e->bytes - 1) >> q->geo.cluster_bits;
     int ret;
 
-    if (e->punch) {
+    if (e->punch && !RULE_BROKEN(PUNCH_COUNTED)) {
         punch_range(q, first, last);
     }
     co_mutex_lock(&q->meta_lock);
     bdrv_co_debug_event(q->file, BLKDBG_CLUSTER_FREE);
     ret = qcow2_co_refcount_add(q, first, last - first + 1, -1);
     co_mutex_unlock(&q->meta_lock);
+    if (e->punch && RULE_BROKEN(PUNCH_COUNTED) && IS_ALIGNED(e->offset | e->bytes, q->geo.cluster_size)) {
+        (void)bdrv_co_pdiscard(q->file, e->offset, e->bytes);
+    }
     return ret;
 }
 

@@ -73,7 +73,8 @@ struct Qcow2 {
     InflightAlloc *inflight_allocs; /* intrusive list, meta_lock; write.c */
     atomic_bool fresh_unsafe; /* a data write failed: clusters past the end of file may not read zero */
 
-    bool lazy_refcounts, dirty_set;
+    bool lazy_refcounts;
+    atomic_bool write_counts; /* flushes write counts, lazy or not */
     atomic_bool corrupt;      /* found so while open: no more writes */
     atomic_int write_error;   /* a metadata write failed: no more writes (-errno) */
     bool discard_passthrough, discard_no_unref;
@@ -138,6 +139,9 @@ int coroutine_fn qcow2_co_flush_metadata(Qcow2 *q, bool final);
 /* Before a write takes meta_lock: keeps the quarantine in bounds, and dirty slices under half of a cache that
  * is smaller than its tables. */
 int coroutine_fn qcow2_co_relieve(Qcow2 *q);
+/* All of it to the file, refcounts too where they are lazy, and what is in quarantine free as far as no request is in
+ * flight: for a check, and at the end. */
+int coroutine_fn qcow2_co_settle(Qcow2 *q);
 int coroutine_fn qcow2_co_flush_to_os(BlockDriverState *bs);
 void coroutine_fn qcow2_co_flushed(BlockDriverState *bs);
 

@@ -11,6 +11,7 @@
  * INV-RB-2  A block that holds its own refcount has it set before it is reachable from the table.
  */
 #include "refcount-int.h"
+#include "rules.h"
 #include "util/bytes.h"
 
 static void mark_dirty(Qcow2 *q, uint64_t first, uint64_t last)
@@ -323,7 +324,7 @@ int coroutine_fn qcow2_co_reftable_switch(Qcow2 *q, const ReftableSeal *s)
     /* meta_lock: nobody else writes the header meanwhile with the old pointer. */
     co_mutex_lock(&q->meta_lock);
     ret = bdrv_co_pwrite(q->file, 48, sizeof(field), field, 0);
-    if (ret == 0) {
+    if (ret == 0 && !RULE_BROKEN(SWITCH_BEFORE_L2)) {
         ret = bdrv_co_flush(q->file->bs);
     }
     if (ret == 0) {

@@ -14,6 +14,7 @@
  *           until close: lookups without a lock may still read it, and a stale look at an entry is what
  *           they would have seen a moment before.
  */
+#include "rules.h"
 #include "write-int.h"
 #include "util/bytes.h"
 
@@ -22,7 +23,7 @@ static int coroutine_fn write_header_field(Qcow2 *q, int64_t at, const void *fie
 {
     int ret = bdrv_co_pwrite(q->file, at, len, field, 0);
 
-    if (ret == 0) {
+    if (ret == 0 && !RULE_BROKEN(L1_OLD_KEPT)) {
         ret = bdrv_co_flush(q->file->bs);
     }
     if (ret < 0) {
@@ -63,7 +64,7 @@ static int coroutine_fn write_l1(Qcow2 *q, uint64_t offset, uint32_t entries)
     }
     bdrv_co_debug_event(q->file, BLKDBG_L1_GROW_WRITE_TABLE);
     ret = bdrv_co_pwrite(q->file, offset, bytes, buf, 0);
-    return ret < 0 ? ret : bdrv_co_flush(q->file->bs);
+    return ret < 0 || RULE_BROKEN(L1_WRITTEN) ? ret : bdrv_co_flush(q->file->bs);
 }
 
 /* Point the header to the new table; from here on it is the table. */
@@ -89,7 +90,11 @@ static int coroutine_fn activate_l1(Qcow2 *q, uint64_t offset, uint32_t entries,
     qcow2_pin_retire(q, old_table);
     if (old_bytes) {
         qcow2_metadata_remove(q, old, old_bytes);
-        qcow2_free_later(q, old, ALIGN_UP(old_bytes, q->geo.cluster_size), q->discard_other);
+        if (RULE_BROKEN(L1_OLD_KEPT)) {
+            qcow2_co_free_unused(q, old, old_bytes);
+        } else {
+            qcow2_free_later(q, old, ALIGN_UP(old_bytes, q->geo.cluster_size), q->discard_other);
+        }
     }
     qcow2_metadata_add(q, offset, (uint64_t)entries * 8, "active L1 table");
     return 0;
@@ -142,7 +147,7 @@ int coroutine_fn qcow2_co_grow_l1(Qcow2 *q, uint64_t entries)
     }
     do {
         /* INV-W-1 for the table's clusters, and what L1 refers to (INV-W-3). */
-        ret = qcow2_co_flush_metadata(q, true);
+        ret = RULE_BROKEN(L1_COUNTED) && !q->l1_dirty ? 0 : qcow2_co_flush_metadata(q, true);
         if (ret == 0) {
             co_mutex_lock(&q->flush_lock);
             co_mutex_lock(&q->meta_lock);
@@ -334,7 +339,7 @@ static int coroutine_fn grow(Qcow2 *q, uint64_t old, uint64_t size, BlockPreallo
             return ret;
         }
     }
-    ret = qcow2_co_flush_metadata(q, true);
+    ret = RULE_BROKEN(HIDDEN_BEFORE_GROWN) ? 0 : qcow2_co_flush_metadata(q, true);
     if (ret == 0) {
         ret = write_size(q, size);
     }
@@ -395,7 +400,7 @@ static int coroutine_fn shrink(Qcow2 *q, uint64_t old, uint64_t size, bool exact
     bdrv_co_debug_event(q->file, BLKDBG_L1_SHRINK_FREE_L2_CLUSTERS);
     drop_tables(q, geo_l1_entries(&q->geo, size));
     co_mutex_unlock(&q->meta_lock);
-    ret = qcow2_co_flush_metadata(q, true);
+    ret = RULE_BROKEN(FORGOTTEN_BEFORE_SHRUNK) ? 0 : qcow2_co_flush_metadata(q, true);
     if (ret == 0) {
         ret = write_size(q, size);
     }

@@ -16,6 +16,7 @@
  * INV-WR-2  Whoever waits for an InflightAlloc holds none.
  * INV-WR-3  A request is pinned from before its first lookup to after its last I/O.
  */
+#include "rules.h"
 #include "write-int.h"
 
 /* ---- In-flight allocations ---- */
@@ -71,7 +72,7 @@ bool coroutine_fn qcow2_co_wait_allocs(Qcow2 *q, uint64_t guest, uint64_t bytes)
     bool waited = false;
     InflightAlloc *a;
 
-    while ((a = find_inflight(q, first, last))) {
+    while ((a = find_inflight(q, first, last)) && !RULE_BROKEN(ALLOCS_WAIT)) {
         co_queue_wait(&a->waiters, &q->meta_lock);
         waited = true;
     }
@@ -125,6 +126,9 @@ static bool is_beyond_eof(Qcow2 *q, uint64_t host)
 {
     BlockDriverState *bs = bdrv_skip_filters(q->data->bs);
 
+    if (RULE_BROKEN(STALE_NOT_ZERO)) {
+        return true;
+    }
     return !atomic_load(&q->fresh_unsafe) && bs->drv->zero_init &&
            (int64_t)host >= atomic_load(&q->data->bs->total_bytes);
 }
@@ -293,6 +297,9 @@ static int64_t coroutine_fn write_run(Qcow2 *q, uint64_t offset, uint64_t bytes,
 
     co_mutex_lock(&q->meta_lock);
     ret = plan_run(q, offset, bytes, &r);
+    if (ret == 0 && RULE_BROKEN(LINK_AFTER_WRITE)) {
+        link_run(q, &r);
+    }
     co_mutex_unlock(&q->meta_lock);
     if (ret < 0) {
         return ret;
