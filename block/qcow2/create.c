@@ -24,7 +24,7 @@ static void plan_layout(const Geometry *g, uint64_t size, Layout *l)
     uint64_t l1_clusters;
 
     l->l1_entries = geo_l1_entries(g, size);
-    l1_clusters = MAX(geo_clusters(g, l->l1_entries * 8), 1);
+    l1_clusters = geo_clusters(g, l->l1_entries * 8);
     l->refblocks = l->reftable_clusters = 1;
     for (;;) {
         uint64_t blocks, tables;
@@ -74,7 +74,7 @@ static void fill_header(const Qcow2CreateParams *p, const Geometry *g, const Lay
     h->cluster_bits = g->cluster_bits;
     h->size = p->size;
     h->l1_size = (uint32_t)l->l1_entries;
-    h->l1_offset = l->l1_offset;
+    h->l1_offset = l->l1_entries ? l->l1_offset : 0;
     h->reftable_offset = l->reftable_offset;
     h->reftable_clusters = (uint32_t)l->reftable_clusters;
     h->refcount_order = g->refcount_order;
