@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A program: an image with its options, and what the guest does to it.  Made by a workload from a seed, so
+ * that workload, seed and the text of the operations say all.
+ *
+ * The guest works in sectors of 512 bytes.  Each write fills its sectors with words that name the operation and
+ * the sector, so that what stands in a sector tells who wrote it (content.h).
+ */
+#ifndef CRASH_PROGRAM_H
+#define CRASH_PROGRAM_H
+
+#include "util/compiler.h"
+
+#include <glib.h>
+
+#define SECTOR 512
+
+typedef enum OpType {
+    OP_WRITE, OP_ZERO, OP_UNMAP /* zero, may unmap */, OP_DISCARD, OP_COMPRESS, OP_FLUSH,
+    OP_RESIZE, /* "bytes" is the new size */
+    OP_REOPEN, /* close and open */
+    OP_KILL,   /* the process dies, and a new one opens the image */
+    OP_CREATE, /* the image; recorded when it comes first */
+    OP_CLOSE,  /* always last, not in the text */
+} OpType;
+
+typedef struct Op {
+    OpType type;
+    bool with;   /* begins while the one before is under way: another lane of requests */
+    bool then;   /* begins when the one before has ended, in its lane, while other lanes go on */
+    bool noisy;  /* data that cannot be compressed */
+    bool setup;  /* not recorded */
+    uint32_t id; /* of the data; kept when others are shrunk away */
+    uint64_t offset, bytes;
+} Op;
+
+typedef struct ImageConfig {
+    unsigned cluster_bits, refcount_bits, version;
+    bool extended, lazy, zstd, no_unref, punch_other, no_unmap;
+    unsigned backing;   /* 0 none, 1 raw, 2 qcow2 */
+    uint64_t backing_size;
+    unsigned data_file; /* 0 none, 1, 2 raw */
+    unsigned prealloc;  /* BlockPrealloc */
+    uint64_t size;
+    unsigned l2_cache;  /* bytes; 0 by default */
+} ImageConfig;
+
+typedef struct Program {
+    const char *workload;
+    uint64_t seed;
+    ImageConfig cfg;
+    GArray *ops; /* of Op */
+} Program;
+
+typedef struct Workload {
+    const char *name, *what;
+    void (*make)(Program *p, GRand *r);
+} Workload;
+extern const Workload workloads[];
+
+Program *program_make(const Workload *w, uint64_t seed);
+Program *program_copy(const Program *p);
+void program_free(Program *p);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(Program, program_free)
+Op *program_op(const Program *p, guint i);
+Op *program_add(Program *p, OpType type, uint64_t offset, uint64_t bytes);
+char *program_ops_text(const Program *p);
+bool program_parse_ops(Program *p, const char *text); /* replaces them */
+char *program_config_text(const Program *p);
+bool program_override(ImageConfig *c, const char *text); /* "cluster_bits=9,lazy=1" */
+/* Largest size that the guest's disk has. */
+uint64_t program_max_size(const Program *p);
+
+#endif

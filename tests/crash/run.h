@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: MIT */
+/* Running a program: the log of what it did to the files, and the files as they were before. */
+#ifndef CRASH_RUN_H
+#define CRASH_RUN_H
+
+#include "log.h"
+#include "mem.h"
+#include "program.h"
+
+#include "block/backend.h"
+
+typedef struct Run {
+    const Program *p;
+    Log *log;
+    MemFile start[2]; /* image, data file */
+    char *error;      /* an operation failed, or the running image shows what it must not */
+} Run;
+
+Run *run_program(const Program *p);
+void run_free(Run *r);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(Run, run_free)
+
+/* The image in files @image and @data (names), through @driver (crash-mem or crash-record). */
+BlockBackend *open_image(const Program *p, const char *driver, const char *image, const char *data, int flags,
+                         GError **errp);
+
+#endif

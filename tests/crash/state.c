@@ -1,0 +1,213 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Checks of one state: opened read-only, no error but leaks, content as the model allows; then, for some, opened
+ * writable, written to, and checked again; for a few, the reference's check of the same file.
+ */
+#include "state.h"
+
+#include "content.h"
+#include "reference.h"
+
+#include <errno.h>
+
+#define MORE_WRITES 3
+#define MORE_SECTORS 64
+
+static BlockBackend *open_state(const StateCheck *c, int flags, GError **errp)
+{
+    return open_image(c->run->p, "crash-mem", "s-img", "s-data", flags, errp);
+}
+
+static void take_report(const char *line, void *opaque)
+{
+    GString *s = opaque;
+
+    if (s->len < 400) {
+        g_string_append_printf(s, "; %s", line);
+    }
+}
+
+/* The dirty bit allows wrong counts until the next writer has rebuilt them. */
+static char *check_tables(BlockBackend *blk, bool dirty, bool no_leaks)
+{
+    BlockCheckResult res = { 0 };
+    GString *report = g_string_new(NULL);
+    int ret = blk_check(blk, &res, 0, take_report, report);
+    char *s;
+
+    if (ret == 0 && res.check_errors == 0 && (dirty || (res.corruptions == 0 && (!no_leaks || res.leaks == 0)))) {
+        g_string_free(report, TRUE);
+        return NULL;
+    }
+    s = g_strdup_printf("check: %d, %d corruptions, %d errors, %d leaks%s", ret, (int)res.corruptions,
+                        (int)res.check_errors, (int)res.leaks, report->str);
+    g_string_free(report, TRUE);
+    return s;
+}
+
+/* The whole disk as words. */
+static char *read_words(StateCheck *c, BlockBackend *blk, uint64_t size)
+{
+    int ret = size ? blk_pread(blk, 0, (int64_t)size, c->buf, 0) : 0;
+
+    if (ret < 0) {
+        return g_strdup_printf("read failed: %s", g_strerror(-ret));
+    }
+    for (uint64_t i = 0; i < size / SECTOR; i++) {
+        if (!content_read(c->buf + i * SECTOR, &c->words[i])) {
+            return g_strdup_printf("sector %" G_GUINT64_FORMAT " is mixed", i);
+        }
+    }
+    return NULL;
+}
+
+static char *check_content(StateCheck *c, uint64_t size)
+{
+    const Model *m = c->model;
+
+    if (!model_allows_size(m, size)) {
+        return g_strdup_printf("the disk has %" G_GUINT64_FORMAT " bytes", size);
+    }
+    for (uint64_t i = 0; i < size / SECTOR; i++) {
+        if (!model_allows(m, i, c->words[i])) {
+            g_autofree char *want = model_sector_text(m, i);
+
+            return g_strdup_printf("sector %" G_GUINT64_FORMAT " holds %016" G_GINT64_MODIFIER "x, allowed is %s", i,
+                                   c->words[i], want);
+        }
+    }
+    return NULL;
+}
+
+/* ---- Going on ---- */
+
+static char *write_more(StateCheck *c, BlockBackend *blk, uint64_t *size, uint64_t r)
+{
+    uint64_t sectors = *size / SECTOR;
+    uint8_t buf[16 * SECTOR];
+    int ret = 0;
+
+    if (r % 3 == 0) { /* grow: the new sectors hold nothing, whatever was there before a shrink */
+        uint64_t more = 1 + (r >> 24) % MORE_SECTORS;
+
+        ret = blk_truncate(blk, (int64_t)((sectors + more) * SECTOR), true, BLK_PREALLOC_OFF, 0, NULL);
+        memset(c->words + sectors, 0, more * sizeof(*c->words));
+        sectors += more;
+        *size = sectors * SECTOR;
+    }
+    for (unsigned k = 0; k < MORE_WRITES && sectors && ret == 0; k++) {
+        uint64_t n = MIN(1 + (r >> 8) % 16, sectors), at = (r >> 16) % (sectors - n + 1);
+        bool zero = (r & 7) == 0;
+
+        for (uint64_t i = 0; i < n; i++) {
+            c->words[at + i] = zero ? 0 : content_word(1000000 + k, at + i, false);
+            content_fill(buf + i * SECTOR, c->words[at + i]);
+        }
+        ret = zero ? blk_pwrite_zeroes(blk, (int64_t)(at * SECTOR), (int64_t)(n * SECTOR), BLK_REQ_MAY_UNMAP)
+                   : blk_pwrite(blk, (int64_t)(at * SECTOR), (int64_t)(n * SECTOR), buf, 0);
+        r = mix64(r);
+    }
+    ret = ret < 0 ? ret : blk_flush(blk);
+    return ret < 0 ? g_strdup_printf("writing on: %s", g_strerror(-ret)) : NULL;
+}
+
+static char *compare_words(StateCheck *c, BlockBackend *blk, const uint64_t *want, uint64_t size)
+{
+    char *why = read_words(c, blk, size);
+
+    for (uint64_t i = 0; i < size / SECTOR && !why; i++) {
+        if (c->words[i] != want[i]) {
+            why = g_strdup_printf("sector %" G_GUINT64_FORMAT " holds %016" G_GINT64_MODIFIER "x, not %016"
+                                  G_GINT64_MODIFIER "x", i, c->words[i], want[i]);
+        }
+    }
+    return why;
+}
+
+static char *go_on(StateCheck *c, uint64_t size)
+{
+    g_autoptr(GError) err = NULL;
+    g_autofree uint64_t *want = NULL;
+    BlockBackend *blk = open_state(c, BLK_O_RDWR, &err);
+    char *why;
+
+    c->deep_checked++;
+    if (!blk) {
+        return g_strdup_printf("open for writing: %s", err->message);
+    }
+    why = write_more(c, blk, &size, mix64(c->seed));
+    want = g_memdup2(c->words, size / SECTOR * 8);
+    blk_close(blk);
+    if (why) {
+        return why;
+    }
+    blk = open_state(c, 0, &err);
+    if (!blk) {
+        return g_strdup_printf("open after writing on: %s", err->message);
+    }
+    why = check_tables(blk, false, false);
+    why = why ? why : compare_words(c, blk, want, size);
+    blk_close(blk);
+    if (why) {
+        char *more = g_strdup_printf("after writing on: %s", why);
+
+        g_free(why);
+        why = more;
+    }
+    return why;
+}
+
+/* ---- */
+
+static char *check_open(StateCheck *c, BlockBackend *blk, bool *dirty)
+{
+    BlockDriverInfo info = { 0 };
+    uint64_t size = (uint64_t)blk_getlength(blk);
+    char *why;
+
+    blk_get_info(blk_bs(blk), &info);
+    *dirty = info.is_dirty;
+    why = check_tables(blk, info.is_dirty, c->no_leaks);
+    if (!why && !model_allows_size(c->model, size)) {
+        return check_content(c, size);
+    }
+    why = why ? why : read_words(c, blk, size);
+    /* A creation that has not ended promises nothing of the content. */
+    return why || !c->model->created ? why : check_content(c, size);
+}
+
+char *state_check(StateCheck *c)
+{
+    g_autoptr(GError) err = NULL;
+    BlockBackend *blk;
+    uint64_t size, max = c->model->nsectors;
+    bool dirty;
+    char *why;
+
+    if (!c->buf) {
+        c->buf = g_malloc((max + MORE_SECTORS) * SECTOR);
+        c->words = g_new(uint64_t, max + MORE_SECTORS);
+    }
+    c->checked++;
+    blk = open_state(c, 0, &err);
+    if (!blk) {
+        return c->model->created ? g_strdup_printf("open: %s", err->message) : NULL;
+    }
+    size = (uint64_t)blk_getlength(blk);
+    why = check_open(c, blk, &dirty);
+    blk_close(blk);
+    if (!why && !dirty && c->reference_every && c->checked % c->reference_every == 0) {
+        why = reference_check(c->run->p, mem_named("s-img"), mem_named("s-data"));
+        c->reference_checked++;
+    }
+    if (!why && (c->deep || dirty)) {
+        why = go_on(c, size);
+    }
+    return why;
+}
+
+void state_check_clear(StateCheck *c)
+{
+    g_clear_pointer(&c->buf, g_free);
+    g_clear_pointer(&c->words, g_free);
+}

@@ -1,0 +1,454 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The workloads: each makes an image's options and a short program from a seed.  To add one: a function, and a
+ * line in the table.  Disks are small, so that a state costs little; they still cross every boundary of tables,
+ * because most have small clusters.
+ */
+#include "program.h"
+
+
+static uint32_t upto(GRand *r, uint32_t n) /* [0, n) */
+{
+    return n ? (uint32_t)g_rand_int_range(r, 0, (gint32)n) : 0;
+}
+
+static bool chance(GRand *r, uint32_t one_in)
+{
+    return upto(r, one_in) == 0;
+}
+
+/* ---- Pieces ---- */
+
+static void common(Program *p, GRand *r)
+{
+    static const uint8_t bits[] = { 9, 9, 9, 10, 12, 12 };
+    ImageConfig *c = &p->cfg;
+
+    c->version = chance(r, 8) ? 2 : 3;
+    c->cluster_bits = bits[upto(r, G_N_ELEMENTS(bits))];
+    c->refcount_bits = c->version == 2 ? 16 : 1u << upto(r, 7);
+    if (c->version == 3 && chance(r, 5)) {
+        c->extended = true;
+        c->cluster_bits = 14;
+    }
+    c->size = c->cluster_bits == 9 ? 64 * KiB : c->cluster_bits == 14 ? 192 * KiB : 96 * KiB;
+    c->lazy = c->version == 3 && chance(r, 6);
+    c->punch_other = chance(r, 3);
+    c->no_unmap = chance(r, 6);
+    c->l2_cache = chance(r, 3) ? 0 : 4096u << upto(r, 4);
+}
+
+static void with_backing(Program *p, GRand *r)
+{
+    p->cfg.backing = 1 + upto(r, 2);
+    p->cfg.backing_size = chance(r, 3) ? p->cfg.size / 2 + SECTOR * upto(r, 20) : p->cfg.size;
+}
+
+/* A range of up to @max bytes, now and then aligned to clusters. */
+static Op *some(Program *p, GRand *r, OpType type, uint64_t size, uint64_t max)
+{
+    uint64_t cluster = UINT64_C(1) << p->cfg.cluster_bits;
+    uint64_t n = 1 + upto(r, (uint32_t)(MIN(max, size) / SECTOR)), at = upto(r, (uint32_t)(size / SECTOR - n + 1));
+    uint64_t offset = at * SECTOR, bytes = n * SECTOR;
+
+    if (chance(r, 2) && size >= cluster) {
+        uint64_t end = MIN((offset + bytes + cluster - 1) / cluster * cluster, size);
+
+        offset = offset / cluster * cluster;
+        bytes = end - offset;
+    }
+    Op *op = program_add(p, type, offset, bytes);
+
+    op->noisy = chance(r, 4);
+    return op;
+}
+
+static void flush(Program *p)
+{
+    program_add(p, OP_FLUSH, 0, 0);
+}
+
+/* Some that run together; a flush among them now and then. */
+static void batch(Program *p, GRand *r, const OpType *types, size_t ntypes, uint64_t max)
+{
+    unsigned n = chance(r, 2) ? 1 : 2 + upto(r, 4);
+
+    for (unsigned i = 0; i < n; i++) {
+        OpType t = chance(r, 9) ? OP_FLUSH : types[upto(r, (uint32_t)ntypes)];
+        Op *op = t == OP_FLUSH ? program_add(p, OP_FLUSH, 0, 0) : some(p, r, t, p->cfg.size, max);
+
+        op->with = i > 0;
+    }
+    if (chance(r, 3)) {
+        flush(p);
+    }
+}
+
+static void mixed(Program *p, GRand *r, const OpType *types, size_t ntypes, unsigned batches)
+{
+    uint64_t max = MAX(p->cfg.size / 8, 3u << p->cfg.cluster_bits);
+
+    for (unsigned i = 0; i < batches; i++) {
+        batch(p, r, types, ntypes, max);
+    }
+    if (chance(r, 2)) {
+        flush(p);
+    }
+}
+
+static void fill(Program *p, uint64_t from, uint64_t to, uint64_t step, bool setup)
+{
+    for (; from < to; from += step) {
+        program_add(p, OP_WRITE, from, MIN(step, to - from))->setup = setup;
+    }
+}
+
+/* ---- Workloads ---- */
+
+static void make_alloc(Program *p, GRand *r)
+{
+    static const OpType t[] = { OP_WRITE };
+
+    common(p, r);
+    mixed(p, r, t, G_N_ELEMENTS(t), 8);
+}
+
+static void make_overwrite(Program *p, GRand *r)
+{
+    static const OpType t[] = { OP_WRITE, OP_WRITE, OP_WRITE, OP_ZERO };
+
+    common(p, r);
+    fill(p, 0, p->cfg.size / 2, p->cfg.size / 4, true);
+    mixed(p, r, t, G_N_ELEMENTS(t), 8);
+}
+
+static void make_cow(Program *p, GRand *r)
+{
+    static const OpType t[] = { OP_WRITE, OP_WRITE, OP_WRITE, OP_ZERO, OP_UNMAP, OP_DISCARD };
+
+    common(p, r);
+    with_backing(p, r);
+    mixed(p, r, t, G_N_ELEMENTS(t), 8);
+}
+
+/* What is let go of is used again soon: the disk is nearly full, the file small. */
+static void make_reuse(Program *p, GRand *r)
+{
+    static const OpType t[] = { OP_WRITE, OP_WRITE, OP_DISCARD, OP_DISCARD, OP_UNMAP };
+
+    common(p, r);
+    p->cfg.no_unref = p->cfg.version == 3 && chance(r, 6);
+    p->cfg.size = MAX(16u << p->cfg.cluster_bits, 16 * KiB);
+    if (chance(r, 3)) {
+        with_backing(p, r);
+    }
+    fill(p, 0, p->cfg.size, p->cfg.size / 2, true);
+    mixed(p, r, t, G_N_ELEMENTS(t), 12);
+}
+
+/* Requests on the same clusters at the same time: overwrite, discard and reuse race. */
+static void make_race(Program *p, GRand *r)
+{
+    static const OpType t[] = { OP_WRITE, OP_WRITE, OP_DISCARD, OP_UNMAP };
+    uint64_t cluster;
+
+    common(p, r);
+    cluster = UINT64_C(1) << p->cfg.cluster_bits;
+    p->cfg.size = 16 * cluster;
+    fill(p, 0, 8 * cluster, 2 * cluster, true);
+    for (unsigned i = 0; i < 8; i++) {
+        unsigned n = 5 + upto(r, 10), few = 3 + upto(r, 13);
+
+        if (chance(r, 2)) { /* an overwrite under way while its cluster is discarded and given to another */
+            uint64_t a = upto(r, few) * cluster;
+
+            program_add(p, OP_WRITE, a, cluster);
+            program_add(p, OP_DISCARD, a, cluster)->with = true;
+            program_add(p, OP_FLUSH, 0, 0)->then = true;
+            program_add(p, OP_WRITE, upto(r, 16) * cluster, cluster)->then = true;
+            continue;
+        }
+        for (unsigned k = 0; k < n; k++) {
+            OpType type = chance(r, 4) ? OP_FLUSH : t[upto(r, G_N_ELEMENTS(t))];
+            Op *op = type == OP_FLUSH ? program_add(p, OP_FLUSH, 0, 0)
+                                      : program_add(p, type, upto(r, few) * cluster, cluster);
+
+            op->with = k > 0 && chance(r, 2);
+            op->then = k > 0 && !op->with;
+        }
+    }
+    flush(p);
+}
+
+static void make_zero(Program *p, GRand *r)
+{
+    static const OpType t[] = { OP_ZERO, OP_UNMAP, OP_WRITE, OP_WRITE, OP_DISCARD };
+
+    common(p, r);
+    if (chance(r, 2)) {
+        with_backing(p, r);
+    }
+    fill(p, 0, p->cfg.size / 2, p->cfg.size / 4, true);
+    mixed(p, r, t, G_N_ELEMENTS(t), 9);
+}
+
+/* As convert writes: from front to end, large, some zero, no flush until the end. */
+static void make_convert(Program *p, GRand *r)
+{
+    uint64_t step;
+
+    common(p, r);
+    step = MAX(p->cfg.size / 8, UINT64_C(1) << p->cfg.cluster_bits);
+    for (uint64_t at = 0; at < p->cfg.size; at += step) {
+        Op *op = program_add(p, chance(r, 5) ? OP_UNMAP : OP_WRITE, at, MIN(step, p->cfg.size - at));
+
+        op->with = at && chance(r, 2);
+    }
+    flush(p);
+}
+
+static void make_compress(Program *p, GRand *r)
+{
+    uint64_t cluster;
+
+    common(p, r);
+    p->cfg.lazy = p->cfg.lazy && chance(r, 2);
+    p->cfg.zstd = p->cfg.version == 3 && chance(r, 2);
+    cluster = UINT64_C(1) << p->cfg.cluster_bits;
+    p->cfg.size = 24 * cluster;
+    if (chance(r, 3)) {
+        with_backing(p, r);
+    }
+    for (unsigned i = 0; i < 18; i++) {
+        if (chance(r, 4)) {
+            static const OpType t[] = { OP_WRITE, OP_DISCARD, OP_UNMAP };
+
+            some(p, r, t[upto(r, 3)], p->cfg.size, 2 * cluster);
+        } else {
+            program_add(p, OP_COMPRESS, upto(r, 24) * cluster, cluster)->noisy = chance(r, 5);
+        }
+        if (chance(r, 5)) {
+            flush(p);
+        }
+    }
+}
+
+static void make_resize(Program *p, GRand *r)
+{
+    static const OpType t[] = { OP_WRITE, OP_WRITE, OP_ZERO, OP_DISCARD };
+
+    common(p, r);
+    if (chance(r, 3)) {
+        with_backing(p, r);
+    }
+    if (p->cfg.backing && chance(r, 2)) {
+        p->cfg.backing_size = 3 * p->cfg.size; /* more than the disk shows at first */
+    }
+    for (unsigned i = 0; i < 5; i++) {
+        uint64_t size = p->cfg.size;
+
+        mixed(p, r, t, G_N_ELEMENTS(t), 1 + upto(r, 2));
+        program_add(p, OP_RESIZE, 0, (uint64_t)(1 + upto(r, (uint32_t)(2 * size / SECTOR))) * SECTOR);
+        if (chance(r, 2)) {
+            flush(p);
+        }
+        /* What follows stays within the smallest size. */
+        for (guint k = 0; k < p->ops->len; k++) {
+            if (program_op(p, k)->type == OP_RESIZE) {
+                size = MIN(size, program_op(p, k)->bytes);
+            }
+        }
+        if (size < 4 * SECTOR) {
+            break;
+        }
+        uint64_t keep = p->cfg.size;
+        p->cfg.size = size;
+        mixed(p, r, t, G_N_ELEMENTS(t), 1);
+        p->cfg.size = keep;
+        if (size < keep) {
+            break; /* the generator does not know which sizes fit any more */
+        }
+    }
+}
+
+/* A larger L1 table again and again, with data at the new end. */
+static void make_l1_growth(Program *p, GRand *r)
+{
+    uint64_t size, step;
+
+    common(p, r);
+    p->cfg.cluster_bits = 9;
+    p->cfg.extended = false;
+    p->cfg.size = size = 32 * KiB;
+    if (chance(r, 4)) {
+        with_backing(p, r);
+    }
+    for (unsigned i = 0; i < 5; i++) {
+        program_add(p, OP_WRITE, size - 4 * KiB, 4 * KiB);
+        if (chance(r, 2)) {
+            flush(p);
+        }
+        step = chance(r, 3) ? 2 * MiB : 32 * KiB * (1 + upto(r, 3));
+        size += i < 4 && size < MiB ? step : 32 * KiB;
+        program_add(p, OP_RESIZE, 0, size);
+    }
+    program_add(p, OP_WRITE, size - 4 * KiB, 4 * KiB);
+    flush(p);
+}
+
+/* Refcount blocks of 64 entries; the table (64 entries) is full and moves during the recording. */
+static void make_refcount_growth(Program *p, GRand *r)
+{
+    static const OpType t[] = { OP_WRITE, OP_WRITE, OP_WRITE, OP_DISCARD };
+    uint64_t near = 1904 * KiB + SECTOR * upto(r, 100);
+
+    common(p, r);
+    p->cfg.cluster_bits = 9;
+    p->cfg.extended = false;
+    p->cfg.version = 3;
+    p->cfg.refcount_bits = 64;
+    p->cfg.size = 2304 * KiB;
+    fill(p, 0, near, 256 * KiB, true);
+    fill(p, near, 2100 * KiB, 16 * KiB, false);
+    for (unsigned i = 0; i < 5; i++) {
+        some(p, r, t[upto(r, 4)], p->cfg.size, 8 * KiB);
+        if (chance(r, 2)) {
+            flush(p);
+        }
+    }
+}
+
+static void make_lazy(Program *p, GRand *r)
+{
+    static const OpType t[] = { OP_WRITE, OP_WRITE, OP_DISCARD, OP_UNMAP };
+
+    common(p, r);
+    p->cfg.version = 3;
+    p->cfg.lazy = true;
+    mixed(p, r, t, G_N_ELEMENTS(t), 5);
+    program_add(p, OP_REOPEN, 0, 0);
+    mixed(p, r, t, G_N_ELEMENTS(t), 5);
+}
+
+/* The process dies, and its successor goes on (with lazy refcounts: rebuilds them). */
+static void make_kill(Program *p, GRand *r)
+{
+    static const OpType t[] = { OP_WRITE, OP_WRITE, OP_DISCARD, OP_ZERO };
+
+    common(p, r);
+    p->cfg.lazy = p->cfg.version == 3 && chance(r, 2);
+    for (unsigned i = 0; i < 3; i++) {
+        mixed(p, r, t, G_N_ELEMENTS(t), 3);
+        program_add(p, OP_KILL, 0, 0);
+    }
+    mixed(p, r, t, G_N_ELEMENTS(t), 2);
+}
+
+static void make_data_file(Program *p, GRand *r)
+{
+    static const OpType t[] = { OP_WRITE, OP_WRITE, OP_WRITE, OP_ZERO, OP_UNMAP, OP_DISCARD };
+
+    common(p, r);
+    p->cfg.version = 3;
+    p->cfg.data_file = 1 + upto(r, 2);
+    if (p->cfg.data_file == 1 && chance(r, 2)) {
+        with_backing(p, r);
+    }
+    mixed(p, r, t, G_N_ELEMENTS(t), 8);
+}
+
+static void make_prealloc(Program *p, GRand *r)
+{
+    static const OpType t[] = { OP_WRITE, OP_WRITE, OP_ZERO, OP_DISCARD };
+
+    common(p, r);
+    p->cfg.prealloc = 1 + upto(r, 3);
+    p->cfg.no_unref = p->cfg.version == 3 && chance(r, 2);
+    mixed(p, r, t, G_N_ELEMENTS(t), 8);
+}
+
+static void make_create(Program *p, GRand *r)
+{
+    static const OpType t[] = { OP_WRITE };
+
+    common(p, r);
+    if (chance(r, 3)) {
+        with_backing(p, r);
+    } else if (chance(r, 2)) {
+        p->cfg.prealloc = 1 + upto(r, 3);
+    }
+    program_add(p, OP_CREATE, 0, 0);
+    mixed(p, r, t, G_N_ELEMENTS(t), 2);
+}
+
+/* Subclusters: partial ones, zero ones, over a backing file. */
+static void make_extended(Program *p, GRand *r)
+{
+    static const OpType t[] = { OP_WRITE, OP_WRITE, OP_WRITE, OP_ZERO, OP_UNMAP, OP_DISCARD };
+
+    common(p, r);
+    p->cfg.version = 3;
+    p->cfg.extended = true;
+    p->cfg.cluster_bits = chance(r, 3) ? 16 : 14;
+    p->cfg.size = 12u << p->cfg.cluster_bits;
+    if (chance(r, 2)) {
+        with_backing(p, r);
+    }
+    for (unsigned i = 0; i < 10; i++) {
+        batch(p, r, t, G_N_ELEMENTS(t), 24 * KiB);
+    }
+}
+
+static void make_large_clusters(Program *p, GRand *r)
+{
+    static const OpType t[] = { OP_WRITE, OP_WRITE, OP_ZERO, OP_DISCARD };
+
+    common(p, r);
+    p->cfg.extended = p->cfg.version == 3 && chance(r, 2);
+    p->cfg.cluster_bits = 16 + upto(r, 6);
+    p->cfg.size = 4u << p->cfg.cluster_bits;
+    p->cfg.size = MIN(p->cfg.size, 4 * MiB);
+    p->cfg.l2_cache = 0;
+    for (unsigned i = 0; i < 4; i++) {
+        batch(p, r, t, G_N_ELEMENTS(t), 64 * KiB);
+    }
+}
+
+static void make_any(Program *p, GRand *r)
+{
+    static const OpType t[] = { OP_WRITE, OP_WRITE, OP_WRITE, OP_ZERO, OP_UNMAP, OP_DISCARD, OP_DISCARD };
+
+    common(p, r);
+    if (chance(r, 3)) {
+        with_backing(p, r);
+    }
+    for (unsigned i = 0; i < 4; i++) {
+        mixed(p, r, t, G_N_ELEMENTS(t), 3);
+        if (chance(r, 4)) {
+            program_add(p, chance(r, 2) ? OP_KILL : OP_REOPEN, 0, 0);
+        }
+    }
+}
+
+const Workload workloads[] = {
+    { "alloc", "allocating writes, overlapping and at the same time", make_alloc },
+    { "overwrite", "writes over clusters that are there", make_overwrite },
+    { "cow", "copy-on-write over a backing file", make_cow },
+    { "zero", "zero writes and discards", make_zero },
+    { "reuse", "discard, and the clusters used again", make_reuse },
+    { "race", "overwrite, discard and reuse of the same clusters at once", make_race },
+    { "convert", "a sequential copy, one flush", make_convert },
+    { "compress", "compressed clusters, and writes over them", make_compress },
+    { "resize", "grow and shrink", make_resize },
+    { "l1-growth", "L1 tables that grow", make_l1_growth },
+    { "refcount-growth", "refcount blocks and a refcount table that grow", make_refcount_growth },
+    { "lazy", "lazy refcounts", make_lazy },
+    { "kill", "the process dies, the next one goes on", make_kill },
+    { "data-file", "external data files, raw and not", make_data_file },
+    { "prealloc", "preallocated images", make_prealloc },
+    { "create", "creation of an image", make_create },
+    { "extended", "subclusters", make_extended },
+    { "large-clusters", "64 KiB to 2 MiB", make_large_clusters },
+    { "any", "all of it", make_any },
+    { NULL }
+};
