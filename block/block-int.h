@@ -36,6 +36,7 @@ typedef struct BdrvCore {
     uint64_t dev, ino;        /* of a backing chain's file; 0: unknown */
     bool handed_over;         /* a protocol whose file came as a descriptor */
     bool named;               /* node_name is in the table of names */
+    atomic_bool opened;       /* whole; until then nobody finds it by its name, itself least of all */
     bool backing_overridden;  /* by options: not what the image says */
 } BdrvCore;
 

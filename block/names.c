@@ -82,11 +82,11 @@ BlockDriverState *bdrv_name_lookup(const char *name)
 
     g_mutex_lock(&names_lock);
     bs = names ? g_hash_table_lookup(names, name) : NULL;
-    refs = bs ? atomic_load(&bs->refcnt) : 0;
+    refs = bs && atomic_load(&bs->core->opened) ? atomic_load(&bs->refcnt) : 0;
     while (refs > 0 && !atomic_compare_exchange_weak(&bs->refcnt, &refs, refs + 1)) {
     }
     g_mutex_unlock(&names_lock);
-    return refs > 0 ? bs : NULL; /* 0: being closed */
+    return refs > 0 ? bs : NULL; /* 0: being opened or closed */
 }
 
 /* ---- What a person sees ---- */

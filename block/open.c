@@ -353,5 +353,6 @@ BlockDriverState *coroutine_fn bdrv_co_open_node(OpenRequest *req, GError **errp
         return NULL;
     }
     bdrv_refresh_filename(bs, r.filename);
+    atomic_store(&bs->core->opened, true);
     return bs;
 }
