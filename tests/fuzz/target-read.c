@@ -7,7 +7,7 @@
 const char fuzz_name[] = "read";
 
 #define CHUNK INT64_C(65536)
-#define MAX_READ (INT64_C(4) * MiB)
+#define MAX_READ (INT64_C(1) * MiB)
 
 static void ignore_line(const char *line, void *opaque)
 {
@@ -22,7 +22,7 @@ static void read_all(BlockBackend *blk)
     for (int64_t at = 0; at < MIN(len, MAX_READ); at += CHUNK) {
         (void)blk_pread(blk, at, MIN(CHUNK, len - at), buf, 0);
     }
-    step = MAX((len - MAX_READ) / 16, CHUNK);
+    step = MAX((len - MAX_READ) / 8, CHUNK);
     for (int64_t at = MAX_READ; at < len && at >= 0 && at <= len - CHUNK; at += step) {
         (void)blk_pread(blk, at, CHUNK, buf, 0);
     }
@@ -35,7 +35,7 @@ static void status_all(BlockBackend *blk)
 {
     int64_t len = blk_getlength(blk), at = 0;
 
-    for (unsigned i = 0; at < len && i < 2000; i++) {
+    for (unsigned i = 0; at < len && i < 400; i++) {
         int64_t n = 0, map = 0;
         BlockDriverState *file = NULL;
         int depth = 0;
