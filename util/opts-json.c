@@ -78,11 +78,54 @@ static bool flatten(Options *o, const char *prefix, JsonNode *node, int depth, G
     return true;
 }
 
+/* Behind the string that @p begins; at the end if it does not end. */
+static const char *skip_string(const char *p)
+{
+    char quote = *p++;
+
+    while (*p && *p != quote) {
+        p += p[0] == '\\' && p[1] ? 2 : 1;
+    }
+    return *p ? p + 1 : p;
+}
+
+/* One value and no comments: json-glib takes several values for one, and leaks all but the last. */
+static bool is_one_value(const char *p)
+{
+    int depth = 0;
+    bool ended = false;
+
+    p += strspn(p, " \t\r\n");
+    if (*p != '{' && *p != '[') {
+        return !strpbrk(p, "{[");
+    }
+    while (*p) {
+        if (ended && !strchr(" \t\r\n", *p)) {
+            return false;
+        }
+        if (*p == '"' || *p == '\'') {
+            p = skip_string(p);
+            continue;
+        }
+        if (*p == '/' || *p == '#') {
+            return false;
+        }
+        depth += (*p == '{' || *p == '[') - (*p == '}' || *p == ']');
+        ended = depth <= 0;
+        p++;
+    }
+    return true;
+}
+
 bool opts_parse_json(Options *o, const char *json, GError **errp)
 {
     g_autoptr(JsonParser) parser = json_parser_new();
     JsonNode *root;
 
+    if (!is_one_value(json)) {
+        error_set(errp, EINVAL, "Could not parse the JSON options: Expecting at most one JSON value");
+        return false;
+    }
     if (!json_parser_load_from_data(parser, json, -1, NULL) ||
         !(root = json_parser_get_root(parser))) {
         error_set(errp, EINVAL, "Could not parse the JSON options: JSON parse error, %s",
