@@ -69,11 +69,18 @@ static int coroutine_fn list_fn(void *opaque)
 {
     ListArgs *a = opaque;
     const Qcow2Header *h = &a->q->hdr;
-    g_autofree uint8_t *dir = g_try_malloc(MAX(h->bitmap_dir_size, 1));
+    int64_t length = bdrv_co_getlength(a->q->file->bs);
+    g_autofree uint8_t *dir = NULL;
     uint64_t at = 0;
-    int ret = dir ? bdrv_co_pread(a->q->file, (int64_t)h->bitmap_dir_offset, (int64_t)h->bitmap_dir_size, dir, 0)
-                  : -ENOMEM;
+    int ret;
 
+    if (length < 0 || h->bitmap_dir_offset > (uint64_t)length ||
+        h->bitmap_dir_size > (uint64_t)length - h->bitmap_dir_offset) {
+        return error_set(a->errp, EINVAL, "Broken bitmap directory");
+    }
+    dir = g_try_malloc(MAX(h->bitmap_dir_size, 1));
+    ret = dir ? bdrv_co_pread(a->q->file, (int64_t)h->bitmap_dir_offset, (int64_t)h->bitmap_dir_size, dir, 0)
+              : -ENOMEM;
     if (ret < 0) {
         return error_set_errno(a->errp, ret, "Failed to read bitmap directory");
     }
