@@ -27,6 +27,7 @@ uint64_t cow_begin(const Geometry *g, L2Entry e, bool in_place, uint64_t start)
 {
     uint64_t cluster = geo_cluster_start(g, start);
     unsigned sc = geo_sc_index(g, start);
+    uint32_t before;
 
     if (in_place) { /* INV-COW-2 */
         return is_normal(g, e, sc, start) ? start : ALIGN_DOWN(start, g->subcluster_size);
@@ -34,18 +35,16 @@ uint64_t cow_begin(const Geometry *g, L2Entry e, bool in_place, uint64_t start)
     if (!g->extended_l2 || (e.desc & L2E_COMPRESSED)) {
         return cluster;
     }
-    for (unsigned i = 0; i < sc; i++) {
-        if (is_normal(g, e, i, cluster)) {
-            return cluster + i * g->subcluster_size;
-        }
-    }
-    return ALIGN_DOWN(start, g->subcluster_size);
+    before = l2_normal_mask(g, e) & ((UINT32_C(1) << sc) - 1);
+    return before ? cluster + (unsigned)__builtin_ctz(before) * g->subcluster_size
+                  : ALIGN_DOWN(start, g->subcluster_size);
 }
 
 uint64_t cow_finish(const Geometry *g, L2Entry e, bool in_place, uint64_t end)
 {
     uint64_t cluster = geo_cluster_start(g, end - 1);
     unsigned sc = geo_sc_index(g, end - 1);
+    uint32_t behind;
 
     if (in_place) {
         return is_normal(g, e, sc, end - 1) ? end : ALIGN_UP(end, g->subcluster_size);
@@ -53,12 +52,9 @@ uint64_t cow_finish(const Geometry *g, L2Entry e, bool in_place, uint64_t end)
     if (!g->extended_l2 || (e.desc & L2E_COMPRESSED)) {
         return cluster + g->cluster_size;
     }
-    for (unsigned i = g->subclusters - 1; i > sc; i--) {
-        if (is_normal(g, e, i, cluster)) {
-            return cluster + (i + 1) * g->subcluster_size;
-        }
-    }
-    return ALIGN_UP(end, g->subcluster_size);
+    behind = l2_normal_mask(g, e) & ~((UINT32_C(2) << sc) - 1);
+    return behind ? cluster + (32 - (unsigned)__builtin_clz(behind)) * g->subcluster_size
+                  : ALIGN_UP(end, g->subcluster_size);
 }
 
 bool entry_reads_zero(Qcow2 *q, L2Entry e, uint64_t start, uint64_t end)

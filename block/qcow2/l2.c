@@ -95,6 +95,14 @@ ScKind l2_kind(const Geometry *g, L2Entry e, unsigned sc, uint64_t guest)
     return g->extended_l2 ? kind_ext(g, e, sc) : kind_std(g, e);
 }
 
+uint32_t l2_normal_mask(const Geometry *g, L2Entry e)
+{
+    if (!l2_has_host(g, e)) {
+        return 0;
+    }
+    return g->extended_l2 ? alloc_bits(e) & ~zero_bits(e) : kind_std(g, e) == SC_NORMAL;
+}
+
 /* Subclusters from @sc on for which both of their bits are the same as @sc's. */
 static unsigned same_bits(L2Entry e, unsigned sc)
 {

@@ -35,6 +35,8 @@ void l2_store(const Geometry *g, void *slice, unsigned index, L2Entry e);
 ScKind l2_kind(const Geometry *g, L2Entry e, unsigned sc, uint64_t guest);
 /* Kind at @sc and how many subclusters from @sc on, within this cluster, share it. */
 ScKind l2_run(const Geometry *g, L2Entry e, unsigned sc, uint64_t guest, unsigned *nsc);
+/* A bit for each subcluster (without extended entries: for the cluster) that is SC_NORMAL. */
+uint32_t l2_normal_mask(const Geometry *g, L2Entry e);
 /* The entry has a host cluster (reserved or used) / its offset. 0 is a valid offset with external data only. */
 bool l2_has_host(const Geometry *g, L2Entry e);
 uint64_t l2_host(const Geometry *g, L2Entry e);

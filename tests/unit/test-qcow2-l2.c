@@ -76,6 +76,7 @@ static void check_one(const Geometry *g, Bits b, uint64_t reserved, unsigned sc,
             g_assert_cmpuint(l2_host(g, e), ==, b.host);
         }
         g_assert_cmpint(l2_copied(e), ==, b.copied);
+        g_assert_cmpint(l2_normal_mask(g, e) >> sc & 1, ==, want == SC_NORMAL);
     }
 }
 
@@ -173,6 +174,7 @@ static void check_runs(const Geometry *g, L2Entry e)
         ScKind kind = l2_kind(g, e, sc, 0);
         unsigned n, naive = 1;
 
+        g_assert_cmpint(l2_normal_mask(g, e) >> sc & 1, ==, kind == SC_NORMAL);
         while (sc + naive < g->subclusters && l2_kind(g, e, sc + naive, 0) == kind) {
             naive++;
         }
