@@ -95,3 +95,19 @@ bool blk_parse_discard(const char *mode, int *flags)
     }
     return false;
 }
+
+bool blk_parse_aio(const char *mode, int *flags)
+{
+    static const struct {
+        const char *name;
+        int flag;
+    } modes[] = { { "threads", BLK_O_AIO_THREADS }, { "native", BLK_O_AIO_NATIVE }, { "io_uring", BLK_O_AIO_URING } };
+
+    for (unsigned i = 0; i < G_N_ELEMENTS(modes); i++) {
+        if (!strcmp(mode, modes[i].name)) {
+            *flags = (*flags & ~BLK_O_AIO) | modes[i].flag;
+            return true;
+        }
+    }
+    return false;
+}

@@ -113,7 +113,7 @@ void aio_bh_schedule_oneshot(AioContext *ctx, AioFunc *fn, void *opaque)
 {
     AioBh *bh = g_new(AioBh, 1);
     AioBh *head = atomic_load_explicit(&ctx->bhs, memory_order_relaxed);
-    g_autoptr(AioContext) held = hold_foreign(ctx);
+    G_GNUC_UNUSED g_autoptr(AioContext) held = hold_foreign(ctx);
 
     bh->fn = fn;
     bh->opaque = opaque;
@@ -128,7 +128,7 @@ void aio_co_schedule(AioContext *ctx, Coroutine *co)
 {
     Coroutine *head = atomic_load_explicit(&ctx->scheduled, memory_order_relaxed);
     bool was = atomic_exchange(&co->scheduled, true);
-    g_autoptr(AioContext) held = hold_foreign(ctx);
+    G_GNUC_UNUSED g_autoptr(AioContext) held = hold_foreign(ctx);
 
     g_assert(!was);
     do {

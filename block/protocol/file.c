@@ -26,7 +26,13 @@ static bool take_enum(Options *o, const char *key, const char *const *names, int
     return true;
 }
 
-static bool take_options(FileState *s, Options *o, bool direct, bool force_share, GError **errp)
+/* What the user of the root said for all files, or the best there is. */
+static FileAio default_aio(int flags)
+{
+    return flags & BLK_O_AIO_THREADS ? FILE_AIO_THREADS : flags & BLK_O_AIO_NATIVE ? FILE_AIO_NATIVE : FILE_AIO_URING;
+}
+
+static bool take_options(FileState *s, Options *o, int flags, GError **errp)
 {
     g_autofree char *pr_manager = opts_take_str(o, "pr-manager");
     int aio, locking;
@@ -37,7 +43,7 @@ static bool take_options(FileState *s, Options *o, bool direct, bool force_share
         error_set(errp, EINVAL, "The 'file' block driver requires a file name");
         return false;
     }
-    if (!take_enum(o, "aio", aio_names, FILE_AIO_URING, &aio, errp) ||
+    if (!take_enum(o, "aio", aio_names, default_aio(flags), &aio, errp) ||
         !take_enum(o, "locking", locking_names, 0, &locking, errp)) {
         return false;
     }
@@ -50,7 +56,7 @@ static bool take_options(FileState *s, Options *o, bool direct, bool force_share
         error_set(errp, EINVAL, "No persistent reservation manager with id '%s'", pr_manager);
         return false;
     }
-    if (aio == FILE_AIO_NATIVE && !direct) {
+    if (aio == FILE_AIO_NATIVE && !s->direct) {
         error_set(errp, EINVAL, "aio=native was specified, but it requires cache.direct=on, "
                                 "which was not specified.");
         return false;
@@ -138,7 +144,7 @@ static int open_common(BlockDriverState *bs, Options *o, int flags, bool want_bl
     s->shared = BLK_PERM_ALL;
     s->direct = flags & BLK_O_NOCACHE;
     spin_init(&s->extent_lock);
-    if (!take_options(s, o, s->direct, flags & BLK_O_FORCE_SHARE, errp)) {
+    if (!take_options(s, o, flags, errp)) {
         return -EINVAL;
     }
     ret = check_kind(s, bs->drv->format_name, want_block, flags, errp);

@@ -104,6 +104,8 @@ bool blk_debug_is_suspended(BlockBackend *blk, const char *tag);
 /* cache=none|writeback|writethrough|directsync|unsafe and discard=, as -t and -d read them; false: unknown. */
 bool blk_parse_cache_mode(const char *mode, int *flags, bool *writethrough);
 bool blk_parse_discard(const char *mode, int *flags);
+/* aio=threads|native|io_uring, as -i reads it; false: unknown. */
+bool blk_parse_aio(const char *mode, int *flags);
 /* A "filename" is relative to its image's folder: the rule of backing files. g_free(). */
 char *blk_path_combine(const char *base, const char *filename);
 /* List of format names, sorted, for messages and --help; g_strfreev. */

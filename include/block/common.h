@@ -30,6 +30,10 @@ typedef enum BlockOpenFlags {
     BLK_O_AUTO_RDONLY = 1 << 12, /* fall back to read-only when writing is refused */
     BLK_O_COPY_ON_READ = 1 << 13,
     BLK_O_NO_LINKS = 1 << 14,   /* internal: named by an image under a policy: follow no symbolic link */
+    BLK_O_AIO_THREADS = 1 << 15, /* how files do I/O where they are not told, here and below */
+    BLK_O_AIO_NATIVE = 1 << 16,
+    BLK_O_AIO_URING = 1 << 17,
+    BLK_O_AIO = BLK_O_AIO_THREADS | BLK_O_AIO_NATIVE | BLK_O_AIO_URING,
 } BlockOpenFlags;
 
 /* Values are those of the lock bytes that the reference takes on files

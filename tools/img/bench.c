@@ -157,7 +157,7 @@ int img_bench(int argc, char **argv)
         { "cache", required_argument, NULL, 't' }, { "write", no_argument, NULL, 'w' }, { NULL }
     };
     Bench b = { .n = 75000, .size = 4096, .depth = 64, .drain_on_flush = true };
-    const char *format = NULL, *aio = NULL;
+    const char *format = NULL;
     bool quiet = false, image_opts = false, force_share = false, writethrough = false;
     int flags = 0, c, ret;
     int64_t v;
@@ -183,14 +183,13 @@ int img_bench(int argc, char **argv)
             format = optarg;
             break;
         case 'n':
-            aio = "native";
+            (void)blk_parse_aio("native", &flags);
             break;
         case 'i':
-            if (strcmp(optarg, "threads") && strcmp(optarg, "native") && strcmp(optarg, "io_uring")) {
+            if (!blk_parse_aio(optarg, &flags)) {
                 img_error("Invalid aio option: %s", optarg);
                 return 1;
             }
-            aio = optarg;
             break;
         case 'o':
             b.offset = img_size_arg("offset", optarg, 0, INT64_MAX);
@@ -263,7 +262,7 @@ int img_bench(int argc, char **argv)
         img_error("Flush interval can't be smaller than depth");
         return 1;
     }
-    b.blk = img_open_aio(argv[optind], format, flags, writethrough, image_opts, force_share, aio);
+    b.blk = img_open(argv[optind], format, flags, writethrough, image_opts, force_share);
     if (!b.blk) {
         return 1;
     }

@@ -140,19 +140,6 @@ bool img_add_options(char **all, const char *arg)
 
 /* ---- Opening ---- */
 
-/* The file of a format, or a file given directly; other protocols have no such option. */
-static void set_aio(Options *o, const char *aio)
-{
-    const char *driver = opts_peek(o, "driver");
-    const BlockDriver *drv = driver ? bdrv_find_format(driver) : NULL;
-
-    if (!driver || (drv && !drv->protocol_name)) {
-        opts_set(o, "file.aio", aio);
-    } else if (!strcmp(driver, "file") || !strcmp(driver, "host_device")) {
-        opts_set(o, "aio", aio);
-    }
-}
-
 static void warn_of_guess(BlockBackend *blk)
 {
     const char *name = blk_probed_raw(blk);
@@ -169,12 +156,6 @@ static void warn_of_guess(BlockBackend *blk)
 BlockBackend *img_open(const char *filename, const char *format, int flags, bool writethrough,
                        bool image_opts, bool force_share)
 {
-    return img_open_aio(filename, format, flags, writethrough, image_opts, force_share, NULL);
-}
-
-BlockBackend *img_open_aio(const char *filename, const char *format, int flags, bool writethrough,
-                           bool image_opts, bool force_share, const char *aio)
-{
     g_autoptr(Options) o = opts_new();
     GError *err = NULL;
     BlockBackend *blk;
@@ -189,9 +170,6 @@ BlockBackend *img_open_aio(const char *filename, const char *format, int flags, 
     }
     if (format) {
         opts_set(o, "driver", format);
-    }
-    if (aio) {
-        set_aio(o, aio);
     }
     if (opts_has(o, "backing") && !*opts_peek(o, "backing")) {
         img_error("warning: Use of \"backing\": \"\" is deprecated; use \"backing\": null instead");

@@ -32,10 +32,6 @@ bool img_add_options(char **all, const char *arg);
 BlockBackend *img_open(const char *filename, const char *format, int flags, bool writethrough,
                        bool image_opts, bool force_share);
 
-/* The same with "file.aio" (may be NULL). */
-BlockBackend *img_open_aio(const char *filename, const char *format, int flags, bool writethrough,
-                           bool image_opts, bool force_share, const char *aio);
-
 /* Long options that all commands share. */
 enum { OPT_IMAGE_OPTS = 256, OPT_OUTPUT, OPT_OBJECT, OPT_START_OFFSET, OPT_MAX_LENGTH,
        OPT_PATTERN, OPT_FLUSH_INTERVAL, OPT_NO_DRAIN, OPT_TARGET_IMAGE_OPTS, OPT_TARGET_IS_ZERO,

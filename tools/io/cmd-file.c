@@ -108,14 +108,13 @@ static int cmd_open(int argc, char **argv)
             flags &= ~BLK_O_RDWR;
             break;
         case 'k':
-            opts_set(o, "file.aio", "native");
+            (void)blk_parse_aio("native", &flags);
             break;
         case 'i':
-            if (strcmp(optarg, "threads") && strcmp(optarg, "native") && strcmp(optarg, "io_uring")) {
+            if (!blk_parse_aio(optarg, &flags)) {
                 io_error("Invalid aio option: %s", optarg);
                 return -EINVAL;
             }
-            opts_set(o, "file.aio", optarg);
             break;
         case 't':
             if (!blk_parse_cache_mode(optarg, &flags, &writethrough)) {

@@ -124,13 +124,12 @@ static void parse_args(int argc, char **argv, Args *a)
             tool.misalign = true;
             break;
         case 'k':
-            opts_set(a->opts, "file.aio", "native");
+            (void)blk_parse_aio("native", &a->flags);
             break;
         case 'i':
-            if (strcmp(optarg, "threads") && strcmp(optarg, "native") && strcmp(optarg, "io_uring")) {
+            if (!blk_parse_aio(optarg, &a->flags)) {
                 fail("Invalid aio option: %s", optarg);
             }
-            opts_set(a->opts, "file.aio", optarg);
             break;
         case 't':
             if (!blk_parse_cache_mode(optarg, &a->flags, &a->writethrough)) {
