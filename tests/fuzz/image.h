@@ -66,7 +66,9 @@ typedef enum Owner { OWNER_NONE, OWNER_DATA, OWNER_L2, OWNER_META } Owner;
 typedef struct Claims {
     uint32_t *refs;   /* per cluster of the file */
     uint8_t *owner;
+    uint8_t *once;    /* seen from the active L1, as a table or as data that is not compressed */
     uint64_t clusters;
+    bool active;      /* the active L1 is walked */
     bool sound;       /* all inside of the file, metadata with one owner, nothing with two uses */
 } Claims;
 

@@ -66,11 +66,23 @@ static void claim(const Layout *l, Claims *c, uint64_t offset, uint64_t bytes, O
     }
 }
 
+/* Of a cluster that has a COPIED flag: one of two active entries would keep a wrong one once the other lets go. */
+static void claim_flagged(const Layout *l, Claims *c, uint64_t offset, Owner owner)
+{
+    uint64_t i = offset >> l->geo.cluster_bits;
+
+    claim(l, c, offset, l->geo.cluster_size, owner);
+    if (c->active && i < c->clusters && c->once[i]++) {
+        c->sound = false;
+        c->once[i] = 1;
+    }
+}
+
 static void claim_l2(const Image *img, const Layout *l, Claims *c, uint64_t table)
 {
     uint64_t first = table / 512, last = (table + l->geo.cluster_size) / 512;
 
-    claim(l, c, table, l->geo.cluster_size, OWNER_L2);
+    claim_flagged(l, c, table, OWNER_L2);
     for (guint i = img_find(img, first); i < img->sectors->len; i++) {
         const ImgSector *s = &g_array_index(img->sectors, ImgSector, i);
 
@@ -85,7 +97,7 @@ static void claim_l2(const Image *img, const Layout *l, Claims *c, uint64_t tabl
                 l2_compressed_range(&l->geo, e, &host, &bytes);
                 claim(l, c, host, bytes, OWNER_DATA);
             } else if (l2_has_host(&l->geo, e) && !l->geo.external_data) {
-                claim(l, c, l2_host(&l->geo, e), l->geo.cluster_size, OWNER_DATA);
+                claim_flagged(l, c, l2_host(&l->geo, e), OWNER_DATA);
             }
         }
     }
@@ -181,9 +193,12 @@ void claims_count(const Image *img, const Layout *l, Claims *c)
     c->clusters = geo_clusters(&l->geo, img->length);
     c->refs = g_new0(uint32_t, c->clusters + 1);
     c->owner = g_new0(uint8_t, c->clusters + 1);
+    c->once = g_new0(uint8_t, c->clusters + 1);
     c->sound = true;
     claim(l, c, 0, l->geo.cluster_size, OWNER_META);
+    c->active = true;
     claim_l1(img, l, c, l->l1, l->l1_size);
+    c->active = false;
     claim(l, c, l->reftable, (uint64_t)l->reftable_clusters << l->geo.cluster_bits, OWNER_META);
     each_entry(img, l, c, l->reftable, (uint64_t)l->reftable_clusters << l->geo.cluster_bits >> 3, reftable_entry);
     if (l->nb_snapshots) {
@@ -198,6 +213,7 @@ void claims_clear(Claims *c)
 {
     g_clear_pointer(&c->refs, g_free);
     g_clear_pointer(&c->owner, g_free);
+    g_clear_pointer(&c->once, g_free);
 }
 
 /* ---- Refcounts and flags that fit ---- */
