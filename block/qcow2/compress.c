@@ -235,7 +235,8 @@ int coroutine_fn qcow2_co_pwritev_compressed(BlockDriverState *bs, int64_t offse
                        : bdrv_co_truncate(q->file, ALIGN_UP(len, INT64_C(512)), false, BLK_PREALLOC_OFF, 0,
                                           NULL);
     }
-    if (geo_in_cluster(g, guest) || (geo_in_cluster(g, end) && end != q->hdr.size)) {
+    if (geo_in_cluster(g, guest) ||
+        (geo_in_cluster(g, end) && end != (uint64_t)atomic_load(&q->bs->total_bytes))) {
         return -EINVAL;
     }
     for (size_t done = 0; done < v->size && ret == 0;) {

@@ -229,7 +229,7 @@ static int coroutine_fn co_open_parts(Qcow2 *q, Options *o, int flags, GError **
         return ret;
     }
     init_geometry(q);
-    q->bs->total_bytes = (int64_t)q->hdr.size;
+    q->bs->total_bytes = (int64_t)ALIGN_DOWN(q->hdr.size, UINT64_C(512)); /* whole sectors, as the reference */
     publish_backing(q);
     ret = qcow2_take_options(&q->geo, o, flags, &opt, errp);
     ret = ret < 0 ? ret : co_open_data_file(q, o, flags, errp);

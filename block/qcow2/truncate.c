@@ -419,7 +419,7 @@ int coroutine_fn qcow2_co_truncate(BlockDriverState *bs, int64_t bytes, bool exa
                                    BlockPrealloc prealloc, unsigned flags, GError **errp)
 {
     Qcow2 *q = bs->opaque;
-    uint64_t old = q->hdr.size;
+    uint64_t old = (uint64_t)atomic_load(&bs->total_bytes); /* not hdr.size, which may end within a sector */
     int ret = qcow2_may_write(q);
 
     if (ret < 0) {
