@@ -1,142 +1,271 @@
 /* SPDX-License-Identifier: MIT */
-/* Options from and to JSON: nested objects flatten to dotted keys, arrays to numbered ones. */
+/*
+ * Options from and to JSON: nested objects flatten to dotted keys, arrays to numbered ones.
+ *
+ * Texts of errors are the reference's, and so is their order: the text is cut into tokens up to where
+ * its brackets close (a stray byte there comes first), then parsed, then nothing more may follow.
+ */
 #include "util/opts-int.h"
 
 #include "util/error.h"
+#include "util/json-lex.h"
 
-#include <json-glib/json-glib.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define MAX_DEPTH 32
 
-static bool flatten(Options *o, const char *prefix, JsonNode *node, int depth, GError **errp);
+typedef struct Parse {
+    Options *o;
+    GArray *tokens; /* JsonToken; an END at the end */
+    guint at;
+    char *error;
+} Parse;
 
-static bool flatten_object(Options *o, const char *prefix, JsonObject *obj, int depth,
-                           GError **errp)
+/* ---- Tokens ---- */
+
+static bool fail(Parse *p, const char *fmt, ...) G_GNUC_PRINTF(2, 3);
+
+static bool fail(Parse *p, const char *fmt, ...)
 {
-    g_autoptr(GList) names = json_object_get_members(obj);
+    va_list ap;
 
-    for (GList *l = names; l; l = l->next) {
-        g_autofree char *key =
-            prefix ? g_strdup_printf("%s.%s", prefix, (char *)l->data) : g_strdup(l->data);
+    va_start(ap, fmt);
+    p->error = p->error ? p->error : g_strdup_vprintf(fmt, ap);
+    va_end(ap);
+    return false;
+}
 
-        if (!flatten(o, key, json_object_get_member(obj, l->data), depth + 1, errp)) {
-            return false;
+static bool is_punct(const JsonToken *t, char c)
+{
+    return t->kind == JSON_TOKEN_PUNCT && *t->text == c;
+}
+
+static const JsonToken *peek(const Parse *p)
+{
+    return &g_array_index(p->tokens, JsonToken, p->at);
+}
+
+/* The next token; the END stays. */
+static const JsonToken *next(Parse *p)
+{
+    const JsonToken *t = peek(p);
+
+    p->at += t->kind != JSON_TOKEN_END;
+    return t;
+}
+
+/* The tokens of one value: as many as it takes to close what is open. */
+static bool read_tokens(Parse *p, const char **s)
+{
+    int braces = 0, brackets = 0;
+    JsonToken t;
+
+    do {
+        t = json_lex(s);
+        if (t.kind == JSON_TOKEN_STRAY) {
+            return fail(p, "JSON parse error, stray '%.*s'", (int)MIN(t.len, G_MAXINT), t.text);
         }
+        braces += is_punct(&t, '{') - is_punct(&t, '}');
+        brackets += is_punct(&t, '[') - is_punct(&t, ']');
+        g_array_append_val(p->tokens, t);
+    } while (t.kind != JSON_TOKEN_END && braces >= 0 && brackets >= 0 && braces + brackets > 0);
+    if (t.kind != JSON_TOKEN_END) {
+        t = (JsonToken){ .kind = JSON_TOKEN_END, .text = *s };
+        g_array_append_val(p->tokens, t);
     }
     return true;
 }
 
-static bool flatten_array(Options *o, const char *prefix, JsonArray *a, int depth, GError **errp)
-{
-    for (guint i = 0; i < json_array_get_length(a); i++) {
-        g_autofree char *key = g_strdup_printf("%s.%u", prefix, i);
+/* ---- Values: into p->o under @key; NULL: at the top ---- */
 
-        if (!flatten(o, key, json_array_get_element(a, i), depth + 1, errp)) {
-            return false;
-        }
-    }
-    return true;
+static bool parse_value(Parse *p, const char *key, int depth);
+
+static bool parse_string(Parse *p, const JsonToken *t, char **ret)
+{
+    g_autofree char *error = NULL;
+
+    *ret = json_unquote(t, &error);
+    return *ret ? true : fail(p, "JSON parse error, %s", error);
 }
 
-static bool flatten_scalar(Options *o, const char *key, JsonNode *node)
+/* Integers are kept as they are written; what has no integer type is the nearest fraction. */
+static void set_number(Parse *p, const char *key, const JsonToken *t)
 {
-    GType t = json_node_get_value_type(node);
+    g_autofree char *text = g_strndup(t->text, t->len);
+    char buf[G_ASCII_DTOSTR_BUF_SIZE];
+    bool fits;
 
-    if (t == G_TYPE_BOOLEAN) {
-        opts_set_bool(o, key, json_node_get_boolean(node));
-    } else if (t == G_TYPE_INT64) {
-        opts_set_int(o, key, json_node_get_int(node));
-    } else if (t == G_TYPE_DOUBLE) {
-        char buf[G_ASCII_DTOSTR_BUF_SIZE];
+    errno = 0;
+    (void)(*text == '-' ? (void)g_ascii_strtoll(text, NULL, 10) : (void)g_ascii_strtoull(text, NULL, 10));
+    fits = t->kind == JSON_TOKEN_INTEGER && errno == 0;
+    if (!fits) {
+        g_ascii_dtostr(buf, sizeof(buf), g_ascii_strtod(text, NULL));
+    }
+    opts_set_typed(p->o, key, !fits ? buf : strcmp(text, "-0") ? text : "0", OPT_INT);
+}
 
-        opts_set_typed(o, key, g_ascii_dtostr(buf, sizeof(buf), json_node_get_double(node)),
-                       OPT_INT);
+static bool set_keyword(Parse *p, const char *key, const JsonToken *t)
+{
+    g_autofree char *word = g_strndup(t->text, t->len);
+
+    if (!strcmp(word, "null")) {
+        opts_set_typed(p->o, key, "", OPT_NULL);
+    } else if (!strcmp(word, "true") || !strcmp(word, "false")) {
+        opts_set_bool(p->o, key, *word == 't');
     } else {
-        opts_set(o, key, json_node_get_string(node));
+        return fail(p, "JSON parse error, invalid keyword '%s'", word);
     }
     return true;
 }
 
-static bool flatten(Options *o, const char *prefix, JsonNode *node, int depth, GError **errp)
+/* A key is any value by its form; that it is a string is asked then. */
+static bool parse_key(Parse *p, int depth, char **ret)
 {
-    if (depth > MAX_DEPTH) {
-        error_set(errp, EINVAL, "Could not parse the JSON options: nested too deeply");
+    const JsonToken *t = peek(p);
+
+    if (t->kind == JSON_TOKEN_STRING) {
+        return parse_string(p, next(p), ret);
+    }
+    return parse_value(p, NULL, depth) && fail(p, "JSON parse error, key is not a string in object");
+}
+
+static bool parse_pair(Parse *p, const char *prefix, int depth, GHashTable *seen)
+{
+    g_autofree char *name = NULL, *key = NULL;
+
+    if (!parse_key(p, depth, &name)) {
         return false;
     }
-    switch (json_node_get_node_type(node)) {
-    case JSON_NODE_OBJECT:
-        return flatten_object(o, prefix, json_node_get_object(node), depth, errp);
-    case JSON_NODE_ARRAY:
-        return flatten_array(o, prefix, json_node_get_array(node), depth, errp);
-    case JSON_NODE_NULL:
-        opts_set_typed(o, prefix, "", OPT_NULL);
+    if (peek(p)->kind == JSON_TOKEN_END) {
+        return fail(p, "JSON parse error, premature EOI");
+    }
+    if (!is_punct(next(p), ':')) {
+        return fail(p, "JSON parse error, missing : in object pair");
+    }
+    key = prefix ? g_strdup_printf("%s.%s", prefix, name) : g_strdup(name);
+    if (!parse_value(p, key, depth)) {
+        return false;
+    }
+    return g_hash_table_add(seen, g_steal_pointer(&name)) ? true
+                                                          : fail(p, "JSON parse error, duplicate key");
+}
+
+static bool parse_object(Parse *p, const char *prefix, int depth)
+{
+    g_autoptr(GHashTable) seen = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+
+    if (is_punct(peek(p), '}')) {
+        next(p);
         return true;
-    case JSON_NODE_VALUE:
-        return flatten_scalar(o, prefix, node);
     }
-    return true;
+    while (parse_pair(p, prefix, depth, seen)) {
+        const JsonToken *t = next(p);
+
+        if (is_punct(t, '}')) {
+            return true;
+        }
+        if (t->kind == JSON_TOKEN_END) {
+            return fail(p, "JSON parse error, premature EOI");
+        }
+        if (!is_punct(t, ',')) {
+            return fail(p, "JSON parse error, expected separator in dict");
+        }
+    }
+    return false;
 }
 
-/* Behind the string that @p begins; at the end if it does not end. */
-static const char *skip_string(const char *p)
+static bool parse_array(Parse *p, const char *prefix, int depth)
 {
-    char quote = *p++;
-
-    while (*p && *p != quote) {
-        p += p[0] == '\\' && p[1] ? 2 : 1;
+    if (is_punct(peek(p), ']')) {
+        next(p);
+        return true;
     }
-    return *p ? p + 1 : p;
+    for (unsigned i = 0;; i++) {
+        g_autofree char *key = g_strdup_printf("%s.%u", prefix, i);
+        const JsonToken *t;
+
+        if (!parse_value(p, key, depth)) {
+            return false;
+        }
+        t = next(p);
+        if (is_punct(t, ']')) {
+            return true;
+        }
+        if (t->kind == JSON_TOKEN_END) {
+            return fail(p, "JSON parse error, premature EOI");
+        }
+        if (!is_punct(t, ',')) {
+            return fail(p, "JSON parse error, expected separator in list");
+        }
+    }
 }
 
-/* One value and no comments: json-glib takes several values for one, and leaks all but the last. */
-static bool is_one_value(const char *p)
+static bool parse_value(Parse *p, const char *key, int depth)
 {
-    int depth = 0;
-    bool ended = false;
+    const char *name = key ? key : ""; /* at the top only an object is kept */
+    const JsonToken *t = next(p);
+    g_autofree char *s = NULL;
 
-    p += strspn(p, " \t\r\n");
-    if (*p != '{' && *p != '[') {
-        return !strpbrk(p, "{[");
+    if (depth > MAX_DEPTH) {
+        return fail(p, "nested too deeply");
     }
-    while (*p) {
-        if (ended && !strchr(" \t\r\n", *p)) {
+    switch (t->kind) {
+    case JSON_TOKEN_END:
+        return fail(p, "JSON parse error, premature EOI");
+    case JSON_TOKEN_PUNCT:
+        return *t->text == '{'   ? parse_object(p, key, depth + 1)
+               : *t->text == '[' ? parse_array(p, name, depth + 1)
+                                 : fail(p, "JSON parse error, expecting value");
+    case JSON_TOKEN_STRING:
+        if (!parse_string(p, t, &s)) {
             return false;
         }
-        if (*p == '"' || *p == '\'') {
-            p = skip_string(p);
-            continue;
-        }
-        if (*p == '/' || *p == '#') {
-            return false;
-        }
-        depth += (*p == '{' || *p == '[') - (*p == '}' || *p == ']');
-        ended = depth <= 0;
-        p++;
+        opts_set(p->o, name, s);
+        return true;
+    case JSON_TOKEN_INTEGER:
+    case JSON_TOKEN_FRACTION:
+        set_number(p, name, t);
+        return true;
+    case JSON_TOKEN_KEYWORD:
+        return set_keyword(p, name, t);
+    case JSON_TOKEN_STRAY: /* read_tokens() lets none through */
+        break;
     }
-    return true;
+    return fail(p, "JSON parse error, stray '%.*s'", (int)t->len, t->text);
+}
+
+static bool parse_text(Parse *p, const char *json)
+{
+    if (!read_tokens(p, &json)) {
+        return false;
+    }
+    if (peek(p)->kind == JSON_TOKEN_END) {
+        return fail(p, "Expecting a JSON value");
+    }
+    if (!parse_value(p, NULL, 0)) {
+        return false;
+    }
+    return json_lex(&json).kind == JSON_TOKEN_END ? true : fail(p, "Expecting at most one JSON value");
 }
 
 bool opts_parse_json(Options *o, const char *json, GError **errp)
 {
-    g_autoptr(JsonParser) parser = json_parser_new();
-    JsonNode *root;
+    g_autoptr(Options) all = opts_new();
+    Parse p = { .o = all, .tokens = g_array_new(FALSE, FALSE, sizeof(JsonToken)) };
+    bool ok = parse_text(&p, json);
 
-    if (!is_one_value(json)) {
-        error_set(errp, EINVAL, "Could not parse the JSON options: Expecting at most one JSON value");
-        return false;
-    }
-    if (!json_parser_load_from_data(parser, json, -1, NULL) ||
-        !(root = json_parser_get_root(parser))) {
-        error_set(errp, EINVAL, "Could not parse the JSON options: JSON parse error, %s",
-                  g_str_has_suffix(json, "}") ? "invalid JSON" : "premature EOI");
-        return false;
-    }
-    if (json_node_get_node_type(root) != JSON_NODE_OBJECT) {
+    if (!ok) {
+        error_set(errp, EINVAL, "Could not parse the JSON options: %s", p.error);
+    } else if (!is_punct(&g_array_index(p.tokens, JsonToken, 0), '{')) {
         error_set(errp, EINVAL, "Invalid JSON object given");
-        return false;
+        ok = false;
+    } else {
+        opts_merge(o, all, true);
     }
-    return flatten(o, NULL, root, 0, errp);
+    g_array_unref(p.tokens);
+    g_free(p.error);
+    return ok;
 }
 
 /* ---- And back ---- */

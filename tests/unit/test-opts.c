@@ -45,6 +45,71 @@ static void test_json(void)
     g_assert_false(opts_parse_json(o, "", NULL));
 }
 
+/* A value of each kind, as it is kept and as it is written again. */
+static void test_json_values(void)
+{
+    static const struct {
+        const char *json, *kept, *again;
+    } rows[] = {
+        { "'a\"b'", "a\"b", "\"a\\\"b\"" },
+        { "\"\\\"\\'\\\\\\/\\b\\f\\n\\r\\t\"", "\"'\\/\b\f\n\r\t", NULL },
+        { "\"\\u00e9\\ud834\\udd1e\"", "\xc3\xa9\xf0\x9d\x84\x9e", NULL },
+        { "\"\\u0000\"", "\xc0\x80", NULL },
+        { "-0", "0", "0" },
+        { "18446744073709551615", "18446744073709551615", "18446744073709551615" },
+        { "-9223372036854775808", "-9223372036854775808", NULL },
+        { "1.50", "1.5", "1.5" },
+        { "1e2", "100", "100" },
+        { "18446744073709551616", "1.8446744073709552e+19", NULL },
+        { "true", "on", "true" },
+        { "null", "", "null" },
+    };
+
+    for (gsize i = 0; i < G_N_ELEMENTS(rows); i++) {
+        g_autoptr(Options) o = opts_new();
+        g_autofree char *text = g_strdup_printf(" {\"k\"\t:\n%s }\r", rows[i].json), *again = NULL;
+        g_autofree char *expect = g_strdup_printf("{\"k\": %s}", rows[i].again);
+
+        g_assert_true(opts_parse_json(o, text, NULL));
+        g_assert_cmpstr(opts_peek(o, "k"), ==, rows[i].kept);
+        again = opts_to_json(o);
+        if (rows[i].again) {
+            g_assert_cmpstr(again, ==, expect);
+        }
+    }
+}
+
+/* Bad text leaves the options as they were. */
+static void test_json_errors(void)
+{
+    static const struct {
+        const char *json, *error;
+    } rows[] = {
+        { " ", "Expecting a JSON value" },
+        { "{} {}", "Expecting at most one JSON value" },
+        { "{\"a\":\"\xe9\"}", "JSON parse error, invalid UTF-8 sequence in string" },
+        { "{\"a\":\"\x80\"}", "JSON parse error, invalid UTF-8 sequence in string" },
+        { "{\"a\":\"\xff\"}", "JSON parse error, stray '\"\xff'" },
+        { "{\"a\":\"\\uffff\"}", "JSON parse error, \\uffff is not a valid Unicode character" },
+        { "{\"a\":\"\\", "JSON parse error, stray '\"\\'" },
+        { "{\"a\":1,\"a\":2}", "JSON parse error, duplicate key" },
+    };
+    g_autoptr(Options) o = opts_new();
+    g_autofree char *deep = g_strnfill(200000, '[');
+    g_autoptr(GError) err = NULL;
+
+    for (gsize i = 0; i < G_N_ELEMENTS(rows); i++) {
+        g_autoptr(GError) e = NULL;
+        g_autofree char *expect = g_strconcat("Could not parse the JSON options: ", rows[i].error, NULL);
+
+        g_assert_false(opts_parse_json(o, rows[i].json, &e));
+        g_assert_cmpstr(e->message, ==, expect);
+    }
+    g_assert_false(opts_parse_json(o, deep, &err));
+    g_assert_cmpstr(err->message, ==, "Could not parse the JSON options: nested too deeply");
+    g_assert_cmpuint(opts_count(o), ==, 0);
+}
+
 static void test_take(void)
 {
     static const char *const names[] = { "off", "full", NULL };
@@ -119,6 +184,8 @@ int main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/opts/parse", test_parse);
     g_test_add_func("/opts/json", test_json);
+    g_test_add_func("/opts/json/values", test_json_values);
+    g_test_add_func("/opts/json/errors", test_json_errors);
     g_test_add_func("/opts/take", test_take);
     g_test_add_func("/opts/size", test_size);
     return g_test_run();
