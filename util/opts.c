@@ -254,7 +254,7 @@ bool opts_take_uint(Options *o, const char *key, uint64_t def, uint64_t *ret, GE
         error_set(errp, EINVAL, "Value '%s' is too large for parameter '%s'", v, key);
         return false;
     }
-    if (end == v || *end || strchr(v, '-')) {
+    if (end == v || *end) {
         error_set(errp, EINVAL, "Parameter '%s' expects a number", key);
         return false;
     }

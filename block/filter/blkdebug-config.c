@@ -46,13 +46,13 @@ static int take_event(DebugRule *r, Options *o, GError **errp)
 static int take_inject(DebugRule *r, Options *o, GError **errp)
 {
     g_autofree char *iotype_s = NULL;
-    g_autofree char *sector_s = g_strdup(opts_peek(o, "sector"));
     g_autofree char *errno_s = g_strdup(opts_peek(o, "errno"));
     uint64_t error, sector;
     int iotype;
 
     if (!opts_take_uint(o, "state", 0, &r->state, errp) ||
         !opts_take_uint(o, "errno", EIO, &error, errp) ||
+        !opts_take_uint(o, "sector", UINT64_MAX, &sector, errp) ||
         !opts_take_bool(o, "once", false, &r->once, errp) ||
         !opts_take_bool(o, "immediately", false, &r->immediately, errp)) {
         return -EINVAL;
@@ -67,17 +67,11 @@ static int take_inject(DebugRule *r, Options *o, GError **errp)
     r->error = (int)error;
     /* Without an iotype all but block-status: that one is asked for too often. */
     r->iotypes = iotype < 0 ? (1u << DEBUG_IO_BLOCK_STATUS) - 1 : 1u << iotype;
-    r->offset = -1;
-    if (sector_s && strcmp(sector_s, "-1")) {
-        if (!opts_take_uint(o, "sector", 0, &sector, errp)) {
-            return -EINVAL;
-        }
-        if (sector > INT64_MAX / 512) {
-            return bad_value(sector_s, errp);
-        }
-        r->offset = (int64_t)sector * 512;
+    if (sector == UINT64_MAX) {
+        r->offset = -1; /* any */
+    } else {
+        r->offset = sector <= INT64_MAX / 512 ? (int64_t)sector * 512 : INT64_MAX; /* ... none */
     }
-    opts_del(o, "sector");
     return 0;
 }
 

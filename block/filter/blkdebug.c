@@ -474,6 +474,13 @@ static void blkdebug_refresh_limits(BlockDriverState *bs)
     l->max_pdiscard = s->max_discard ? (int64_t)s->max_discard : l->max_pdiscard;
 }
 
+/* A test's stand-in for a device: it tells no size on the host, as the reference's. (So a format above sees no
+ * reservation of whole files either, and its map is the coarser for that.) */
+static int64_t coroutine_fn blkdebug_co_allocated_size(BlockDriverState *bs)
+{
+    return -ENOTSUP;
+}
+
 /* What the user asks for is added to what the parents need. */
 static void blkdebug_child_perm(BlockDriverState *bs, BdrvRole role, unsigned perm, unsigned shared,
                                 unsigned *child_perm, unsigned *child_shared)
@@ -503,6 +510,7 @@ const BlockDriver bdrv_blkdebug = {
     .co_flush_to_disk = blkdebug_co_flush,
     .co_truncate = blkdebug_co_truncate,
     .co_getlength = blkdebug_co_getlength,
+    .co_get_allocated_size = blkdebug_co_allocated_size,
     .co_debug_event = blkdebug_co_debug_event,
     .debug_breakpoint = blkdebug_breakpoint,
     .debug_remove_breakpoint = blkdebug_remove_breakpoint,

@@ -45,13 +45,26 @@ static int write_zeroes(int fd, int64_t from, int64_t to)
     return fsync(fd) < 0 ? -errno : 0;
 }
 
+/* Whoever finds out a file's alignment by reading it with O_DIRECT learns nothing from a hole: a file that was
+ * empty gets its first block. No matter if it does not. */
+static void allocate_first_block(int fd, int64_t size)
+{
+    static const char zeroes[4096];
+
+    (void)!pwrite(fd, zeroes, size < (int64_t)sizeof(zeroes) ? 512 : sizeof(zeroes), 0);
+}
+
 static int resize_job(void *opaque)
 {
     ResizeJob *j = opaque;
     int ret = 0;
 
     if (j->to <= j->from || j->prealloc == BLK_PREALLOC_OFF) {
-        return ftruncate(j->fd, j->to) < 0 ? -errno : 0;
+        ret = ftruncate(j->fd, j->to) < 0 ? -errno : 0;
+        if (ret == 0 && j->from == 0 && j->to > 0) {
+            allocate_first_block(j->fd, j->to);
+        }
+        return ret;
     }
     if (j->prealloc == BLK_PREALLOC_FALLOC) {
         ret = -posix_fallocate(j->fd, j->from, j->to - j->from);

@@ -14,7 +14,7 @@ typedef struct NullState {
 static int coroutine_fn null_co_open(BlockDriverState *bs, Options *o, int flags, GError **errp)
 {
     NullState *s = bs->opaque;
-    bool plain = !opts_has(o, "size") && !opts_has(o, "read-zeroes") && !opts_has(o, "latency-ns");
+    bool plain = !opts_has(o, "size") && !opts_has(o, "read-zeroes"); /* the content is the same however late */
     uint64_t size, latency;
 
     if (!opts_take_size(o, "size", 1 << 30, &size, errp) ||

@@ -6,6 +6,10 @@
 #include <string.h>
 
 const BlockCreateOption qcow2_create_options[] = {
+    /* Known, so that scripts which say "off" go on, and others hear what is missing. */
+    { "encryption", BLK_OPT_BOOL, "Encrypt the image with format 'aes' (not supported: off only)", NULL },
+    { "encrypt.format", BLK_OPT_STRING, "Encrypt the image (not supported)", NULL },
+    { "encrypt.key-secret", BLK_OPT_STRING, "ID of the secret that opens the image (not supported)", NULL },
     { "cluster_size", BLK_OPT_SIZE, "qcow2 cluster size", "65536" },
     { "extended_l2", BLK_OPT_BOOL, "Extended L2 tables", "off" },
     { "preallocation", BLK_OPT_STRING,
@@ -127,6 +131,30 @@ static int check_together(const Qcow2CreateParams *p, GError **errp)
                                     "is only supported with compatibility level 1.1 and above", errp);
 }
 
+/* None is supported; what is wrong besides is said first. */
+static int take_encryption(Options *o, GError **errp)
+{
+    static const char *const formats[] = { "luks", "aes", NULL };
+    bool has_alias = opts_has(o, "encryption") && strcmp(opts_peek(o, "encryption"), "off");
+    bool has_format = opts_has(o, "encrypt.format"), has_key;
+    g_autofree char *alias = opts_take_str(o, "encryption"), *format = opts_take_str(o, "encrypt.format");
+    g_autoptr(Options) rest = opts_take_subtree(o, "encrypt");
+    const char *name = has_format ? format : has_alias ? alias : NULL;
+
+    if (has_alias && has_format) {
+        return error_set(errp, EINVAL, "'encrypt.format' and its alias 'encryption' can't be used at the same time");
+    }
+    has_key = opts_has(rest, "key-secret");
+    if (!name) {
+        return opts_count(rest) ? error_set(errp, EINVAL, "Parameter 'encrypt.format' is missing") : 0;
+    }
+    if (!(has_alias && !strcmp(alias, "on")) && !(has_format && g_strv_contains(formats, format))) {
+        return error_set(errp, EINVAL, "Parameter 'format' does not accept value '%s'", name);
+    }
+    return has_key ? error_set(errp, ENOTSUP, "Encryption is not supported")
+                   : error_set(errp, EINVAL, "Parameter 'encrypt.key-secret' is required for cipher");
+}
+
 static int take_names(Options *o, Qcow2CreateParams *p, GError **errp)
 {
     p->backing_file = opts_take_str(o, "backing_file");
@@ -153,6 +181,7 @@ int qcow2_take_create_options(Options *o, Qcow2CreateParams *p, GError **errp)
     p->size = ALIGN_UP(p->size, UINT64_C(512));
     ret = take_compat(o, p, errp);
     ret = ret < 0 ? ret : take_names(o, p, errp);
+    ret = ret < 0 ? ret : take_encryption(o, errp);
     ret = ret < 0 ? ret : take_cluster_size(o, p, errp);
     ret = ret < 0 ? ret : take_refcount_bits(o, p, errp);
     ret = ret < 0 ? ret : take_named(o, "preallocation", "preallocation", blk_prealloc_names, &prealloc, errp);

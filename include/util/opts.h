@@ -47,6 +47,7 @@ void opts_merge(Options *o, const Options *from, bool overwrite);
 char *opts_take_str(Options *o, const char *key);              /* NULL if unset; g_free */
 bool opts_take_bool(Options *o, const char *key, bool def, bool *ret, GError **errp);
 bool opts_take_size(Options *o, const char *key, uint64_t def, uint64_t *ret, GError **errp);
+/* Modulo 2^64: "-1" is the largest (and refused by whoever has a limit). */
 bool opts_take_uint(Options *o, const char *key, uint64_t def, uint64_t *ret, GError **errp);
 /* @names is NULL-terminated; *ret is the index. */
 bool opts_take_enum(Options *o, const char *key, const char *const *names, int def, int *ret, GError **errp);

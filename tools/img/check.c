@@ -130,6 +130,9 @@ int img_check(int argc, char **argv)
         img_error("Could not open '%s': force-share=on can only be used with read-only images", argv[optind]);
         return 1;
     }
+    if (repair) {
+        flags |= BLK_O_RDWR;
+    }
     blk = img_open(argv[optind], format, flags, writethrough, image_opts, force_share);
     if (!blk) {
         return 1;

@@ -28,12 +28,11 @@ typedef struct Piece {
     uint64_t ticket;
 } Piece;
 
+/* Each part that fails is told; the others under way end, and no more begin. */
 static void fail(Copy *c, int ret, const char *what, int64_t offset)
 {
-    if (c->ret == 0) {
-        c->ret = ret;
-        img_error("error while %s at byte %" G_GINT64_FORMAT ": %s", what, offset, strerror(-ret));
-    }
+    c->ret = ret;
+    img_error("error while %s at byte %" G_GINT64_FORMAT ": %s", what, offset, strerror(-ret));
 }
 
 static CopySource *source_at(Copy *c, int64_t offset)
@@ -298,7 +297,7 @@ static void coroutine_fn co_copy_piece(Copy *c, const Piece *p, uint8_t *buf, ui
     } else if (p->kind == PIECE_ZERO) {
         ret = co_write_zero(c, p->offset, p->bytes);
     }
-    if (ret < 0) {
+    if (ret < 0 && (c->ret == 0 || c->out_of_order)) { /* in order, what comes behind a failure is not to be written */
         fail(c, ret, "writing", p->offset);
     }
     if (data || !c->counted) {
