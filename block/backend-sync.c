@@ -111,9 +111,9 @@ static int coroutine_fn check_fn(void *opaque)
     if (!bs->drv->co_check) {
         return -ENOTSUP;
     }
-    blk_co_drain_begin(a->blk);
+    blk_co_alone_begin(a->blk);
     ret = bs->drv->co_check(bs, a->res, a->flags, a->report, a->opaque);
-    blk_drain_end(a->blk);
+    blk_co_alone_end(a->blk);
     return ret;
 }
 

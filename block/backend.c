@@ -21,6 +21,7 @@ static BlockBackend *blk_new(BdrvChild *root, int flags)
     blk->writable = !!(flags & BLK_O_RDWR);
     atomic_init(&blk->writethrough, !!(flags & BLK_O_WRITETHROUGH));
     spin_init(&blk->lock);
+    co_mutex_init(&blk->exclusive);
     co_queue_init(&blk->idle_queue);
     co_queue_init(&blk->resume_queue);
     root->blk = blk;
@@ -84,7 +85,7 @@ static int coroutine_fn close_fn(void *opaque)
 {
     BlockBackend *blk = opaque;
 
-    blk_co_drain_begin(blk);
+    blk_co_alone_begin(blk);
     bdrv_co_close_child(blk->root);
     return 0;
 }
@@ -251,10 +252,12 @@ int coroutine_fn blk_co_pwritev_compressed(BlockBackend *blk, int64_t offset, IO
 int coroutine_fn blk_co_truncate(BlockBackend *blk, int64_t bytes, bool exact, BlockPrealloc prealloc,
                                  unsigned flags, GError **errp)
 {
-    unsigned perm = blk->root->perm, shared = blk->root->shared;
     int ret = -EPERM;
+    unsigned perm, shared;
 
-    blk_co_drain_begin(blk); /* alone: nothing else runs on the image */
+    blk_co_alone_begin(blk); /* nothing else runs on the image */
+    perm = blk->root->perm;
+    shared = blk->root->shared;
     if ((perm & BLK_PERM_RESIZE) ||
         bdrv_child_set_perm(blk->root, perm | BLK_PERM_RESIZE, shared, errp)) {
         ret = bdrv_co_truncate(blk->root, bytes, exact, prealloc, flags, errp);
@@ -262,6 +265,6 @@ int coroutine_fn blk_co_truncate(BlockBackend *blk, int64_t bytes, bool exact, B
             (void)bdrv_child_set_perm(blk->root, perm, shared, NULL);
         }
     }
-    blk_drain_end(blk);
+    blk_co_alone_end(blk);
     return ret;
 }

@@ -42,6 +42,7 @@ typedef struct BdrvCore {
 
 /* One cache line of a counter that many threads change. */
 #define BLK_STRIPES 16
+#define BLK_QUIESCED (1 << 30) /* in a count: a drain is on */
 typedef struct BlkStripe {
     atomic_int n;
     char pad[64 - sizeof(atomic_int)];
@@ -52,8 +53,9 @@ struct BlockBackend {
     BlockDriverState *bs; /* == root->bs */
     bool writable;
     atomic_bool writethrough;
-    atomic_int quiesce;
-    SpinLock lock;        /* of the queues */
+    CoMutex exclusive;    /* INV-DRAIN-2 */
+    SpinLock lock;        /* of the next three */
+    int quiesce;          /* drains that hold requests back */
     CoQueue idle_queue;   /* who drains */
     CoQueue resume_queue; /* requests held back */
     _Alignas(64) BlkStripe in_flight[BLK_STRIPES];
@@ -163,20 +165,28 @@ int blk_stripe(void);
 void coroutine_fn blk_co_drain_begin(BlockBackend *blk);
 void blk_drain_end(BlockBackend *blk);
 
+/* The same for who changes what all requests rely on: one at a time. */
+void coroutine_fn blk_co_alone_begin(BlockBackend *blk);
+void coroutine_fn blk_co_alone_end(BlockBackend *blk);
+
 static inline void coroutine_fn blk_co_enter(BlockBackend *blk)
 {
-    atomic_fetch_add(&blk->in_flight[blk_stripe()].n, 1);
-    if (unlikely(atomic_load(&blk->quiesce))) {
+    if (unlikely(atomic_fetch_add(&blk->in_flight[blk_stripe()].n, 1) >= BLK_QUIESCED / 2)) {
         blk_co_enter_slow(blk);
     }
 }
 
 static inline void blk_leave(BlockBackend *blk)
 {
-    atomic_fetch_sub(&blk->in_flight[blk_stripe()].n, 1);
-    if (unlikely(atomic_load(&blk->quiesce))) {
-        blk_leave_slow(blk);
+    atomic_int *n = &blk->in_flight[blk_stripe()].n;
+    int old = atomic_load_explicit(n, memory_order_relaxed);
+
+    while (likely(old < BLK_QUIESCED / 2)) {
+        if (likely(atomic_compare_exchange_weak(n, &old, old - 1))) {
+            return; /* @blk may be gone */
+        }
     }
+    blk_leave_slow(blk);
 }
 
 /* For a node itself, not a child: bdrv_co_debug_event. */

@@ -3,8 +3,10 @@
  * Requests in flight, counted at the BlockBackend in stripes (a thread keeps to one cache line),
  * and drains, which hold new ones back.
  *
- * INV-DRAIN-1  A request counts itself, then looks at quiesce; a drain sets quiesce, then looks at
- *              the counts: one of them sees the other.
+ * INV-DRAIN-1  A drain marks every stripe's count, under the lock. A request that finds the mark as it comes
+ *              or goes takes the lock: so once a drain has seen no request under the lock, none touches the
+ *              BlockBackend any more, and it may be freed.
+ * INV-DRAIN-2  Who needs the image alone (a resize, a check, the close) holds exclusive too: two drains run at a time.
  */
 #include "block/block-int.h"
 
@@ -19,42 +21,56 @@ int blk_stripe(void)
     return my_stripe;
 }
 
-static int in_flight(BlockBackend *blk)
+static void count(BlockBackend *blk, int n)
 {
-    int n = 0;
+    atomic_fetch_add(&blk->in_flight[blk_stripe()].n, n);
+}
+
+/* Under the lock, with the marks on. A stripe may be below zero: who leaves may run in another thread by now. */
+static bool is_busy(BlockBackend *blk)
+{
+    int64_t n = 0;
 
     for (int i = 0; i < BLK_STRIPES; i++) {
-        n += atomic_load(&blk->in_flight[i].n);
+        n += atomic_load(&blk->in_flight[i].n) - BLK_QUIESCED;
     }
-    return n;
+    return n > 0;
+}
+
+static void mark(BlockBackend *blk, int by)
+{
+    for (int i = 0; i < BLK_STRIPES; i++) {
+        atomic_fetch_add(&blk->in_flight[i].n, by);
+    }
 }
 
 void blk_leave_slow(BlockBackend *blk)
 {
     spin_lock(&blk->lock);
-    spin_unlock(&blk->lock); /* a drain is now before its look at the counts, or in the queue */
+    count(blk, -1);
     co_queue_all(&blk->idle_queue);
+    spin_unlock(&blk->lock); /* INV-DRAIN-1: the last touch */
 }
 
 void coroutine_fn blk_co_enter_slow(BlockBackend *blk)
 {
-    while (atomic_load(&blk->quiesce)) {
-        atomic_fetch_sub(&blk->in_flight[blk_stripe()].n, 1);
-        blk_leave_slow(blk);
-        spin_lock(&blk->lock);
-        while (atomic_load(&blk->quiesce)) {
-            co_queue_wait_spin(&blk->resume_queue, &blk->lock);
-        }
-        spin_unlock(&blk->lock);
-        atomic_fetch_add(&blk->in_flight[blk_stripe()].n, 1);
+    spin_lock(&blk->lock);
+    while (blk->quiesce) {
+        count(blk, -1);
+        co_queue_all(&blk->idle_queue);
+        co_queue_wait_spin(&blk->resume_queue, &blk->lock);
+        count(blk, 1);
     }
+    spin_unlock(&blk->lock);
 }
 
 void coroutine_fn blk_co_drain_begin(BlockBackend *blk)
 {
-    atomic_fetch_add(&blk->quiesce, 1);
     spin_lock(&blk->lock);
-    while (in_flight(blk) > 0) {
+    if (blk->quiesce++ == 0) {
+        mark(blk, BLK_QUIESCED);
+    }
+    while (is_busy(blk)) {
         co_queue_wait_spin(&blk->idle_queue, &blk->lock);
     }
     spin_unlock(&blk->lock);
@@ -63,9 +79,23 @@ void coroutine_fn blk_co_drain_begin(BlockBackend *blk)
 void blk_drain_end(BlockBackend *blk)
 {
     spin_lock(&blk->lock);
-    atomic_fetch_sub(&blk->quiesce, 1);
-    spin_unlock(&blk->lock);
+    if (--blk->quiesce == 0) {
+        mark(blk, -BLK_QUIESCED);
+    }
     co_queue_all(&blk->resume_queue);
+    spin_unlock(&blk->lock);
+}
+
+void coroutine_fn blk_co_alone_begin(BlockBackend *blk)
+{
+    co_mutex_lock(&blk->exclusive);
+    blk_co_drain_begin(blk);
+}
+
+void coroutine_fn blk_co_alone_end(BlockBackend *blk)
+{
+    blk_drain_end(blk);
+    co_mutex_unlock(&blk->exclusive);
 }
 
 static int coroutine_fn drain_fn(void *opaque)
