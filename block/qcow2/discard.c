@@ -72,6 +72,22 @@ static int coroutine_fn discard_cluster(Qcow2 *q, MetaSlice *s, unsigned index, 
     return 0;
 }
 
+/*
+ * Give back the space of what keeps its place. By zeroes and not by a discard, which may leave anything there:
+ * requests that looked it up before still read it, and so does whoever opens the image after a power loss, if
+ * the entry did not reach the disk.
+ */
+static int coroutine_fn punch_in_place(Qcow2 *q, uint64_t host, uint64_t bytes)
+{
+    uint64_t size = atomic_load(&q->data->bs->total_bytes);
+
+    if (!(q->data->bs->open_flags & BLK_O_UNMAP) || host >= size) {
+        return 0;
+    }
+    return bdrv_co_pwrite_zeroes(q->data, host, MIN(bytes, size - host),
+                                 BLK_REQ_MAY_UNMAP | BLK_REQ_NO_FALLBACK);
+}
+
 int coroutine_fn data_file_co_drop(Qcow2 *q, uint64_t guest, uint64_t bytes)
 {
     uint64_t size = atomic_load(&q->data->bs->total_bytes);
@@ -85,7 +101,7 @@ int coroutine_fn data_file_co_drop(Qcow2 *q, uint64_t guest, uint64_t bytes)
         return bdrv_co_pwrite_zeroes(q->data, guest, bytes, BLK_REQ_MAY_UNMAP);
     }
     if (q->discard_passthrough) {
-        ret = bdrv_co_pdiscard(q->data, guest, bytes);
+        ret = punch_in_place(q, guest, bytes);
     }
     return ret == -ENOTSUP ? 0 : ret;
 }
@@ -103,7 +119,7 @@ static void coroutine_fn punch_kept(Qcow2 *q, uint64_t start, uint64_t end)
         }
         if (x.kind == SC_ZERO_ALLOC && l2_copied(x.entry) &&
             IS_ALIGNED(x.host | x.bytes, g->subcluster_size)) {
-            (void)bdrv_co_pdiscard(q->data, x.host, x.bytes); /* best effort */
+            (void)punch_in_place(q, x.host, x.bytes); /* best effort */
         }
         start += x.bytes;
     }

@@ -455,7 +455,6 @@ static bool one_run(Run *r)
         return false;
     }
     f.nth = r->n;
-    fake_setup(&(FakeSetup){ .discard_zeroes = r->spec.data_file }); /* a file is punched before the entry is on disk */
     fake_arm(&f);
     i = run_steps(r, r->sc->run, 0, &ret);
     met = fake_fault_met();

@@ -336,6 +336,7 @@ static int coroutine_fn fake_co_pwrite_zeroes(BlockDriverState *bs, int64_t offs
     return co_end(ret);
 }
 
+/* What is discarded does not read zero: nobody may rely on that. */
 static int coroutine_fn fake_co_pdiscard(BlockDriverState *bs, int64_t offset, int64_t bytes)
 {
     FakeFile *f = ((FakeNode *)bs->opaque)->f;
@@ -348,7 +349,7 @@ static int coroutine_fn fake_co_pdiscard(BlockDriverState *bs, int64_t offset, i
     }
     spin_lock(&f->lock);
     have = CLAMP(f->size - offset, 0, bytes);
-    memset(f->data + offset, setup.discard_zeroes ? 0 : 0xdd, have);
+    memset(f->data + offset, 0xdd, have);
     spin_unlock(&f->lock);
     return co_end(0);
 }

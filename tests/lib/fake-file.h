@@ -37,7 +37,6 @@ typedef struct FakeSetup {
     unsigned align;      /* request_alignment of nodes opened from now on */
     unsigned max_transfer;
     bool no_zero;        /* no zero writes by call */
-    bool discard_zeroes; /* what is discarded reads zero; else 0xdd, as nobody may rely on more */
 } FakeSetup;
 
 void fake_init(void); /* once */
