@@ -133,6 +133,17 @@ static int coroutine_fn co_write_image(BdrvChild *file, const Qcow2CreateParams 
     return ret;
 }
 
+/* The data file as it was created: an image's own word for it is a plain file, whatever it looks like. */
+static void name_data_file(Options *o, const char *data_file)
+{
+    const BlockDriver *drv = bdrv_find_protocol(data_file);
+
+    if (drv && drv->protocol_name && strcmp(drv->protocol_name, "file")) {
+        opts_set(o, "data-file.driver", drv->format_name);
+        opts_set(o, "data-file.filename", data_file);
+    }
+}
+
 /* Through the driver itself: reserve the clusters. */
 static int coroutine_fn co_preallocate(const char *filename, const Qcow2CreateParams *p, GError **errp)
 {
@@ -145,6 +156,9 @@ static int coroutine_fn co_preallocate(const char *filename, const Qcow2CreatePa
     }
     o = opts_new();
     opts_set(o, "driver", "qcow2");
+    if (p->data_file) {
+        name_data_file(o, p->data_file);
+    }
     /* With all its syncs: the image is one from its header on, and power may fail while this goes on. */
     root = bdrv_co_open_root(filename, o, BLK_O_RDWR | BLK_O_RESIZE | BLK_O_NO_BACKING |
                                           (RULE_BROKEN(CREATE_PREALLOC_SYNCED) ? BLK_O_NO_FLUSH : 0), errp);
