@@ -233,19 +233,28 @@ static BdrvChild *compressing_child(BdrvChild *c)
 int coroutine_fn blk_co_pwritev_compressed(BlockBackend *blk, int64_t offset, IOVector *v)
 {
     BdrvChild *c = compressing_child(blk->root);
+    bool end_mark = v->size == 0; /* sets the file's length: nobody writes behind it meanwhile */
     int ret;
 
     if (!c) {
         return -ENOTSUP;
     }
-    blk_co_enter(blk);
+    if (end_mark) {
+        blk_co_alone_begin(blk);
+    } else {
+        blk_co_enter(blk);
+    }
     ret = check_request(blk, offset, (int64_t)v->size);
     ret = ret < 0 || (c->perm & BLK_PERM_WRITE) ? ret : -EPERM;
     if (ret == 0) {
         ret = c->bs->drv->co_pwritev_compressed(c->bs, offset, v);
         ret = bdrv_co_write_done(c->bs, 0, ret, false);
     }
-    blk_leave(blk);
+    if (end_mark) {
+        blk_co_alone_end(blk);
+    } else {
+        blk_leave(blk);
+    }
     return ret;
 }
 

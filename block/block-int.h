@@ -143,6 +143,8 @@ int bdrv_check_write(BdrvChild *c, int64_t offset, int64_t bytes);
 /* Through an aligned buffer, the ends read first; the range is tracked by the caller. @v NULL: zeroes. */
 int coroutine_fn bdrv_co_write_bounce(BlockDriverState *bs, int64_t offset, int64_t bytes,
                                       const IOVector *v, unsigned flags);
+/* The length that a write, which ended with @ret, gave the node. */
+void coroutine_fn bdrv_co_write_grew(BlockDriverState *bs, int64_t end, int ret);
 /* After a write: length, unsynced, FUA by flush. */
 int coroutine_fn bdrv_co_write_done(BlockDriverState *bs, int64_t end, int ret, bool fua);
 

@@ -53,17 +53,22 @@ static void coroutine_fn grew_by_failure(BlockDriverState *bs, int64_t end)
     grow_to(bs, len < 0 ? end : len);
 }
 
+void coroutine_fn bdrv_co_write_grew(BlockDriverState *bs, int64_t end, int ret)
+{
+    if (unlikely(ret < 0)) {
+        grew_by_failure(bs, end);
+    } else {
+        grow_to(bs, end);
+    }
+}
+
 int coroutine_fn bdrv_co_write_done(BlockDriverState *bs, int64_t end, int ret, bool fua)
 {
     if (!atomic_load(&bs->unsynced)) {
         atomic_store(&bs->unsynced, true);
     }
-    if (unlikely(ret < 0)) {
-        grew_by_failure(bs, end);
-        return ret;
-    }
-    grow_to(bs, end);
-    return fua ? bdrv_co_flush(bs) : 0;
+    bdrv_co_write_grew(bs, end, ret);
+    return ret < 0 ? ret : fua ? bdrv_co_flush(bs) : 0;
 }
 
 /* A guessed raw image must not become another format by what is written to its start. */
@@ -210,6 +215,7 @@ static int coroutine_fn write_tracked(BlockDriverState *bs, int64_t offset, IOVe
     } else {
         ret = write_aligned(bs, offset, v, flags);
     }
+    bdrv_co_write_grew(bs, offset + bytes, ret); /* INV-TRACK-2 */
     bdrv_track_end(bs, &t);
     return ret;
 }

@@ -101,6 +101,7 @@ static int coroutine_fn zero_unaligned(BlockDriverState *bs, int64_t offset, int
     if (ret == 0 && end > tail) {
         ret = bdrv_co_write_bounce(bs, tail, end - tail, NULL, 0);
     }
+    bdrv_co_write_grew(bs, end, ret); /* INV-TRACK-2 */
     bdrv_track_end(bs, &t);
     return ret;
 }
