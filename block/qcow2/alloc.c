@@ -261,9 +261,8 @@ void qcow2_free_entry_later(Qcow2 *q, L2Entry e, bool punch)
     if (e.desc & L2E_COMPRESSED) {
         uint64_t host, bytes;
 
-        atomic_fetch_add(&q->compressed_gen, 1); /* what was unpacked from there is no longer valid */
         l2_compressed_range(g, e, &host, &bytes);
-        qcow2_free_later(q, host, bytes, punch);
+        qcow2_free_compressed_later(q, host, bytes, punch);
     } else if (l2_has_host(g, e)) {
         qcow2_free_later(q, l2_host(g, e), g->cluster_size, punch);
     }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Reading compressed clusters.  The last few are kept unpacked, so that a sequential reader unpacks
- * each once.  What is kept is valid as long as no compressed cluster was let go of (compressed_gen):
- * only then can other data stand at the same place.
+ * each once.  What is kept is valid as long as no place of a compressed cluster was freed for other use
+ * (compressed_gen): who still reads an entry that was let go of keeps its pin until after keep().
  */
 #include "compress.h"
 #include "config-host.h"

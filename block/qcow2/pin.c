@@ -28,7 +28,7 @@ typedef struct Quarantined {
     struct Quarantined *next;
     uint64_t offset, bytes;   /* cluster aligned, or a compressed range */
     uint64_t epoch, gen;
-    bool punch;
+    bool punch, compressed;
 } Quarantined;
 
 typedef struct PinStripe {
@@ -159,24 +159,25 @@ uint64_t qcow2_pin_waiting_bytes(Qcow2 *q)
     return atomic_load(&q->pin->bytes);
 }
 
-void qcow2_free_later(Qcow2 *q, uint64_t offset, uint64_t bytes, bool punch)
+static void free_later(Qcow2 *q, uint64_t offset, uint64_t bytes, bool punch, bool compressed)
 {
     PinState *p = q->pin;
     uint64_t cs = q->geo.cluster_size;
-    bool whole = IS_ALIGNED(offset, cs) && IS_ALIGNED(bytes, cs);
+    bool whole = !compressed && IS_ALIGNED(offset, cs) && IS_ALIGNED(bytes, cs);
     Quarantined *e, *t;
 
     g_assert(bytes > 0);
     e = g_try_new0(Quarantined, 1);
     spin_lock(&p->lock);
     t = p->tail;
-    if (t && whole && IS_ALIGNED(t->offset | t->bytes, cs) && t->offset + t->bytes == offset &&
+    if (t && whole && !t->compressed && IS_ALIGNED(t->offset | t->bytes, cs) && t->offset + t->bytes == offset &&
         t->punch == punch && t->gen == q->meta_gen && t->epoch == atomic_load(&p->epoch)) {
         t->bytes += bytes;
         atomic_fetch_add(&p->bytes, bytes);
     } else if (e) {
         *e = (Quarantined){ .offset = offset, .bytes = bytes, .gen = q->meta_gen,
-                            .epoch = atomic_load(&p->epoch), .punch = punch };
+                            .epoch = atomic_load(&p->epoch), .punch = punch,
+                            .compressed = compressed };
         if (t) {
             t->next = e;
         } else {
@@ -188,6 +189,16 @@ void qcow2_free_later(Qcow2 *q, uint64_t offset, uint64_t bytes, bool punch)
     } /* else: out of memory, the clusters leak */
     spin_unlock(&p->lock);
     g_free(e);
+}
+
+void qcow2_free_later(Qcow2 *q, uint64_t offset, uint64_t bytes, bool punch)
+{
+    free_later(q, offset, bytes, punch, false);
+}
+
+void qcow2_free_compressed_later(Qcow2 *q, uint64_t offset, uint64_t bytes, bool punch)
+{
+    free_later(q, offset, bytes, punch, true);
 }
 
 static Quarantined *take_ready(PinState *p)
@@ -264,6 +275,11 @@ static int coroutine_fn release(Qcow2 *q, const Quarantined *e)
     uint64_t last = (e->offset + e->bytes - 1) >> q->geo.cluster_bits;
     int ret;
 
+    if (e->compressed) {
+        /* What was unpacked from there is no longer valid. Not before: a request that found the entry before it
+         * was let go of may have kept it until now. */
+        atomic_fetch_add(&q->compressed_gen, 1);
+    }
     if (e->punch && !RULE_BROKEN(PUNCH_COUNTED)) {
         punch_range(q, first, last);
     }

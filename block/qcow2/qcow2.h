@@ -46,7 +46,7 @@ struct Qcow2 {
     CoMutex flush_lock;       /* one metadata flush at a time */
     atomic_uint_fast64_t flush_begun; /* count of flushes begun; */
     uint64_t flush_done;      /* ... and the last one that ended well (flush_lock) */
-    atomic_uint_fast64_t compressed_gen; /* moved when a compressed cluster is let go of */
+    atomic_uint_fast64_t compressed_gen; /* moved before the place of a compressed cluster is used again */
     struct DecompressCache *decompressed; /* decompress.c */
     struct PackOrder *pack_order; /* compress.c */
 
@@ -175,6 +175,7 @@ int coroutine_fn qcow2_co_alloc_bytes(Qcow2 *q, uint64_t bytes, uint64_t *offset
 void coroutine_fn qcow2_co_free_unused(Qcow2 *q, uint64_t offset, uint64_t bytes);
 /* A table let go of these (in memory): quarantine, then punch if wanted, then refcount drops. */
 void qcow2_free_later(Qcow2 *q, uint64_t offset, uint64_t bytes, bool punch);
+void qcow2_free_compressed_later(Qcow2 *q, uint64_t offset, uint64_t bytes, bool punch);
 /* The same for whatever an L2 entry refers to. */
 void qcow2_free_entry_later(Qcow2 *q, L2Entry e, bool punch);
 
