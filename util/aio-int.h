@@ -5,6 +5,7 @@
 
 #include "util/aio.h"
 #include "util/coroutine-int.h"
+#include "util/spinlock.h"
 
 #include <poll.h>
 
@@ -25,6 +26,10 @@ struct AioContext {
     atomic_int refs; /* all of them hold one reference to the source */
     _Atomic(AioBh *) bhs;
     _Atomic(Coroutine *) scheduled;
+    SpinLock timer_lock;     /* guards the next three, and timers */
+    atomic_uint timers_set;  /* the length of timers; looked at without the lock */
+    AioTimer *timer_running; /* its function has not returned yet */
+    GThread *timer_thread;   /* ... where */
     atomic_bool notify_me; /* the loop is about to block, or blocks */
     atomic_bool notified;  /* the eventfd has been written */
     int event_fd;
@@ -33,7 +38,7 @@ struct AioContext {
     gpointer event_tag;
     GPtrArray *handlers; /* AioHandler */
     int walking;         /* depth of walks over handlers */
-    GPtrArray *timers;   /* AioTimer that are set, latest first */
+    GPtrArray *timers;   /* AioTimer that are set, latest first; timer_lock */
     AioUring *uring;     /* NULL: not made yet, or refused */
     bool uring_refused;
     gpointer uring_tag;

@@ -53,7 +53,7 @@ void aio_bh_schedule_oneshot(AioContext *ctx, AioFunc *fn, void *opaque);
 void aio_set_fd_handler(AioContext *ctx, int fd, AioFunc *io_read,
                         AioFunc *io_write, void *opaque);
 
-/* Timers, CLOCK_MONOTONIC ns. From the context's own thread. */
+/* Timers, CLOCK_MONOTONIC ns. From the context's own thread; del and free from any, after which @fn runs no more. */
 AioTimer *aio_timer_new(AioContext *ctx, AioFunc *fn, void *opaque);
 void aio_timer_mod(AioTimer *t, int64_t expire_ns);
 void aio_timer_del(AioTimer *t);

@@ -2,6 +2,7 @@
 /* Timers: order, moved, removed and freed from within callbacks, set again at once; sleeping coroutines. */
 #include "util/aio.h"
 
+#include <stdatomic.h>
 #include <string.h>
 
 #define MS INT64_C(1000000)
@@ -134,6 +135,54 @@ static void test_sleep(void)
     wait_fired(20);
 }
 
+/* A timer that sets itself again all the time, in a loop of its own, freed by another thread. */
+typedef struct Ticker {
+    AioTimer *t;
+    AioContext *ctx;
+    atomic_int ticks;
+    atomic_bool quiet, freed;
+} Ticker;
+
+static void tick(void *opaque)
+{
+    Ticker *k = opaque;
+
+    g_assert_false(atomic_load(&k->freed));
+    atomic_fetch_add(&k->ticks, 1);
+    aio_timer_mod(k->t, atomic_load(&k->quiet) ? aio_clock_ns() + 3600 * 1000 * MS : 0);
+}
+
+static void start_ticker(void *opaque)
+{
+    Ticker *k = opaque;
+
+    k->t = aio_timer_new(aio_current(), tick, k);
+    aio_timer_mod(k->t, 0);
+}
+
+static void test_free_elsewhere(void)
+{
+    for (int i = 0; i < 50; i++) {
+        IoThread *thread = io_thread_new("ticker", NULL);
+        Ticker k = { .ctx = io_thread_context(thread) };
+
+        aio_bh_schedule_oneshot(k.ctx, start_ticker, &k);
+        while (atomic_load(&k.ticks) < 3) {
+            g_usleep(10);
+        }
+        if (i % 2) { /* the loop goes first */
+            atomic_store(&k.quiet, true);
+            io_thread_free(thread);
+        }
+        aio_timer_free(k.t);
+        atomic_store(&k.freed, true);
+        if (!(i % 2)) {
+            g_usleep(100);
+            io_thread_free(thread);
+        }
+    }
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -142,5 +191,6 @@ int main(int argc, char **argv)
     g_test_add_func("/timer/again", test_again);
     g_test_add_func("/timer/free-within", test_free_within);
     g_test_add_func("/timer/sleep", test_sleep);
+    g_test_add_func("/timer/free-elsewhere", test_free_elsewhere);
     return g_test_run();
 }
