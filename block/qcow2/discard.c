@@ -226,6 +226,9 @@ int coroutine_fn qcow2_co_pdiscard(BlockDriverState *bs, int64_t offset, int64_t
     if (start >= end || (q->geo.version < 3 && bs->backing)) {
         return -ENOTSUP;
     }
+    if (q->geo.data_raw) {
+        return zero_co_raw_file(q, start, end, BLK_REQ_MAY_UNMAP);
+    }
     return discard_range(q, start, end, &op);
 }
 

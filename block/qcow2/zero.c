@@ -26,7 +26,7 @@ static bool zeroed_entry(Qcow2 *q, L2Entry old, unsigned first, unsigned n, cons
     }
     if (g->version < 3) {
         *new_e = (L2Entry){ 0, 0 }; /* only without a backing file: checked by the caller */
-    } else if (compressed || (whole && op->unmap && !g->data_raw)) {
+    } else if (compressed || (whole && op->unmap)) {
         *new_e = l2_set_zero(g, (L2Entry){ 0, 0 }, 0, g->subclusters);
     } else {
         *new_e = l2_set_zero(g, old, first, n);
@@ -134,12 +134,16 @@ static int coroutine_fn zero_entries(Qcow2 *q, uint64_t start, uint64_t end, con
     return n < 0 ? n : 0;
 }
 
-/* A raw external data file must itself read zero. Concurrent writes to the range may win or lose. */
-static int coroutine_fn zero_data_file(Qcow2 *q, uint64_t start, uint64_t end, unsigned flags)
+/*
+ * A raw external data file is itself the disk, so it is what becomes zero; the entries stay as they are: those
+ * of written clusters show the file, all others read zero already. (Zero by entry would part the two when
+ * a write that found the entry before ends between the file's change and the entry's.)
+ */
+int coroutine_fn zero_co_raw_file(Qcow2 *q, uint64_t start, uint64_t end, unsigned flags)
 {
     uint64_t size = atomic_load(&q->bs->total_bytes);
 
-    if (!q->geo.data_raw || start >= size) {
+    if (start >= size) {
         return 0;
     }
     return bdrv_co_pwrite_zeroes(q->data, start, MIN(end, size) - start,
@@ -162,6 +166,6 @@ int coroutine_fn qcow2_co_pwrite_zeroes(BlockDriverState *bs, int64_t offset, in
     if (q->geo.version < 3 && bs->backing) {
         return -ENOTSUP;
     }
-    ret = zero_data_file(q, offset, offset + bytes, flags);
-    return ret < 0 ? ret : zero_entries(q, start, end, &op);
+    return q->geo.data_raw ? zero_co_raw_file(q, offset, offset + bytes, flags)
+                           : zero_entries(q, start, end, &op);
 }
