@@ -15,7 +15,7 @@
 #include "write-int.h"
 
 typedef struct DiscardOp {
-    bool full;   /* truncate: the entry becomes 0, whatever lies below */
+    bool full;   /* truncate: the entry becomes 0, or zero by flag where a backing file would show */
     bool keep;   /* the host cluster stays reserved (discard-no-unref) */
     bool punch;
 } DiscardOp;
@@ -28,6 +28,10 @@ static bool discarded_entry(Qcow2 *q, L2Entry old, unsigned first, unsigned n, c
     bool whole = n == g->subclusters, compressed = old.desc & L2E_COMPRESSED;
     uint64_t alloc_bits;
 
+    if (op->full && g->version >= 3 && bdrv_backing_bs(q->bs)) {
+        *e = old.desc || old.bitmap ? l2_set_zero(g, (L2Entry){ 0, 0 }, 0, g->subclusters) : old;
+        return e->desc != old.desc || e->bitmap != old.bitmap;
+    }
     if (op->full || g->version < 3) {
         *e = (L2Entry){ 0, 0 };
         return whole && (old.desc || old.bitmap);

@@ -7,8 +7,10 @@
  * table goes to quarantine (INV-W-4). Then what the new area would show of a longer backing file or of old
  * content behind the end is set zero, then space is reserved, and the header's size comes last.
  *
- * Shrinking: entries go in memory, that is flushed, the header's size is written, and only then do
- * refcounts fall, clusters get punched, and the file is cut behind the last cluster in use.
+ * Shrinking: entries go in memory (to zero where a backing file would show), that is flushed, the header's size is
+ * written and synced; then the L2 tables that describe nothing go, that is flushed, and only then do refcounts
+ * fall, clusters get punched, and the file is cut behind the last cluster in use. If it ends in the middle, what was to
+ * be cut is old or zero, and never what a backing file holds.
  *
  * INV-TR-1  q->l1 is replaced by a table with the same prefix under meta_lock, and the old one lives
  *           until close: lookups without a lock may still read it, and a stale look at an entry is what
@@ -396,10 +398,6 @@ static int coroutine_fn shrink(Qcow2 *q, uint64_t old, uint64_t size, bool exact
     if (ret < 0) {
         return error_set_errno(errp, ret, "Failed to discard cropped clusters");
     }
-    co_mutex_lock(&q->meta_lock);
-    bdrv_co_debug_event(q->file, BLKDBG_L1_SHRINK_FREE_L2_CLUSTERS);
-    drop_tables(q, geo_l1_entries(&q->geo, size));
-    co_mutex_unlock(&q->meta_lock);
     ret = RULE_BROKEN(FORGOTTEN_BEFORE_SHRUNK) ? 0 : qcow2_co_flush_metadata(q, true);
     if (ret == 0) {
         ret = write_size(q, size);
@@ -407,7 +405,14 @@ static int coroutine_fn shrink(Qcow2 *q, uint64_t old, uint64_t size, bool exact
     if (ret < 0) {
         return error_set_errno(errp, ret, "Failed to update the image size");
     }
-    (void)qcow2_co_pin_reap(q); /* a failure leaks clusters, no more */
+    /* Done. Of the rest a failure leaks clusters, no more. */
+    co_mutex_lock(&q->meta_lock);
+    bdrv_co_debug_event(q->file, BLKDBG_L1_SHRINK_FREE_L2_CLUSTERS);
+    drop_tables(q, geo_l1_entries(&q->geo, size));
+    co_mutex_unlock(&q->meta_lock);
+    if (qcow2_co_flush_metadata(q, true) == 0) {
+        (void)qcow2_co_pin_reap(q);
+    }
     if (q->geo.external_data) {
         return exact ? bdrv_co_truncate(q->data, size, true, BLK_PREALLOC_OFF, 0, errp) : 0;
     }

@@ -47,6 +47,9 @@ const Scenario scenarios[] = {
     { .name = "shrink", .prepare = { { STEP_WRITE, 1, 0, 12 }, { STEP_WRITE, 30, 0, 5 } },
       .run = { { STEP_RESIZE, 0, 0, 32 }, { STEP_FLUSH }, { STEP_RESIZE, 0, 0, 40, 512 }, { STEP_FLUSH },
                { STEP_CLOSE } } },
+    { .name = "shrink-over-backing", .prepare = { { STEP_WRITE, 5, 0, 6 } },
+      .run = { { STEP_RESIZE, 0, 0, 7 }, { STEP_FLUSH }, { STEP_RESIZE, 0, 0, 40, 512 }, { STEP_FLUSH },
+               { STEP_CLOSE } } },
     /* An L1 entry maps 32 KiB (8 KiB of table): from 1 cluster of L1 to several. */
     { .name = "l1-growth", .clusters = 4000, .cluster_size = 512, .prepare = { { STEP_WRITE, 3999, 0, 1 } },
       .run = { { STEP_RESIZE, 0, 0, 7900 }, { STEP_WRITE, 7800, 0, 3 }, { STEP_FLUSH }, { STEP_CLOSE } } },
