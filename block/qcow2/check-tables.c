@@ -17,7 +17,8 @@
 
 int refmap_init(RefMap *m, Qcow2 *q, int64_t file_length)
 {
-    m->clusters = geo_clusters(&q->geo, (uint64_t)file_length);
+    m->length = (uint64_t)file_length;
+    m->clusters = geo_clusters(&q->geo, m->length);
     m->refs = g_try_new0(uint32_t, MAX(m->clusters, 1));
     m->beyond = g_hash_table_new(NULL, NULL);
     return m->refs ? 0 : -ENOMEM;
@@ -41,6 +42,13 @@ static void add_refs(Check *c, uint64_t offset, uint64_t bytes, uint64_t n)
     uint64_t last;
 
     if (bytes == 0 || offset > QCOW2_MAX_OFFSET || bytes > QCOW2_MAX_OFFSET - offset) {
+        return;
+    }
+    /* The last cluster may be cut short by the file's end. */
+    if (offset + bytes > c->map.length && offset + bytes - c->map.length >= c->q->geo.cluster_size) {
+        check_report(c, "ERROR: counting reference for region exceeding the end of the file by one cluster or more: "
+                        "offset 0x%" G_GINT64_MODIFIER "x size 0x%" G_GINT64_MODIFIER "x", offset, bytes);
+        c->res->corruptions++;
         return;
     }
     last = (offset + bytes - 1) >> c->q->geo.cluster_bits;
