@@ -34,6 +34,7 @@
     X(CREATE_PREALLOC_SYNCED, "create", "preallocation of a new image keeps all orders") \
     X(LINK_AFTER_WRITE, "overwrite,race", "an entry is changed in memory when its data has been written") \
     X(ALLOCS_WAIT, "alloc", "allocating writes of one cluster wait for each other") \
+    X(SHARED_NOT_IN_PLACE, "snapshot", "a cluster that others share is not written in place") \
     X(STALE_NOT_ZERO, "reuse", "a cluster that was used before is not taken to read zero")
 
 #ifdef QCOW2_BREAK_RULES

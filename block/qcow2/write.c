@@ -322,7 +322,7 @@ static int64_t coroutine_fn overwrite(Qcow2 *q, uint64_t offset, uint64_t bytes,
     if (ret < 0) {
         return ret;
     }
-    if (x.kind != SC_NORMAL || !l2_copied(x.entry)) {
+    if (x.kind != SC_NORMAL || (!l2_copied(x.entry) && !RULE_BROKEN(SHARED_NOT_IN_PLACE))) {
         return 0;
     }
     if (!q->geo.external_data && unlikely(qcow2_metadata_at(q, x.host, x.bytes))) {

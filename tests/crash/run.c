@@ -376,8 +376,11 @@ static void run_all(Live *l)
         while (i < end && program_op(p, i)->setup && !l->r->error) {
             i = run_batch(l, i, end);
         }
-        if (i && l->blk) { /* recording begins with an image at rest */
+        if (l->blk && (i || p->cfg.snapshot)) { /* recording begins with an image at rest */
             live_close(l, false);
+            if (p->cfg.snapshot && shared_make_snapshot(mem_named("img"))) {
+                l->r->shared = shared_new(mem_named("img"));
+            }
             live_open(l);
         }
     }
@@ -422,6 +425,7 @@ void run_free(Run *r)
     if (r) {
         mem_clear(&r->start[0]);
         mem_clear(&r->start[1]);
+        shared_free(r->shared);
         log_free(r->log);
         g_free(r->error);
         g_free(r);

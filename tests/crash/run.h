@@ -6,6 +6,7 @@
 #include "log.h"
 #include "mem.h"
 #include "program.h"
+#include "shared.h"
 
 #include "block/backend.h"
 
@@ -13,6 +14,7 @@ typedef struct Run {
     const Program *p;
     Log *log;
     MemFile start[2]; /* image, data file */
+    Shared *shared;   /* what an internal snapshot holds; NULL: there is none */
     char *error;      /* an operation failed, or the running image shows what it must not */
 } Run;
 

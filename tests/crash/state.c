@@ -79,6 +79,11 @@ static char *check_content(StateCheck *c, uint64_t size)
     return NULL;
 }
 
+static char *check_shared(StateCheck *c)
+{
+    return c->run->shared ? shared_check(c->run->shared, mem_named("s-img")) : NULL;
+}
+
 /* ---- Going on ---- */
 
 static char *write_more(StateCheck *c, BlockBackend *blk, uint64_t *size, uint64_t r)
@@ -87,7 +92,7 @@ static char *write_more(StateCheck *c, BlockBackend *blk, uint64_t *size, uint64
     uint8_t buf[16 * SECTOR];
     int ret = 0;
 
-    if (r % 3 == 0) { /* grow: the new sectors hold nothing, whatever was there before a shrink */
+    if (r % 3 == 0 && !(c->run->shared && c->run->p->cfg.version == 2)) { /* grow: the new sectors hold nothing, whatever was there before a shrink */
         uint64_t more = 1 + (r >> 24) % MORE_SECTORS;
 
         ret = blk_truncate(blk, (int64_t)((sectors + more) * SECTOR), true, BLK_PREALLOC_OFF, 0, NULL);
@@ -148,6 +153,7 @@ static char *go_on(StateCheck *c, uint64_t size)
     why = check_tables(blk, false, false);
     why = why ? why : compare_words(c, blk, want, size);
     blk_close(blk);
+    why = why ? why : check_shared(c);
     if (why) {
         char *more = g_strdup_printf("after writing on: %s", why);
 
@@ -196,6 +202,7 @@ char *state_check(StateCheck *c)
     size = (uint64_t)blk_getlength(blk);
     why = check_open(c, blk, &dirty);
     blk_close(blk);
+    why = why ? why : check_shared(c);
     if (!why && !dirty && c->reference_every && c->checked % c->reference_every == 0) {
         why = reference_check(c->run->p, mem_named("s-img"), mem_named("s-data"));
         c->reference_checked++;

@@ -414,6 +414,21 @@ static void make_large_clusters(Program *p, GRand *r)
     }
 }
 
+/* Clusters and tables that an internal snapshot shares. */
+static void make_snapshot(Program *p, GRand *r)
+{
+    static const OpType t[] = { OP_WRITE, OP_WRITE, OP_WRITE, OP_ZERO, OP_UNMAP, OP_DISCARD };
+
+    common(p, r);
+    p->cfg.refcount_bits = MAX(p->cfg.refcount_bits, 2);
+    p->cfg.snapshot = true;
+    if (chance(r, 3)) {
+        with_backing(p, r);
+    }
+    fill(p, 0, p->cfg.size / 2, p->cfg.size / 4, true);
+    mixed(p, r, t, G_N_ELEMENTS(t), 8);
+}
+
 static void make_any(Program *p, GRand *r)
 {
     static const OpType t[] = { OP_WRITE, OP_WRITE, OP_WRITE, OP_ZERO, OP_UNMAP, OP_DISCARD, OP_DISCARD };
@@ -449,6 +464,7 @@ const Workload workloads[] = {
     { "create", "creation of an image", make_create },
     { "extended", "subclusters", make_extended },
     { "large-clusters", "64 KiB to 2 MiB", make_large_clusters },
+    { "snapshot", "clusters and tables that an internal snapshot shares", make_snapshot },
     { "any", "all of it", make_any },
     { NULL }
 };
