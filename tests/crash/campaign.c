@@ -113,9 +113,9 @@ static char *report(Campaign *c, const Program *p)
 
 static Program *make_program(const Campaign *c, const Workload *w, uint64_t seed, char **error)
 {
-    Program *p = program_make(w, seed);
+    Program *p = program_make(w, seed, c->override);
 
-    if ((c->override && !program_override(&p->cfg, c->override)) || (c->ops && !program_parse_ops(p, c->ops))) {
+    if (!p || (c->ops && !program_parse_ops(p, c->ops))) {
         *error = g_strdup("options or operations cannot be parsed\n");
     }
     return p;

@@ -29,14 +29,19 @@ static Program *program_new(const char *workload, uint64_t seed)
     return p;
 }
 
-Program *program_make(const Workload *w, uint64_t seed)
+Program *program_make(const Workload *w, uint64_t seed, const char *fixed)
 {
     Program *p = program_new(w->name, seed);
     GRand *r = g_rand_new_with_seed_array((guint32[]){ (guint32)seed, (guint32)(seed >> 32) }, 2);
 
+    p->fixed = fixed;
     w->make(p, r);
     program_add(p, OP_CLOSE, 0, 0);
     g_rand_free(r);
+    if (!program_fix(p)) {
+        program_free(p);
+        return NULL;
+    }
     return p;
 }
 
@@ -45,6 +50,7 @@ Program *program_copy(const Program *p)
     Program *c = program_new(p->workload, p->seed);
 
     c->cfg = p->cfg;
+    c->fixed = p->fixed;
     g_array_append_vals(c->ops, p->ops->data, p->ops->len);
     return c;
 }
@@ -182,7 +188,7 @@ char *program_config_text(const Program *p)
     return g_string_free(s, FALSE);
 }
 
-bool program_override(ImageConfig *c, const char *text)
+static bool override(ImageConfig *c, const char *text)
 {
     g_auto(GStrv) words = g_strsplit(text, ",", -1);
 
@@ -201,6 +207,22 @@ bool program_override(ImageConfig *c, const char *text)
         if (**w && !found) {
             return false;
         }
+    }
+    return true;
+}
+
+bool program_fix(Program *p)
+{
+    ImageConfig *c = &p->cfg;
+
+    if (p->fixed && !override(c, p->fixed)) {
+        return false;
+    }
+    if (c->extended) {
+        c->cluster_bits = MAX(c->cluster_bits, 14);
+    }
+    if (c->extended || c->lazy || c->zstd || c->no_unref || c->data_file || c->refcount_bits != 16) {
+        c->version = 3;
     }
     return true;
 }

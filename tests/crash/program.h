@@ -50,6 +50,7 @@ typedef struct Program {
     const char *workload;
     uint64_t seed;
     ImageConfig cfg;
+    const char *fixed; /* options that the workload does not choose; NULL: none */
     GArray *ops; /* of Op */
 } Program;
 
@@ -59,7 +60,8 @@ typedef struct Workload {
 } Workload;
 extern const Workload workloads[];
 
-Program *program_make(const Workload *w, uint64_t seed);
+/* NULL: @fixed cannot be parsed. */
+Program *program_make(const Workload *w, uint64_t seed, const char *fixed);
 Program *program_copy(const Program *p);
 void program_free(Program *p);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Program, program_free)
@@ -68,7 +70,8 @@ Op *program_add(Program *p, OpType type, uint64_t offset, uint64_t bytes);
 char *program_ops_text(const Program *p);
 bool program_parse_ops(Program *p, const char *text); /* replaces them */
 char *program_config_text(const Program *p);
-bool program_override(ImageConfig *c, const char *text); /* "cluster_bits=9,lazy=1" */
+/* The fixed options, and what they need besides: "cluster_bits=9,lazy=1". */
+bool program_fix(Program *p);
 /* Largest size that the guest's disk has. */
 uint64_t program_max_size(const Program *p);
 

@@ -31,8 +31,9 @@ static void common(Program *p, GRand *r)
         c->extended = true;
         c->cluster_bits = 14;
     }
-    c->size = c->cluster_bits == 9 ? 64 * KiB : c->cluster_bits == 14 ? 192 * KiB : 96 * KiB;
     c->lazy = c->version == 3 && chance(r, 6);
+    program_fix(p);
+    c->size = c->cluster_bits == 9 ? 64 * KiB : c->cluster_bits >= 14 ? 12u << c->cluster_bits : 96 * KiB;
     c->punch_other = chance(r, 3);
     c->no_unmap = chance(r, 6);
     c->l2_cache = chance(r, 3) ? 0 : 4096u << upto(r, 4);
