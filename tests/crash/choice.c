@@ -30,6 +30,7 @@ static void apply_bytes(MemFile *f, const Event *e, uint64_t from, uint64_t to)
     case EV_SYNCED:
     case EV_OP:
     case EV_OP_DONE:
+    case EV_POWER:
     case EV_OBSERVED:
         g_assert_not_reached();
     }

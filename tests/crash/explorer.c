@@ -149,23 +149,27 @@ static void try_single(Walk *w, uint32_t at, int newest, unsigned max)
     }
 }
 
+static void choose_random(Walk *w, int newest)
+{
+    uint64_t dense = rnd(w) % 4; /* few to most are dropped */
+
+    set_all(w, CHOICE_KEEP);
+    for (guint i = 0; i < w->pending->len; i++) {
+        if (rnd(w) % 5 <= dense) {
+            choice_at(w, i)->kind = CHOICE_DROP;
+        } else if (rnd(w) % 6 == 0) {
+            *choice_at(w, i) = random_tear(w, i);
+        }
+    }
+    if (newest >= 0) {
+        *choice_at(w, (guint)newest) = rnd(w) & 1 ? (Choice){ .kind = CHOICE_KEEP } : random_tear(w, (guint)newest);
+    }
+}
+
 static void try_random(Walk *w, uint32_t at, int newest, unsigned count)
 {
     for (unsigned k = 0; k < count && w->pending->len; k++) {
-        uint64_t dense = rnd(w) % 4; /* few to most are dropped */
-
-        set_all(w, CHOICE_KEEP);
-        for (guint i = 0; i < w->pending->len; i++) {
-            if (rnd(w) % 5 <= dense) {
-                choice_at(w, i)->kind = CHOICE_DROP;
-            } else if (rnd(w) % 6 == 0) {
-                *choice_at(w, i) = random_tear(w, i);
-            }
-        }
-        if (newest >= 0) {
-            *choice_at(w, (guint)newest) = rnd(w) & 1 ? (Choice){ .kind = CHOICE_KEEP }
-                                                      : random_tear(w, (guint)newest);
-        }
+        choose_random(w, newest);
         try_state(w, at);
     }
 }
@@ -250,10 +254,44 @@ static void synced(Walk *w, uint32_t begin)
     w->ended = ended;
 }
 
+/* What the event does to the files; the place of a new request, else -1. */
+static int step(Walk *w, uint32_t i)
+{
+    const Event *e = log_event(w->x->run->log, i);
+
+    switch (e->type) {
+    case EV_WRITE:
+    case EV_ZERO:
+    case EV_PUNCH:
+    case EV_TRUNCATE:
+        return add_pending(w, i);
+    case EV_DONE:
+        request_done(w, e->ref);
+        break;
+    case EV_SYNCED:
+        synced(w, e->ref);
+        break;
+    case EV_POWER:
+        for (int f = 0; f < 2; f++) {
+            mem_copy(&w->base[f], &g_array_index(w->x->run->after, MemFile, 2 * e->result + f));
+        }
+        g_array_set_size(w->pending, 0);
+        w->ended = 0;
+        break;
+    case EV_SYNC:
+    case EV_OP:
+    case EV_OP_DONE:
+    case EV_OBSERVED:
+        break;
+    }
+    return -1;
+}
+
 static void one_event(Walk *w, uint32_t i)
 {
     const Event *e = log_event(w->x->run->log, i);
     bool fewer = model_event(w->model, w->x->run->log, i);
+    int newest = step(w, i);
 
     if (fewer) {
         g_hash_table_remove_all(w->seen);
@@ -263,20 +301,16 @@ static void one_event(Walk *w, uint32_t i)
     case EV_ZERO:
     case EV_PUNCH:
     case EV_TRUNCATE:
-        try_states(w, i, add_pending(w, i));
-        break;
-    case EV_DONE:
-        request_done(w, e->ref);
-        break;
     case EV_SYNCED:
-        synced(w, e->ref);
-        try_states(w, i, -1);
+    case EV_POWER:
+        try_states(w, i, newest);
         break;
     case EV_OP_DONE:
         if (fewer || program_op(w->x->run->p, e->ref)->type == OP_CREATE) {
             try_states(w, i, -1);
         }
         break;
+    case EV_DONE:
     case EV_SYNC:
     case EV_OP:
     case EV_OBSERVED:
@@ -312,7 +346,7 @@ static void walk_clear(Walk *w)
 static bool dies(const Program *p)
 {
     for (guint i = 0; i < p->ops->len; i++) {
-        if (program_op(p, i)->type == OP_KILL) {
+        if (program_op(p, i)->type == OP_KILL || program_op(p, i)->type == OP_POWER) {
             return true;
         }
     }
@@ -338,6 +372,29 @@ void explore(Explorer *x)
     walk_clear(&w);
 }
 
+void explorer_lose_power(Run *r, uint64_t seed, MemFile left[2])
+{
+    Explorer x = { .run = r, .seed = seed };
+    uint32_t n = r->log->events->len, first = n;
+    MemFile *state[2];
+    Walk w;
+
+    while (first > 1 && log_event(r->log, first - 1)->type != EV_POWER) {
+        first--;
+    }
+    log_cut(r->log, n > first ? first + (uint32_t)(seed % (n - first + 1)) : n);
+    walk_init(&w, &x);
+    for (uint32_t i = 1; i < r->log->events->len; i++) {
+        step(&w, i);
+    }
+    choose_random(&w, -1);
+    build(&w, state);
+    for (int f = 0; f < 2; f++) {
+        mem_copy(&left[f], state[f]);
+    }
+    walk_clear(&w);
+}
+
 /* ---- A failure, smaller ---- */
 
 /* Does the state of @x with other choices still fail? */
@@ -350,16 +407,8 @@ static bool still_fails(Explorer *x, GArray *choices)
 
     walk_init(&w, &quiet);
     for (uint32_t i = 1; i <= x->event; i++) {
-        const Event *e = log_event(x->run->log, i);
-
         model_event(w.model, x->run->log, i);
-        if (e->type <= EV_TRUNCATE) {
-            add_pending(&w, i);
-        } else if (e->type == EV_DONE) {
-            request_done(&w, e->ref);
-        } else if (e->type == EV_SYNCED) {
-            synced(&w, e->ref);
-        }
+        step(&w, i);
     }
     g_array_set_size(w.choices, 0);
     g_array_append_vals(w.choices, choices->data, choices->len);

@@ -33,5 +33,7 @@ void explore(Explorer *x);
 void explorer_minimise(Explorer *x);
 char *explorer_state_text(const Explorer *x);
 void explorer_clear(Explorer *x);
+/* Power fails at an event of the run so far, at random: the log ends there, and @left is what is in the files. */
+void explorer_lose_power(Run *r, uint64_t seed, MemFile left[2]);
 
 #endif

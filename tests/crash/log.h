@@ -20,6 +20,7 @@ typedef enum EventType {
     EV_SYNCED,   /* the end of the sync at "ref": what was done before that is on the disk */
     EV_OP,       /* the guest's operation "ref" begins */
     EV_OP_DONE,  /* ... has ended; "result" */
+    EV_POWER,    /* power failed before: the files are those in Run.after[result] now; "ref" is the operation */
     EV_OBSERVED, /* what stands in "bytes" at "offset" of the guest's disk after operation "ref": a word a sector */
 } EventType;
 
@@ -40,6 +41,7 @@ typedef struct Log {
 Log *log_new(void);
 void log_free(Log *l);
 uint32_t log_add(Log *l, Event e); /* its index */
+void log_cut(Log *l, uint32_t n);  /* all from index @n on did not happen */
 static inline Event *log_event(const Log *l, uint32_t i)
 {
     return &g_array_index(l->events, Event, i);

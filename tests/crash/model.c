@@ -123,6 +123,7 @@ static void op_begin(Model *m, uint32_t op, uint32_t at)
     case OP_FLUSH:
     case OP_REOPEN:
     case OP_KILL:
+    case OP_POWER:
     case OP_CLOSE:
         break;
     }
@@ -208,13 +209,22 @@ static void op_end(Model *m, uint32_t op, uint32_t at, int result)
 /* The running image was read after @e->ref: what a discard did, or what outlived a dead process. */
 static void observed(Model *m, const Event *e, uint32_t at)
 {
-    bool killed = program_op(m->p, e->ref)->type == OP_KILL;
+    OpType type = program_op(m->p, e->ref)->type;
+    bool killed = type == OP_KILL || type == OP_POWER;
 
+    if (type == OP_POWER && e->bytes) { /* nothing is in doubt any more */
+        m->size.n = 0;
+        add(&m->size, (Candidate){ .word = e->bytes, .begin = at, .end = at, .op = e->ref });
+        m->cur_size = e->bytes;
+    }
     for (uint64_t k = 0; k < e->bytes / SECTOR; k++) {
         ModelSector *s = &m->s[e->offset / SECTOR + k];
         uint64_t word;
 
         memcpy(&word, e->data + k * 8, 8);
+        if (type == OP_POWER) {
+            s->n = 0;
+        }
         if (killed || word == 0) {
             add(s, (Candidate){ .word = word, .begin = at, .end = at, .op = e->ref });
         }
@@ -237,7 +247,8 @@ bool model_event(Model *m, const Log *l, uint32_t i)
         return m->live ? flushed(m, i + 1) : flush ? flushed(m, e->done) : false;
     case EV_OBSERVED:
         observed(m, e, i);
-        return m->live ? flushed(m, i + 1) : false;
+        return m->live ? flushed(m, i + 1) : program_op(m->p, e->ref)->type == OP_POWER;
+    case EV_POWER:
     case EV_WRITE:
     case EV_ZERO:
     case EV_PUNCH:

@@ -78,7 +78,7 @@ uint64_t program_max_size(const Program *p)
 /* ---- Text: one word an operation, like "w3:0+8" (sectors), "&" before one that goes with
  * the last, ">" before one that follows the last while others go on ---- */
 
-static const char letters[] = "wzudcfrokCX";
+static const char letters[] = "wzudcfrokpCX";
 
 static bool has_range(OpType t)
 {

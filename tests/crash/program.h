@@ -20,6 +20,7 @@ typedef enum OpType {
     OP_RESIZE, /* "bytes" is the new size */
     OP_REOPEN, /* close and open */
     OP_KILL,   /* the process dies, and a new one opens the image */
+    OP_POWER,  /* power fails at some event before; what is left is opened again */
     OP_CREATE, /* the image; recorded when it comes first */
     OP_CLOSE,  /* always last, not in the text */
 } OpType;

@@ -47,6 +47,18 @@ uint32_t log_add(Log *l, Event e)
     return l->events->len - 1;
 }
 
+void log_cut(Log *l, uint32_t n)
+{
+    g_array_set_size(l->events, n);
+    for (uint32_t i = 0; i < n; i++) {
+        Event *e = log_event(l, i);
+
+        if (e->type <= EV_TRUNCATE && e->done >= n) {
+            e->done = 0;
+        }
+    }
+}
+
 /* ---- The filter ---- */
 
 static void coroutine_fn co_dawdle(void)

@@ -6,6 +6,7 @@
 #include "run.h"
 
 #include "content.h"
+#include "explorer.h"
 #include "model.h"
 
 #include <errno.h>
@@ -184,6 +185,7 @@ static int coroutine_fn co_op(BlockBackend *blk, const Op *op)
         return blk_co_truncate(blk, (int64_t)op->bytes, true, BLK_PREALLOC_OFF, 0, NULL);
     case OP_REOPEN:
     case OP_KILL:
+    case OP_POWER:
     case OP_CREATE:
     case OP_CLOSE:
         break;
@@ -256,12 +258,34 @@ static void observe(Live *l, uint32_t index, uint64_t offset, uint64_t bytes)
     log_add(crash_log, (Event){ .type = EV_OBSERVED, .ref = index, .offset = offset, .bytes = bytes, .data = words });
 }
 
+/* Power failed at some event since it failed last, which says what the log and the files are now. */
+static void lose_power(Live *l, uint32_t index)
+{
+    MemFile left[2] = { 0 };
+
+    live_close(l, true);
+    explorer_lose_power(l->r, mix64(crash_yield_seed + index), left);
+    log_add(l->r->log, (Event){ .type = EV_POWER, .ref = index, .result = (int)l->r->after->len / 2 });
+    g_array_append_vals(l->r->after, left, 2);
+    mem_copy(mem_named("img"), &left[0]);
+    mem_copy(mem_named("data"), &left[1]);
+    live_open(l);
+    if (l->blk) {
+        observe(l, index, 0, (uint64_t)blk_getlength(l->blk));
+    }
+}
+
 /* Operations that are not the guest's. */
 static void special(Live *l, uint32_t index)
 {
     const Op *op = program_op(l->r->p, index);
-    uint32_t begin = op_begin(index);
+    uint32_t begin;
 
+    if (op->type == OP_POWER) {
+        lose_power(l, index);
+        return;
+    }
+    begin = op_begin(index);
     if (op->type == OP_CREATE) {
         g_autoptr(GError) err = NULL;
 
@@ -407,6 +431,7 @@ Run *run_program(const Program *p)
 
     r->p = p;
     r->log = log_new();
+    r->after = g_array_new(FALSE, FALSE, sizeof(MemFile));
     crash_log = NULL;
     crash_yield_seed = mix64(p->seed);
     mem_clear(mem_named("img"));
@@ -425,6 +450,10 @@ void run_free(Run *r)
     if (r) {
         mem_clear(&r->start[0]);
         mem_clear(&r->start[1]);
+        for (guint i = 0; i < r->after->len; i++) {
+            mem_clear(&g_array_index(r->after, MemFile, i));
+        }
+        g_array_unref(r->after);
         shared_free(r->shared);
         log_free(r->log);
         g_free(r->error);

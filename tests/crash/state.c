@@ -92,7 +92,8 @@ static char *write_more(StateCheck *c, BlockBackend *blk, uint64_t *size, uint64
     uint8_t buf[16 * SECTOR];
     int ret = 0;
 
-    if (r % 3 == 0 && !(c->run->shared && c->run->p->cfg.version == 2)) { /* grow: the new sectors hold nothing, whatever was there before a shrink */
+    /* Grow: the new sectors hold nothing, whatever was there before a shrink. */
+    if (r % 3 == 0 && !(c->run->shared && c->run->p->cfg.version == 2)) {
         uint64_t more = 1 + (r >> 24) % MORE_SECTORS;
 
         ret = blk_truncate(blk, (int64_t)((sectors + more) * SECTOR), true, BLK_PREALLOC_OFF, 0, NULL);

@@ -345,6 +345,23 @@ static void make_kill(Program *p, GRand *r)
     mixed(p, r, t, G_N_ELEMENTS(t), 2);
 }
 
+/* Power fails, and what is left is used on. */
+static void make_power(Program *p, GRand *r)
+{
+    static const OpType t[] = { OP_WRITE, OP_WRITE, OP_WRITE, OP_DISCARD, OP_UNMAP };
+
+    common(p, r);
+    p->cfg.lazy = p->cfg.version == 3 && chance(r, 2);
+    if (chance(r, 4)) {
+        with_backing(p, r);
+    }
+    for (unsigned i = 0; i < 4; i++) {
+        mixed(p, r, t, G_N_ELEMENTS(t), 3);
+        program_add(p, OP_POWER, 0, 0);
+    }
+    mixed(p, r, t, G_N_ELEMENTS(t), 2);
+}
+
 static void make_data_file(Program *p, GRand *r)
 {
     static const OpType t[] = { OP_WRITE, OP_WRITE, OP_WRITE, OP_ZERO, OP_UNMAP, OP_DISCARD };
@@ -441,7 +458,9 @@ static void make_any(Program *p, GRand *r)
     for (unsigned i = 0; i < 4; i++) {
         mixed(p, r, t, G_N_ELEMENTS(t), 3);
         if (chance(r, 4)) {
-            program_add(p, chance(r, 2) ? OP_KILL : OP_REOPEN, 0, 0);
+            static const OpType again[] = { OP_KILL, OP_REOPEN, OP_POWER };
+
+            program_add(p, again[upto(r, 3)], 0, 0);
         }
     }
 }
@@ -460,6 +479,7 @@ const Workload workloads[] = {
     { "refcount-growth", "refcount blocks and a refcount table that grow", make_refcount_growth },
     { "lazy", "lazy refcounts", make_lazy },
     { "kill", "the process dies, the next one goes on", make_kill },
+    { "power", "power fails, and what is left is used on", make_power },
     { "data-file", "external data files, raw and not", make_data_file },
     { "prealloc", "preallocated images", make_prealloc },
     { "create", "creation of an image", make_create },
