@@ -30,6 +30,26 @@ const char *blk_probed_raw(BlockBackend *blk)
     return blk->writable && blk->bs->probed ? blk->bs->file->bs->filename : NULL;
 }
 
+/* Files before what stands on them. */
+static void collect_warnings(BlockDriverState *bs, GPtrArray *all)
+{
+    for (guint i = 0; i < bs->children->len; i++) {
+        collect_warnings(((BdrvChild *)g_ptr_array_index(bs->children, i))->bs, all);
+    }
+    if (bs->warning) {
+        g_ptr_array_add(all, g_strdup(bs->warning));
+    }
+}
+
+char **blk_warnings(BlockBackend *blk)
+{
+    GPtrArray *all = g_ptr_array_new();
+
+    collect_warnings(blk->bs, all);
+    g_ptr_array_add(all, NULL);
+    return (char **)g_ptr_array_free(all, FALSE);
+}
+
 const char *blk_driver_name(BlockDriverState *bs)
 {
     return bs->drv->format_name;

@@ -40,7 +40,7 @@ struct AioContext {
     int walking;         /* depth of walks over handlers */
     GPtrArray *timers;   /* AioTimer that are set, latest first; timer_lock */
     AioUring *uring;     /* NULL: not made yet, or refused */
-    bool uring_refused;
+    int uring_error; /* -errno: refused */
     gpointer uring_tag;
     int64_t poll_max_ns, poll_ns;
 };

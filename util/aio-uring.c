@@ -33,7 +33,7 @@ static void refuse(AioContext *ctx, int err)
 {
     static atomic_bool said;
 
-    ctx->uring_refused = true;
+    ctx->uring_error = err;
     if (!atomic_exchange(&said, true)) {
         g_debug("io_uring is refused (%s): using threads", g_strerror(-err));
     }
@@ -62,7 +62,7 @@ static AioUring *get_ring(AioContext *ctx)
     g_autofree AioUring *u = NULL;
     int ret;
 
-    if (unlikely(ctx->uring_refused)) {
+    if (unlikely(ctx->uring_error)) {
         return NULL;
     }
     if (likely(ctx->uring != NULL)) {
@@ -91,6 +91,11 @@ static AioUring *get_ring(AioContext *ctx)
 bool aio_uring_available(AioContext *ctx)
 {
     return get_ring(ctx) != NULL;
+}
+
+int aio_uring_error(AioContext *ctx)
+{
+    return get_ring(ctx) ? 0 : ctx->uring_error;
 }
 
 int aio_uring_fd(AioContext *ctx)
@@ -195,7 +200,7 @@ static struct io_uring_sqe *coroutine_fn co_get_sqe(AioContext *ctx, AioUring *u
 
     while (!(sqe = io_uring_get_sqe(&u->ring))) {
         aio_uring_flush(ctx);
-        if (unlikely(ctx->uring_refused)) {
+        if (unlikely(ctx->uring_error)) {
             return NULL;
         }
         sqe = io_uring_get_sqe(&u->ring);
@@ -203,7 +208,7 @@ static struct io_uring_sqe *coroutine_fn co_get_sqe(AioContext *ctx, AioUring *u
             break;
         }
         co_reschedule_self();
-        if (unlikely(ctx->uring_refused)) {
+        if (unlikely(ctx->uring_error)) {
             return NULL;
         }
     }
@@ -268,6 +273,11 @@ ssize_t coroutine_fn aio_uring_co_rw(AioOp op, int fd, const struct iovec *iov, 
 bool aio_uring_available(AioContext *ctx)
 {
     return false;
+}
+
+int aio_uring_error(AioContext *ctx)
+{
+    return -ENOSYS;
 }
 
 int aio_uring_fd(AioContext *ctx)

@@ -32,6 +32,15 @@ static FileAio default_aio(int flags)
     return flags & BLK_O_AIO_THREADS ? FILE_AIO_THREADS : flags & BLK_O_AIO_NATIVE ? FILE_AIO_NATIVE : FILE_AIO_URING;
 }
 
+/* Who asks for io_uring by name hears that it cannot be had; who leaves the choice to us gets what there is. */
+static char *warning_of_uring(void)
+{
+    int err = aio_uring_error(aio_current());
+
+    return err == 0 ? NULL : g_strdup_printf("Unable to use linux io_uring, falling back to thread pool: "
+                                             "failed to init linux io_uring ring: %s", g_strerror(-err));
+}
+
 static bool take_options(FileState *s, Options *o, int flags, GError **errp)
 {
     g_autofree char *pr_manager = opts_take_str(o, "pr-manager");
@@ -137,6 +146,7 @@ static int adopt_fd(FileState *s, int flags, GError **errp)
 static int open_common(BlockDriverState *bs, Options *o, int flags, bool want_block, GError **errp)
 {
     FileState *s = bs->opaque;
+    bool by_name = opts_has(o, "aio") || (flags & BLK_O_AIO_URING);
     struct statfs fs;
     int ret;
 
@@ -153,6 +163,9 @@ static int open_common(BlockDriverState *bs, Options *o, int flags, bool want_bl
     }
     if (ret < 0) {
         return ret;
+    }
+    if (by_name && s->aio == FILE_AIO_URING) {
+        bs->warning = warning_of_uring();
     }
     s->sync_is_fast = !s->direct && !s->is_block && fstatfs(s->fd, &fs) == 0 &&
                       (fs.f_type == TMPFS_MAGIC || fs.f_type == RAMFS_MAGIC);

@@ -32,6 +32,8 @@ BlockDriverState *blk_bs(BlockBackend *blk);
 /* Opened for writing with a guessed format, and that is raw: the name of its file, for a warning (writes to
  * its first sector that make it another format are refused); else NULL. */
 const char *blk_probed_raw(BlockBackend *blk);
+/* What a person should know of an open that went well, node by node; g_strfreev(). */
+char **blk_warnings(BlockBackend *blk);
 bool blk_is_writable(BlockBackend *blk);
 int64_t blk_getlength(BlockBackend *blk); /* cached; or -errno */
 int64_t coroutine_fn blk_co_getlength(BlockBackend *blk);

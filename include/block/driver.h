@@ -39,6 +39,7 @@ struct BlockDriverState {
     char *node_name;        /* generated "#blockNNN" if not given */
     char *filename;         /* what a person sees: plain, or json:{} */
     char *exact_filename;   /* plain filename, or "" */
+    char *warning;          /* set by open: it went well, but not as the user wants it; NULL: nothing to say */
     int open_flags;         /* BlockOpenFlags */
     bool read_only;
     bool probed;            /* format was guessed */

@@ -78,6 +78,7 @@ int coroutine_fn co_thread_pool_run(ThreadPoolFunc *fn, void *opaque);
 typedef enum AioOp { AIO_OP_READ, AIO_OP_WRITE, AIO_OP_FSYNC, AIO_OP_FDATASYNC } AioOp;
 /* False where kernel or seccomp refuse; said once at debug level. */
 bool aio_uring_available(AioContext *ctx);
+int aio_uring_error(AioContext *ctx); /* 0, or -errno: why they refuse */
 /* Submit through the current context's ring (batched; submitted before the
  * loop blocks) and sleep until done. Bytes done (may be short) or -errno; -ENOSYS if the
  * ring is not available. @iov must live until the return.

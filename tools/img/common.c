@@ -140,10 +140,14 @@ bool img_add_options(char **all, const char *arg)
 
 /* ---- Opening ---- */
 
-static void warn_of_guess(BlockBackend *blk)
+static void print_warnings(BlockBackend *blk)
 {
+    g_auto(GStrv) warnings = blk_warnings(blk);
     const char *name = blk_probed_raw(blk);
 
+    for (int i = 0; warnings[i]; i++) {
+        img_error("%s", warnings[i]);
+    }
     if (name) {
         fprintf(stderr,
                 "WARNING: Image format was not specified for '%s' and probing guessed raw.\n"
@@ -188,7 +192,7 @@ BlockBackend *img_open(const char *filename, const char *format, int flags, bool
         return NULL;
     }
     blk_set_write_cache(blk, !writethrough);
-    warn_of_guess(blk);
+    print_warnings(blk);
     return blk;
 }
 

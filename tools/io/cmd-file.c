@@ -7,10 +7,14 @@
 #include <stdio.h>
 #include <string.h>
 
-static void warn_probed(BlockBackend *blk)
+static void print_warnings(BlockBackend *blk)
 {
+    g_auto(GStrv) warnings = blk_warnings(blk);
     const char *file = blk_probed_raw(blk);
 
+    for (int i = 0; warnings[i]; i++) {
+        io_error("%s", warnings[i]);
+    }
     if (file) {
         fprintf(stderr,
                 "WARNING: Image format was not specified for '%s' and probing guessed raw.\n"
@@ -38,7 +42,7 @@ int io_open(const char *name, int flags, bool writethrough, bool force_share, Op
         g_error_free(err);
         return -EINVAL;
     }
-    warn_probed(tool.blk);
+    print_warnings(tool.blk);
     blk_set_write_cache(tool.blk, !writethrough);
     if (name != tool.name) {
         g_free(tool.name);
