@@ -1,0 +1,523 @@
+/* SPDX-License-Identifier: MIT */
+/* The catalogue. Clusters 0 to 7 hold 0x11 to begin with, on disk; the others nothing. */
+#include "race.h"
+
+#include "block/qcow2/compress.h"
+#include "block/qcow2/qcow2.h"
+
+#include <glib/gstdio.h>
+
+/* ---- What is freed is not reused or punched under a request that found it before ---- */
+
+static void overwrite_against(Env *e, const char *event, ReqKind free_kind)
+{
+    Req *w;
+
+    stop_at(e, event);
+    w = start(e, REQ_WRITE, 2 * e->c, e->c, 0x22);
+    wait_stopped(e);
+    now(e, free_kind, 2 * e->c, e->c, 0);
+    now(e, REQ_FLUSH, 0, 0, 0);
+    now(e, REQ_WRITE, 20 * e->c, 2 * e->c, 0x33); /* must not get the cluster */
+    now(e, REQ_FLUSH, 0, 0, 0);
+    go_on(e);
+    finish(e, w);
+    expect(e, 2 * e->c, e->c, 0x22, 0);
+    want(e, 2 * e->c, e->c, ANY);
+    want(e, 20 * e->c, 2 * e->c, 0x33);
+}
+
+static void overwrite_discard(Env *e)
+{
+    overwrite_against(e, "write_aio", REQ_DISCARD);
+}
+
+static void overwrite_zero(Env *e)
+{
+    overwrite_against(e, "write_aio", REQ_UNMAP);
+}
+
+static void overwrite_discard_in_file(Env *e)
+{
+    overwrite_against(e, "pwritev", REQ_DISCARD);
+}
+
+static void read_against(Env *e, ReqKind free_kind)
+{
+    Req *r;
+
+    stop_at(e, "read_aio");
+    r = start(e, REQ_READ, 2 * e->c, e->c, 0);
+    wait_stopped(e);
+    now(e, free_kind, 2 * e->c, e->c, 0);
+    now(e, REQ_FLUSH, 0, 0, 0); /* a punch now would leave 0xdd */
+    now(e, REQ_WRITE, 20 * e->c, 2 * e->c, 0x33);
+    now(e, REQ_FLUSH, 0, 0, 0);
+    go_on(e);
+    wait_done(e, r);
+    for (int64_t i = 0; i < e->c; i++) {
+        g_assert_true(data_of(r)[i] == 0x11 || data_of(r)[i] == 0);
+    }
+    req_free(r);
+    want(e, 2 * e->c, e->c, 0);
+    want(e, 20 * e->c, 2 * e->c, 0x33);
+}
+
+static void read_discard(Env *e)
+{
+    read_against(e, REQ_DISCARD);
+}
+
+static void read_zero(Env *e)
+{
+    read_against(e, REQ_UNMAP);
+}
+
+/* The cluster is free once the read has ended; its punch comes before its next owner. */
+static void stale_punch(Env *e)
+{
+    Req *r;
+
+    stop_at(e, "read_aio");
+    r = start(e, REQ_READ, 3 * e->c, e->c, 0);
+    wait_stopped(e);
+    now(e, REQ_DISCARD, 2 * e->c, 3 * e->c, 0);
+    now(e, REQ_FLUSH, 0, 0, 0);
+    go_on(e);
+    finish(e, r);
+    for (int i = 0; i < 6; i++) {
+        Req *f = start(e, REQ_FLUSH, 0, 0, 0); /* frees, beside who takes */
+
+        now(e, REQ_WRITE, (20 + i) * e->c, e->c, 0x40 + (uint8_t)i);
+        finish(e, f);
+        want(e, (20 + i) * e->c, e->c, 0x40 + (unsigned)i);
+    }
+    want(e, 2 * e->c, 3 * e->c, 0);
+}
+
+/* ---- Allocating writes ---- */
+
+static void allocate_against(Env *e, const char *event, ReqKind kind)
+{
+    Req *w, *z;
+
+    stop_at(e, event);
+    w = start(e, REQ_WRITE, 10 * e->c + 100, 200, 0x22);
+    wait_stopped(e);
+    z = start(e, kind, 10 * e->c, e->c, 0);
+    let_run(e);
+    g_assert_false(is_done(z)); /* it waits: the entry is about to change */
+    now(e, REQ_WRITE, 20 * e->c, e->c, 0x33);
+    now(e, REQ_FLUSH, 0, 0, 0);
+    go_on(e);
+    finish(e, w);
+    finish(e, z);
+    want(e, 10 * e->c, e->c, 0);
+    want(e, 20 * e->c, e->c, 0x33);
+}
+
+static void allocate_zero(Env *e)
+{
+    allocate_against(e, "write_aio", REQ_ZERO);
+}
+
+static void allocate_unmap(Env *e)
+{
+    allocate_against(e, "write_aio", REQ_UNMAP);
+}
+
+static void allocate_discard(Env *e)
+{
+    allocate_against(e, "write_aio", REQ_DISCARD);
+}
+
+/* Two that need the same cluster, the second one also the next. */
+static void allocate_allocate(Env *e)
+{
+    Req *a, *b;
+
+    stop_at(e, "write_aio");
+    a = start(e, REQ_WRITE, 10 * e->c + 100, 200, 0x22);
+    wait_stopped(e);
+    b = start(e, REQ_WRITE, 10 * e->c + 200, e->c, 0x33);
+    let_run(e);
+    g_assert_false(is_done(b));
+    go_on(e);
+    finish(e, a);
+    finish(e, b);
+    want(e, 10 * e->c + 100, 100, 0x22);
+    want(e, 10 * e->c + 200, e->c, 0x33); /* it came when the first was in its place */
+}
+
+/* What the first one reads to fill in must not be what the second one replaces. */
+static void cow_short_backing(Env *e)
+{
+    Req *a, *b;
+
+    now(e, REQ_UNMAP, 0, 8 * e->c, 0);
+    now(e, REQ_FLUSH, 0, 0, 0);
+    want(e, 0, 8 * e->c, 0);
+    stop_at(e, "write_aio");
+    a = start(e, REQ_WRITE, 9 * e->c + 700, 100, 0x22);
+    wait_stopped(e);
+    b = start(e, REQ_WRITE, 9 * e->c - 300, 400, 0x33);
+    let_run(e);
+    go_on(e);
+    finish(e, a);
+    finish(e, b);
+    want(e, 9 * e->c + 700, 100, 0x22);
+    want(e, 9 * e->c - 300, 400, 0x33);
+}
+
+/* A cluster at whose middle the backing file ends. */
+static void backing_end(Env *e)
+{
+    int64_t at = 5 * e->c; /* the file ends 512 bytes behind */
+    Req *a, *b;
+
+    g_clear_pointer(&e->blk, blk_close);
+    fake_forget_all();
+    g_assert_cmpint(image_create(&e->spec, NULL), ==, 0);
+    reopen(e);
+    want_backing(e, 0, (int64_t)e->spec.size);
+    stop_at(e, "write_aio");
+    a = start(e, REQ_WRITE, at + 100, 50, 0x22);
+    wait_stopped(e);
+    b = start(e, REQ_WRITE, at + 1000, 50, 0x33);
+    let_run(e);
+    expect(e, at + 512, 488, 0, 0);
+    go_on(e);
+    finish(e, a);
+    finish(e, b);
+    want(e, at + 100, 50, 0x22);
+    want(e, at + 1000, 50, 0x33);
+}
+
+/* ---- Flush ---- */
+
+/* Copy-on-write, allocation, and flushes that overtake each other; the file at a stop is an image without errors. */
+static void flush_storm(Env *e)
+{
+    Req *f, *w[8];
+
+    for (int round = 0; round < 3; round++) {
+        now(e, REQ_WRITE, (10 + round) * e->c + 10, 20, 0x50);
+        want(e, (10 + round) * e->c + 10, 20, 0x50);
+        stop_at(e, "refblock_update_part");
+        f = start(e, REQ_FLUSH, 0, 0, 0);
+        wait_stopped(e);
+        check_copy(e, false);
+        for (int i = 0; i < 8; i++) {
+            int64_t at = (14 + round * 8 + i) * e->c + 100;
+
+            w[i] = start(e, i % 3 == 2 ? REQ_FLUSH : REQ_WRITE, at, i % 3 == 2 ? 0 : 300, 0x60);
+            if (i % 3 != 2) {
+                want(e, at, 300, 0x60);
+            }
+        }
+        let_run(e);
+        check_copy(e, false);
+        go_on(e);
+        finish(e, f);
+        for (int i = 0; i < 8; i++) {
+            finish(e, w[i]);
+        }
+        check_copy(e, true);
+    }
+}
+
+/* The first write of an L2 table: at each step of the flush that brings it, what is on disk is whole. */
+static void new_table(Env *e)
+{
+    static const char *const events[] = { "refblock_update_part", "flush_to_disk" };
+    int64_t at = (int64_t)e->spec.size - 2 * e->c;
+
+    for (unsigned i = 0; i < G_N_ELEMENTS(events); i++) {
+        Req *f;
+
+        now(e, REQ_WRITE, at + i * e->c, e->c, 0x22);
+        want(e, at + i * e->c, e->c, 0x22);
+        stop_at(e, events[i]);
+        f = start(e, REQ_FLUSH, 0, 0, 0);
+        wait_stopped(e);
+        check_copy(e, true);
+        go_on(e);
+        finish(e, f);
+        check_copy(e, true);
+    }
+}
+
+/* The refcount table moves while others allocate; before the header says so, and after. */
+static void reftable_growth(Env *e)
+{
+    static const char *const events[] = { "refblock_alloc_write_table", "refblock_alloc_switch_table" };
+    int64_t at = 10 * e->c;
+
+    for (unsigned i = 0; i < G_N_ELEMENTS(events); i++) {
+        Req *f, *g, *w;
+
+        /* 64 entries a block, 64 blocks a cluster of table: 2 MiB more each time pass its end. */
+        stop_at(e, events[i]);
+        g = start(e, REQ_WRITE, at, 4200 * e->c, 0x21 + (uint8_t)i);
+        f = start(e, REQ_FLUSH, 0, 0, 0);
+        wait_stopped(e);
+        want(e, at, 4200 * e->c, 0x21 + i);
+        at += 4200 * e->c;
+        w = start(e, REQ_WRITE, at, 4200 * e->c, 0x31 + (uint8_t)i); /* grows it again, meanwhile */
+        let_run(e);
+        check_copy(e, true);
+        go_on(e);
+        finish(e, g);
+        finish(e, f);
+        finish(e, w);
+        want(e, at, 4200 * e->c, 0x31 + i);
+        at += 4200 * e->c;
+        check_copy(e, true);
+    }
+}
+
+/* Power is lost with requests in flight; the next writer counts anew. */
+static void dirty_rebuild(Env *e)
+{
+    Req *w;
+
+    now(e, REQ_WRITE, 20 * e->c, 3 * e->c, 0x22);
+    now(e, REQ_FLUSH, 0, 0, 0);
+    stop_at(e, "write_aio");
+    w = start(e, REQ_WRITE, 30 * e->c + 5, 10, 0x33);
+    wait_stopped(e);
+    check_copy(e, true);
+    go_on(e);
+    finish(e, w);
+    check_copy(e, true);
+    want(e, 20 * e->c, 3 * e->c, 0x22);
+    want(e, 30 * e->c + 5, 10, 0x33);
+}
+
+/* ---- Discard ---- */
+
+static void discard_over_backing(Env *e)
+{
+    now(e, REQ_DISCARD, 2 * e->c, 3 * e->c, 0);
+    now(e, REQ_DISCARD, 10 * e->c, 3 * e->c, 0); /* nothing of ours is there */
+    now(e, REQ_FLUSH, 0, 0, 0);
+    reopen(e);
+    want(e, 2 * e->c, 3 * e->c, 0);
+    want(e, 10 * e->c, 3 * e->c, 0);
+}
+
+/* ---- Compressed clusters ---- */
+
+static void compressed_shared(Env *e)
+{
+    for (int i = 0; i < 5; i++) {
+        now(e, REQ_COMPRESSED, (12 + i) * e->c, e->c, 0x70 + (uint8_t)i); /* behind each other in one host cluster */
+        want(e, (12 + i) * e->c, e->c, 0x70 + (unsigned)i);
+    }
+    now(e, REQ_FLUSH, 0, 0, 0);
+    now(e, REQ_DISCARD, 13 * e->c, e->c, 0);
+    now(e, REQ_FLUSH, 0, 0, 0);
+    now(e, REQ_COMPRESSED, 20 * e->c, e->c, 0x22);
+    now(e, REQ_FLUSH, 0, 0, 0);
+    want(e, 13 * e->c, e->c, 0);
+    want(e, 20 * e->c, e->c, 0x22);
+}
+
+/* A read that unpacks, against writes over it and reuse of its place. */
+static void compressed_rewrite(Env *e)
+{
+    Req *r;
+
+    for (int i = 0; i < 3; i++) {
+        now(e, REQ_COMPRESSED, (12 + i) * e->c, e->c, 0x70);
+    }
+    now(e, REQ_FLUSH, 0, 0, 0);
+    stop_at(e, "read_compressed");
+    r = start(e, REQ_READ, 13 * e->c, 100, 0);
+    wait_stopped(e);
+    now(e, REQ_COMPRESSED, 12 * e->c, 3 * e->c, 0x22);
+    now(e, REQ_WRITE, 13 * e->c + 300, 100, 0x33);
+    now(e, REQ_FLUSH, 0, 0, 0);
+    now(e, REQ_COMPRESSED, 20 * e->c, 8 * e->c, 0x44);
+    go_on(e);
+    wait_done(e, r);
+    for (int i = 0; i < 100; i++) {
+        g_assert_true(data_of(r)[i] == 0x70 || data_of(r)[i] == 0x22);
+    }
+    req_free(r);
+    want(e, 12 * e->c, 3 * e->c, 0x22);
+    want(e, 13 * e->c + 300, 100, 0x33);
+    want(e, 20 * e->c, 8 * e->c, 0x44);
+}
+
+typedef struct Stale {
+    Qcow2 *q;
+    int64_t guest;
+    Extent x;
+    unsigned pin;
+} Stale;
+
+static int coroutine_fn stale_find(void *opaque)
+{
+    Stale *s = opaque;
+
+    s->pin = qcow2_pin_enter(s->q);
+    return qcow2_co_map(s->q, s->guest, s->q->geo.cluster_size, &s->x);
+}
+
+static int coroutine_fn stale_read(void *opaque)
+{
+    Stale *s = opaque;
+    uint8_t buf[100];
+    IOVector v;
+    int ret;
+
+    iov_init_buf(&v, buf, sizeof(buf));
+    ret = qcow2_co_read_from_compressed(s->q, s->x.entry, 0, &v, 0, sizeof(buf));
+    qcow2_pin_leave(s->q, s->pin);
+    return ret;
+}
+
+/* A read that found the entry just before it was let go of keeps what it unpacks: not past the reuse of the place. */
+static void compressed_kept(Env *e)
+{
+    Stale s = { .q = blk_bs(e->blk)->opaque, .guest = 12 * e->c };
+
+    now(e, REQ_COMPRESSED, 12 * e->c, e->c, 0x70);
+    now(e, REQ_FLUSH, 0, 0, 0);
+    g_assert_cmpint(co_run_sync(stale_find, &s), ==, 0);
+    now(e, REQ_DISCARD, 12 * e->c, e->c, 0);
+    g_assert_cmpint(co_run_sync(stale_read, &s), ==, 0);
+    now(e, REQ_FLUSH, 0, 0, 0); /* the place is free */
+    now(e, REQ_COMPRESSED, 12 * e->c, e->c, 0x22);
+    expect(e, 12 * e->c, 100, 0x22, 0x22);
+    want(e, 12 * e->c, e->c, 0x22);
+}
+
+/* ---- Alignment ---- */
+
+/* A read-modify-write of the file must not write back what an aligned write replaced meanwhile. */
+static void rmw_against_aligned(Env *e)
+{
+    Req *a, *b;
+
+    stop_at(e, "pwritev_rmw_after_head");
+    a = start(e, REQ_WRITE, 2 * e->c + 10, 20, 0x22);
+    wait_stopped(e);
+    b = start(e, REQ_WRITE, 2 * e->c, 4096, 0x33);
+    let_run(e);
+    g_assert_false(is_done(b));
+    go_on(e);
+    finish(e, a);
+    finish(e, b);
+    want(e, 2 * e->c, 4096, 0x33);
+}
+
+/* ---- The life of an image ---- */
+
+static void drain_in_flight(Env *e)
+{
+    Req *w;
+
+    stop_at(e, "write_aio");
+    w = start(e, REQ_WRITE, 20 * e->c + 7, 100, 0x22);
+    wait_stopped(e);
+    go_on_later(e);
+    blk_drain(e->blk);
+    g_assert_true(is_done(w));
+    finish(e, w);
+    want(e, 20 * e->c + 7, 100, 0x22);
+}
+
+static void close_in_flight(Env *e)
+{
+    Req *w, *o;
+
+    stop_at(e, "write_aio");
+    w = start(e, REQ_WRITE, 20 * e->c + 7, 100, 0x22);
+    wait_stopped(e);
+    o = start(e, REQ_WRITE, 20 * e->c + 200, 100, 0x33); /* waits for the first */
+    let_run(e);
+    go_on_later(e);
+    blk_close(e->blk);
+    e->blk = NULL;
+    g_assert_true(is_done(w) && is_done(o));
+    finish(e, w);
+    finish(e, o);
+    want(e, 20 * e->c + 7, 100, 0x22);
+    want(e, 20 * e->c + 200, 100, 0x33);
+    reopen(e);
+}
+
+static void resize_in_flight(Env *e)
+{
+    Req *w;
+
+    stop_at(e, "write_aio");
+    w = start(e, REQ_WRITE, 38 * e->c, e->c, 0x22);
+    wait_stopped(e);
+    go_on_later(e);
+    g_assert_cmpint(blk_truncate(e->blk, 36 * e->c, false, BLK_PREALLOC_OFF, 0, NULL), ==, 0);
+    g_assert_true(is_done(w));
+    finish(e, w);
+    g_assert_cmpint(blk_truncate(e->blk, (int64_t)e->spec.size, false, BLK_PREALLOC_OFF, 0, NULL), ==, 0);
+    want(e, 36 * e->c, 4 * e->c, 0);
+}
+
+/* Each holder of a file has locks of its own, in one process or in two. */
+static void two_writers(Env *e)
+{
+    g_autofree char *dir = g_dir_make_tmp("cowlet-XXXXXX", NULL);
+    g_autofree char *path = g_build_filename(dir, "image", NULL);
+    GError *err = NULL;
+    BlockBackend *first, *second;
+    Options *o = opts_new();
+
+    opts_set(o, "size", "1M");
+    g_assert_cmpint(blk_create(path, "qcow2", o, NULL), ==, 0);
+    first = blk_open(path, NULL, BLK_O_RDWR, &err);
+    g_assert_no_error(err);
+    second = blk_open(path, NULL, BLK_O_RDWR, &err);
+    g_assert_null(second);
+    g_assert_nonnull(err);
+    g_clear_error(&err);
+    second = blk_open(path, NULL, BLK_O_FORCE_SHARE, &err);
+    g_assert_no_error(err);
+    blk_close(second);
+    blk_close(first);
+    second = blk_open(path, NULL, BLK_O_RDWR, &err);
+    g_assert_no_error(err);
+    blk_close(second);
+    g_unlink(path);
+    g_rmdir(dir);
+}
+
+const RaceCase race_cases[] = {
+    { "overwrite-discard-reuse", overwrite_discard },
+    { "overwrite-zero-reuse", overwrite_zero },
+    { "overwrite-discard-reuse-in-file", overwrite_discard_in_file },
+    { "read-discard-reuse", read_discard },
+    { "read-zero-reuse", read_zero },
+    { "stale-punch", stale_punch },
+    { "allocate-zero", allocate_zero },
+    { "allocate-unmap", allocate_unmap },
+    { "allocate-discard", allocate_discard },
+    { "allocate-allocate", allocate_allocate },
+    { "cow-short-backing", cow_short_backing, .short_backing = true },
+    { "backing-end", backing_end, .short_backing = true },
+    { "flush-storm", flush_storm },
+    { "new-table", new_table, .size = 34 * MiB },
+    { "reftable-growth", reftable_growth, .cluster_size = 512, .refcount_bits = 64, .size = 17000 * 512,
+      .no_extended = true },
+    { "dirty-rebuild", dirty_rebuild, .lazy = true },
+    { "discard-over-backing", discard_over_backing },
+    { "compressed-shared", compressed_shared },
+    { "compressed-rewrite", compressed_rewrite },
+    { "compressed-kept", compressed_kept },
+    { "rmw-aligned", rmw_against_aligned, .options = "file.align=4096" },
+    { "drain-in-flight", drain_in_flight },
+    { "close-in-flight", close_in_flight },
+    { "resize-in-flight", resize_in_flight },
+    { "two-writers", two_writers },
+};
+const unsigned nrace_cases = G_N_ELEMENTS(race_cases);
