@@ -95,7 +95,7 @@ BdrvChild *coroutine_fn bdrv_co_open_root_request(OpenRequest *r, GError **errp)
     int flags = r->flags;
     BlockDriverState *bs =
         flags & BLK_O_TEMPORARY ? bdrv_co_open_temporary(r, errp) : bdrv_co_open_node(r, errp);
-    unsigned perm = BLK_PERM_CONSISTENT_READ;
+    unsigned perm = BLK_PERM_CONSISTENT_READ, shared = BLK_PERM_ALL;
     BdrvChild *c;
 
     if (!bs) {
@@ -103,7 +103,10 @@ BdrvChild *coroutine_fn bdrv_co_open_root_request(OpenRequest *r, GError **errp)
     }
     perm |= flags & BLK_O_RDWR ? BLK_PERM_WRITE : 0;
     perm |= flags & BLK_O_RESIZE ? BLK_PERM_RESIZE : 0;
-    c = bdrv_root_attach(bs, perm, BLK_PERM_ALL, errp);
+    if (flags & BLK_O_NO_SHARE) {
+        shared = BLK_PERM_CONSISTENT_READ | BLK_PERM_WRITE_UNCHANGED;
+    }
+    c = bdrv_root_attach(bs, perm, shared, errp);
     if (!c) {
         bdrv_co_unref(bs);
     }

@@ -29,7 +29,7 @@ void bdrv_default_child_perm(BdrvChild *c, unsigned perm, unsigned shared)
         bs->drv->child_perm(bs, c->role, perm, shared, &c->perm, &c->shared);
     } else if (c->role == BDRV_ROLE_BACKING) {
         c->perm = BLK_PERM_CONSISTENT_READ;
-        c->shared = BLK_PERM_ALL;
+        c->shared = shared & BLK_PERM_WRITE ? BLK_PERM_ALL : BLK_PERM_ALL & ~GUARDED;
     } else if (bs->drv->is_filter || !bs->drv->is_format) {
         c->perm = perm;
         c->shared = shared;

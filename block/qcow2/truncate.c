@@ -288,8 +288,11 @@ static int coroutine_fn hide_new_area(Qcow2 *q, uint64_t old, uint64_t size)
     return ret;
 }
 
-/* What a longer file holds behind the old end would show once entries say that it is there. */
-static int coroutine_fn grow_data_file(Qcow2 *q, uint64_t old, uint64_t size, BlockPrealloc prealloc,
+/*
+ * What a longer file holds behind the old end would show once entries say that it is there. With @exact no longer
+ * file is left, unless the file is the disk and its owner made it longer: no entry refers to what is cut.
+ */
+static int coroutine_fn grow_data_file(Qcow2 *q, uint64_t old, uint64_t size, bool exact, BlockPrealloc prealloc,
                                        GError **errp)
 {
     int64_t len = bdrv_co_getlength(q->data->bs);
@@ -304,16 +307,16 @@ static int coroutine_fn grow_data_file(Qcow2 *q, uint64_t old, uint64_t size, Bl
             return error_set_errno(errp, ret, "Failed to zero out the new area");
         }
     }
-    if ((uint64_t)len >= size) {
+    if ((uint64_t)len >= size && !(exact && prealloc == BLK_PREALLOC_OFF)) {
         return 0;
     }
     if (prealloc == BLK_PREALLOC_METADATA) {
         prealloc = BLK_PREALLOC_OFF;
     }
-    return bdrv_co_truncate(q->data, size, false, prealloc, 0, errp);
+    return (uint64_t)len == size ? 0 : bdrv_co_truncate(q->data, size, exact, prealloc, 0, errp);
 }
 
-static int coroutine_fn grow(Qcow2 *q, uint64_t old, uint64_t size, BlockPrealloc prealloc,
+static int coroutine_fn grow(Qcow2 *q, uint64_t old, uint64_t size, bool exact, BlockPrealloc prealloc,
                              GError **errp)
 {
     int ret = forget_vmstate(q, old);
@@ -326,7 +329,7 @@ static int coroutine_fn grow(Qcow2 *q, uint64_t old, uint64_t size, BlockPreallo
         return error_set_errno(errp, ret, "Failed to grow the L1 table");
     }
     if (q->geo.external_data) {
-        ret = grow_data_file(q, old, size, prealloc, errp);
+        ret = grow_data_file(q, old, size, exact, prealloc, errp);
         if (ret < 0) {
             return ret;
         }
@@ -414,7 +417,7 @@ static int coroutine_fn shrink(Qcow2 *q, uint64_t old, uint64_t size, bool exact
         (void)qcow2_co_pin_reap(q);
     }
     if (q->geo.external_data) {
-        return exact ? bdrv_co_truncate(q->data, size, true, BLK_PREALLOC_OFF, 0, errp) : 0;
+        return bdrv_co_truncate(q->data, size, exact, BLK_PREALLOC_OFF, 0, errp); /* nothing refers to the rest */
     }
     cut_file(q);
     return 0;
@@ -446,9 +449,7 @@ int coroutine_fn qcow2_co_truncate(BlockDriverState *bs, int64_t bytes, bool exa
         return error_set(errp, EINVAL, "Preallocation can't be used for shrinking an image");
     }
     ret = (uint64_t)bytes < old ? shrink(q, old, bytes, exact, errp)
-                                : grow(q, old, bytes, prealloc, errp);
-    if (ret == 0) {
-        atomic_store(&bs->total_bytes, bytes);
-    }
+                                : grow(q, old, bytes, exact, prealloc, errp);
+    atomic_store(&bs->total_bytes, (int64_t)q->hdr.size); /* also when only the data file kept its length */
     return ret;
 }

@@ -34,6 +34,7 @@ typedef enum BlockOpenFlags {
     BLK_O_AIO_NATIVE = 1 << 16,
     BLK_O_AIO_URING = 1 << 17,
     BLK_O_AIO = BLK_O_AIO_THREADS | BLK_O_AIO_NATIVE | BLK_O_AIO_URING,
+    BLK_O_NO_SHARE = 1 << 18,   /* nobody else may write to any layer meanwhile, even where its format allows it */
 } BlockOpenFlags;
 
 /* Values are those of the lock bytes that the reference takes on files

@@ -229,7 +229,7 @@ static const char *contradiction(const Convert *v)
 static bool open_sources(Convert *v, char **names, int n)
 {
     Copy *c = &v->copy;
-    int flags = 0;
+    int flags = v->force_share ? 0 : BLK_O_NO_SHARE; /* a copy of what is being written is a copy of nothing */
     bool writethrough;
 
     if (!blk_parse_cache_mode(v->src_cache, &flags, &writethrough)) {
