@@ -29,7 +29,7 @@ struct MetaCache {
     size_t dirty_count;
     MetaSlice *clock_hand; /* a ring of all slices in the hash */
     MetaSlice *dirty_head;
-    int64_t now_ns;        /* coarse: moved by loads and by cleaning */
+    unsigned cleanings;    /* calls of meta_cache_clean() */
     CoQueue load_queue;    /* those who wait for a loading slice */
 };
 
@@ -59,7 +59,6 @@ MetaCache *meta_cache_new(BdrvChild *file, size_t slice_size, uint64_t budget, B
     }
     spin_init(&c->lock);
     co_queue_init(&c->load_queue);
-    c->now_ns = aio_clock_ns();
     return c;
 }
 
@@ -141,7 +140,7 @@ static void insert(MetaCache *c, MetaSlice *s)
         c->clock_hand = s->lru_next = s->lru_prev = s;
     }
     s->referenced = true;
-    s->last_use_ns = c->now_ns;
+    s->last_use = c->cleanings;
     c->count++;
 }
 
@@ -356,7 +355,7 @@ int coroutine_fn meta_cache_co_get(MetaCache *c, uint64_t offset, MetaSlice **re
     }
     s->refs++;
     s->referenced = true;
-    s->last_use_ns = c->now_ns;
+    s->last_use = c->cleanings;
     spin_unlock(&c->lock);
     return 0;
 }
@@ -414,8 +413,8 @@ MetaSlice *meta_cache_peek_begin(MetaCache *c, uint64_t offset)
     if (!s->referenced) {
         s->referenced = true;
     }
-    if (s->last_use_ns != c->now_ns) {
-        s->last_use_ns = c->now_ns;
+    if (s->last_use != c->cleanings) {
+        s->last_use = c->cleanings;
     }
     return s;
 }
@@ -459,24 +458,24 @@ void meta_cache_drop(MetaCache *c, uint64_t offset, uint64_t bytes)
     }
 }
 
-void meta_cache_clean(MetaCache *c, int64_t older_than_ns)
+void meta_cache_clean(MetaCache *c)
 {
     MetaSlice *gone = NULL;
 
     spin_lock(&c->lock);
-    c->now_ns = aio_clock_ns();
     for (size_t i = 0; i < c->nbuckets; i++) {
         MetaSlice *next;
 
         for (MetaSlice *s = c->buckets[i]; s; s = next) {
             next = s->hash_next;
-            if (is_idle(s) && s->last_use_ns < older_than_ns) {
+            if (is_idle(s) && s->last_use != c->cleanings) {
                 unhash(c, s);
                 s->hash_next = gone;
                 gone = s;
             }
         }
     }
+    c->cleanings++;
     spin_unlock(&c->lock);
     while (gone) {
         MetaSlice *next = gone->hash_next;

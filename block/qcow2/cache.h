@@ -28,7 +28,7 @@ typedef struct MetaSlice {
     int load_error;
     struct MetaSlice *hash_next, *lru_prev, *lru_next, *dirty_next, *dirty_prev;
     bool referenced;
-    int64_t last_use_ns;
+    unsigned last_use;  /* MetaCache.cleanings then */
 } MetaSlice;
 
 /* @event: debug event of a load. Budget in bytes. NULL without memory. */
@@ -73,7 +73,7 @@ int coroutine_fn meta_cache_co_write_sealed(MetaCache *c, SealedSet *set, Blkdeb
 void meta_cache_unseal(MetaCache *c, SealedSet *set);
 void sealed_set_clear(SealedSet *set);
 
-/* Drop clean slices not used since @older_than_ns (cache-clean-interval). */
-void meta_cache_clean(MetaCache *c, int64_t older_than_ns);
+/* Drop clean slices that were not used since the call before (cache-clean-interval); the first call drops none. */
+void meta_cache_clean(MetaCache *c);
 
 #endif

@@ -174,10 +174,9 @@ static int coroutine_fn co_start_writing(Qcow2 *q, int flags, GError **errp)
 static void clean_timer_fired(void *opaque)
 {
     Qcow2 *q = opaque;
-    int64_t before = aio_clock_ns() - (int64_t)q->cache_clean_interval_ns;
 
-    meta_cache_clean(q->l2_cache, before);
-    meta_cache_clean(q->ref_cache, before);
+    meta_cache_clean(q->l2_cache);
+    meta_cache_clean(q->ref_cache);
     cow_buffers_trim(q);
     aio_timer_mod(q->clean_timer, aio_clock_ns() + (int64_t)q->cache_clean_interval_ns);
 }

@@ -4,10 +4,16 @@
  *
  * INV-SLAB-1  A slab is in its pool's list exactly while one of its buffers is free and one is not; with the
  *             last one back it is freed.
+ *
+ * Slabs are mappings of their own: the heap keeps what is freed below something in use, and a cache that
+ * is cleaned is to leave memory.
  */
 #include "slab.h"
 
 #include "util/spinlock.h"
+
+#include <sys/mman.h>
+#include <unistd.h>
 
 #define SLAB_BYTES (256 * KiB)
 #if defined(__SANITIZE_ADDRESS__)
@@ -20,6 +26,7 @@ struct SlabPool {
     BlockDriverState *bs;
     size_t size;
     unsigned per_slab;
+    size_t page; /* of a mapping; 0: from the heap, which aligns as the node wants */
     SpinLock lock; /* guards the list and the slabs */
     Slab *partial;
 };
@@ -39,6 +46,10 @@ SlabPool *slab_pool_new(BlockDriverState *bs, size_t size)
         p->bs = bs;
         p->size = size;
         p->per_slab = (unsigned)CLAMP(SLAB_BYTES / size, 1, SLAB_MAX);
+        p->page = (size_t)sysconf(_SC_PAGESIZE);
+        if (SLAB_MAX == 1 || bs->limits.opt_mem_alignment > p->page || size * p->per_slab % p->page) {
+            p->page = 0;
+        }
         spin_init(&p->lock);
     }
     return p;
@@ -73,6 +84,27 @@ static void list_remove(Slab *s)
     }
 }
 
+static void *alloc_memory(SlabPool *p)
+{
+    size_t bytes = p->size * p->per_slab;
+    void *mem;
+
+    if (!p->page) {
+        return bdrv_try_blockalign(p->bs, bytes);
+    }
+    mem = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    return mem == MAP_FAILED ? NULL : mem;
+}
+
+static void free_memory(SlabPool *p, void *mem)
+{
+    if (p->page) {
+        munmap(mem, p->size * p->per_slab);
+    } else {
+        mem_align_free(mem);
+    }
+}
+
 static Slab *slab_new(SlabPool *p)
 {
     Slab *s = g_try_new0(Slab, 1);
@@ -80,7 +112,7 @@ static Slab *slab_new(SlabPool *p)
     if (s) {
         s->pool = p;
         s->free = all_free(p);
-        s->mem = bdrv_try_blockalign(p->bs, p->size * p->per_slab);
+        s->mem = alloc_memory(p);
         if (!s->mem) {
             g_clear_pointer(&s, g_free);
         }
@@ -130,6 +162,9 @@ void slab_put(Slab *s, uint8_t *buf)
     SlabPool *p = s->pool;
     bool was_full, gone;
 
+    if (p->page && p->size % p->page == 0) {
+        (void)madvise(buf, p->size, MADV_DONTNEED); /* others of the slab may stay for long */
+    }
     spin_lock(&p->lock);
     was_full = !s->free;
     s->free |= UINT64_C(1) << ((size_t)(buf - s->mem) / p->size);
@@ -141,7 +176,7 @@ void slab_put(Slab *s, uint8_t *buf)
     }
     spin_unlock(&p->lock);
     if (gone) {
-        mem_align_free(s->mem);
+        free_memory(p, s->mem);
         g_free(s);
     }
 }

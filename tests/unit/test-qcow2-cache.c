@@ -198,12 +198,17 @@ static int coroutine_fn co_clean(void *opaque)
 
     co_touch(2);
     co_change(3, 9);
-    meta_cache_clean(cache, 0);
-    g_assert_cmpuint(count_cached(), ==, 3); /* used since */
-    meta_cache_clean(cache, INT64_MAX);
-    g_assert_true(cached(1) && !cached(2) && cached(3));
+    co_touch(4);
+    meta_cache_clean(cache);
+    g_assert_cmpuint(count_cached(), ==, 4); /* used since it was made; and now, by the count */
+    meta_cache_clean(cache);
+    co_touch(4);
+    meta_cache_clean(cache);
+    g_assert_true(cached(1) && !cached(2) && cached(3)); /* held, idle, dirty */
+    g_assert_true(cached(4)); /* used since the call before */
     meta_cache_put(cache, s);
-    meta_cache_clean(cache, INT64_MAX);
+    meta_cache_clean(cache);
+    meta_cache_clean(cache); /* the look at them was a use */
     g_assert_cmpuint(count_cached(), ==, 1);
     return 0;
 }
