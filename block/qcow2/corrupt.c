@@ -7,8 +7,8 @@
 
 int qcow2_may_write(Qcow2 *q)
 {
-    if (unlikely(atomic_load_explicit(&q->corrupt, memory_order_relaxed))) {
-        return -EIO;
+    if (unlikely(atomic_load_explicit(&q->corrupt, memory_order_relaxed) || !q->data)) {
+        return -EIO; /* (no data file: BLK_O_NO_IO) */
     }
     return atomic_load_explicit(&q->write_error, memory_order_relaxed);
 }

@@ -154,7 +154,8 @@ static int check_features(const Qcow2Header *h, const uint8_t *b, size_t len, in
                          "Extended L2 entries are only supported with cluster sizes of at least %u bytes",
                          1u << QCOW2_EXTL2_MIN_CLUSTER_BITS);
     }
-    if ((h->autoclear & QCOW2_AUTOCLEAR_DATA_RAW) && !(h->incompatible & QCOW2_INCOMPAT_DATA_FILE)) {
+    if ((h->autoclear & QCOW2_AUTOCLEAR_DATA_RAW) && !(h->incompatible & QCOW2_INCOMPAT_DATA_FILE) &&
+        !(flags & BLK_O_NO_IO)) {
         return error_set(errp, EINVAL, "data-file-raw requires a data file");
     }
     return check_compression(h, errp);
@@ -175,7 +176,7 @@ static int check_table(const Qcow2Header *h, uint64_t offset, uint64_t entries, 
     return 0;
 }
 
-static int check_tables(const Qcow2Header *h, GError **errp)
+static int check_tables(const Qcow2Header *h, int flags, GError **errp)
 {
     uint64_t cluster = UINT64_C(1) << h->cluster_bits;
     bool ext = h->incompatible & QCOW2_INCOMPAT_EXTL2;
@@ -185,7 +186,7 @@ static int check_tables(const Qcow2Header *h, GError **errp)
     if (h->reftable_clusters > QCOW2_MAX_REFTABLE_BYTES / cluster) {
         return error_set(errp, EINVAL, "Reference count table too large");
     }
-    if (h->reftable_clusters == 0) {
+    if (h->reftable_clusters == 0 && !(flags & BLK_O_CHECK)) {
         return error_set(errp, EINVAL, "Image does not contain a reference count table");
     }
     ret = check_table(h, h->reftable_offset, h->reftable_clusters * (cluster / 8), 8,
@@ -247,7 +248,7 @@ static int check_inside(const Qcow2Header *h, int64_t file_length, GError **errp
     if (h->l1_size > 0 && h->l1_offset + h->l1_size * UINT64_C(8) > end) {
         return error_set(errp, EIO, "Could not read L1 table: Input/output error");
     }
-    if (h->reftable_offset >= end) {
+    if (h->reftable_clusters > 0 && h->reftable_offset >= end) {
         return error_set(errp, EIO, "Could not initialize refcount handling: Input/output error");
     }
     return 0;
@@ -264,7 +265,7 @@ int qcow2_header_parse(Qcow2Header *h, const uint8_t *buf, size_t len, int64_t f
     ret = ret < 0 ? ret : parse_backing(h, buf, len, errp);
     ret = ret < 0 ? ret : qcow2_header_parse_exts(h, buf, len, errp);
     ret = ret < 0 ? ret : check_features(h, buf, len, flags, errp);
-    ret = ret < 0 ? ret : check_tables(h, errp);
+    ret = ret < 0 ? ret : check_tables(h, flags, errp);
     ret = ret < 0 ? ret : check_inside(h, file_length, errp);
     if (ret < 0) {
         qcow2_header_clear(h);

@@ -21,7 +21,7 @@ static void init_geometry(Qcow2 *q)
 
     geometry_init(&q->geo, (int)h->version, h->cluster_bits, h->refcount_order,
                   h->incompatible & QCOW2_INCOMPAT_EXTL2, h->incompatible & QCOW2_INCOMPAT_DATA_FILE,
-                  h->autoclear & QCOW2_AUTOCLEAR_DATA_RAW);
+                  (h->incompatible & QCOW2_INCOMPAT_DATA_FILE) && (h->autoclear & QCOW2_AUTOCLEAR_DATA_RAW));
 }
 
 static int coroutine_fn co_open_data_file(Qcow2 *q, Options *o, int flags, GError **errp)
@@ -33,6 +33,9 @@ static int coroutine_fn co_open_data_file(Qcow2 *q, Options *o, int flags, GErro
         return given ? error_set(errp, EINVAL, "'data-file' can only be set for images with an "
                                                "external data file")
                      : 0;
+    }
+    if (!given && (flags & BLK_O_NO_IO)) {
+        return 0; /* who only asks about an image opens no file that it names */
     }
     if (!given && !q->hdr.data_file) {
         return error_set(errp, EINVAL, "'data-file' is required for this image");

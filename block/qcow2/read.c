@@ -37,6 +37,9 @@ static int coroutine_fn co_read_extent(Qcow2 *q, const Extent *x, uint64_t guest
 {
     switch (x->kind) {
     case SC_NORMAL:
+        if (unlikely(!q->data)) { /* BLK_O_NO_IO */
+            return -EIO;
+        }
         bdrv_co_debug_event(q->file, BLKDBG_READ_AIO);
         return bdrv_co_preadv(q->data, (int64_t)x->host, v, 0);
     case SC_ZERO_PLAIN:

@@ -101,6 +101,9 @@ int coroutine_fn qcow2_co_block_status(BlockDriverState *bs, bool want_zero, int
     case SC_INVALID:
         return -EIO;
     }
+    if (!q->data) {
+        status &= ~(BLK_OFFSET_VALID | BLK_RECURSE);
+    }
     if (status & BLK_OFFSET_VALID) {
         *map = (int64_t)x.host;
         *file = q->data->bs;

@@ -450,6 +450,6 @@ int coroutine_fn qcow2_co_truncate(BlockDriverState *bs, int64_t bytes, bool exa
     }
     ret = (uint64_t)bytes < old ? shrink(q, old, bytes, exact, errp)
                                 : grow(q, old, bytes, exact, prealloc, errp);
-    atomic_store(&bs->total_bytes, (int64_t)q->hdr.size); /* also when only the data file kept its length */
+    atomic_store(&bs->total_bytes, (int64_t)ALIGN_DOWN(q->hdr.size, UINT64_C(512))); /* also after a failure */
     return ret;
 }
