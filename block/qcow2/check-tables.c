@@ -403,6 +403,11 @@ static void count_refcount_structures(Check *c)
         if (!e) {
             continue;
         }
+        if (e & 511) {
+            check_report(c, "ERROR refcount table entry %" G_GUINT64_FORMAT " has reserved bits set", i);
+            c->res->corruptions++;
+            continue;
+        }
         if (geo_in_cluster(g, e)) {
             check_report(c, "ERROR refcount block %" G_GUINT64_FORMAT " is not cluster aligned; refcount table "
                             "entry corrupted", i);

@@ -22,7 +22,7 @@ static int coroutine_fn co_count_of(Counts *n, uint64_t cluster, uint64_t *ret)
 {
     Qcow2 *q = n->c->q;
     uint64_t b = cluster >> q->geo.refblock_bits;
-    uint64_t e = b < q->reftable_entries ? q->reftable[b] : 0;
+    uint64_t e = b < q->reftable_entries ? q->reftable[b] & ~UINT64_C(511) : 0;
 
     *ret = 0;
     if (!e || geo_in_cluster(&q->geo, e) || e >> q->geo.cluster_bits >= n->c->map.clusters) {
@@ -128,8 +128,7 @@ static int coroutine_fn co_check_copied(Counts *n)
     for (uint32_t i = 0; i < q->l1_size; i++) {
         uint64_t e = atomic_load(&q->l1[i]), off = e & QCOW2_OFFSET_MASK, count;
 
-        if (!off || geo_in_cluster(&q->geo, off) || off >> q->geo.cluster_bits >= c->map.clusters ||
-            co_count_of(n, off >> q->geo.cluster_bits, &count) < 0) {
+        if (!off || geo_in_cluster(&q->geo, off) || co_count_of(n, off >> q->geo.cluster_bits, &count) < 0) {
             continue;
         }
         if ((count == 1) != ((e & L2E_COPIED) != 0)) {
@@ -137,7 +136,7 @@ static int coroutine_fn co_check_copied(Counts *n)
                             "x refcount=%" G_GUINT64_FORMAT, i, e, count);
             c->res->corruptions++;
         }
-        if (g_hash_table_add(seen, GSIZE_TO_POINTER(off)) &&
+        if (off >> q->geo.cluster_bits < c->map.clusters && g_hash_table_add(seen, GSIZE_TO_POINTER(off)) &&
             check_co_read(c, off, q->geo.cluster_size, table, "check_oflag_copied") == 0) {
             check_l2_copied(n, table);
         }
