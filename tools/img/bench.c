@@ -9,8 +9,30 @@
 #include <string.h>
 
 static const char help_text[] =
-    "bench [-f FORMAT | --image-opts] [-t CACHE] [-i AIO] [-n] [-c COUNT] [-d DEPTH] [-s SIZE] [-S STEP]\n"
-    "      [-o OFFSET] [-w [--pattern BYTE] [--flush-interval N [--no-drain]]] [-q] [-U] FILE\n";
+    "bench [OPTIONS] FILE\n"
+    "Sends many requests of one size in steps through an image, and says how long it took.\n"
+    "\n"
+    "  -f, --format FORMAT           format of the image (probed)\n"
+    "  --image-opts                  the name is an option string (driver=qcow2,file.filename=x)\n"
+    "  -t, --cache MODE              cache mode (writeback)\n"
+    "  -i, --aio MODE                threads, native or io_uring (io_uring where there is one)\n"
+    "  -n, --native                  the same as -i native\n"
+    "  -c, --count COUNT             requests (75000)\n"
+    "  -d, --depth COUNT             ... in flight (64)\n"
+    "  -s, --buffer-size SIZE        size of each (4096)\n"
+    "  -S, --step-size SIZE          from one to the next (as -s)\n"
+    "  -o, --offset OFFSET           of the first (0)\n"
+    "  -w, --write                   write; else read\n"
+    "  --pattern BYTE                what is written (0)\n"
+    "  --flush-interval COUNT        flush after so many writes\n"
+    "  --no-drain                    ... without a wait for those in flight\n"
+    "  -U, --force-share             the image may be in use, by a writer too\n"
+    "  --object DEFINITION           objects such as secrets: refused, there are none yet\n"
+    "  -q, --quiet                   print errors only\n"
+    "  -h, --help                    this text\n"
+    "\n"
+    "Sizes are in bytes, or with a suffix k, M, G, T, P or E for powers of 1024.\n"
+    "Cache modes: none, writeback, writethrough, directsync, unsafe.\n";
 
 typedef struct Bench {
     BlockBackend *blk;

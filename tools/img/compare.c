@@ -8,8 +8,22 @@
 #include <string.h>
 
 static const char help_text[] =
-    "compare [-f FORMAT] [-F FORMAT] [-T CACHE] [-s] [-p] [-q] [--image-opts] [-U] FILE1 FILE2\n"
-    "  -s, --strict   sizes and allocation must be the same too\n";
+    "compare [OPTIONS] FILE1 FILE2\n"
+    "Compares what two images contain, whatever their formats.\n"
+    "\n"
+    "  -f, --a-format FORMAT         format of FILE1 (probed)\n"
+    "  -F, --b-format FORMAT         format of FILE2 (probed)\n"
+    "  --image-opts                  both names are option strings\n"
+    "  -s, --strict                  sizes and allocation must be the same too\n"
+    "  -T, --cache MODE              cache mode of both (writeback)\n"
+    "  -p, --progress                show progress\n"
+    "  -U, --force-share             the images may be in use, by a writer too\n"
+    "  --object DEFINITION           objects such as secrets: refused, there are none yet\n"
+    "  -q, --quiet                   print errors only\n"
+    "  -h, --help                    this text\n"
+    "\n"
+    "Exit code: 0 the same, 1 different, 2 an error.\n"
+    "Cache modes: none, writeback, writethrough, directsync, unsafe.\n";
 
 #define CHUNK (2 * MiB)
 

@@ -8,14 +8,19 @@
 #include <string.h>
 
 static const char help_text[] =
-    "create [-f FORMAT] [-o OPTIONS] [-b BASE [-F BASE_FORMAT]] [-u] [-q] FILE [SIZE]\n"
+    "create [OPTIONS] FILE [SIZE]\n"
+    "Makes a new image. SIZE may be left out where a backing file has one.\n"
+    "\n"
     "  -f, --format FORMAT           format of the new image (raw)\n"
-    "  -o, --options OPTIONS         options of the format; 'help' lists them\n"
-    "  -b, --backing BASE            backing file\n"
-    "  -F, --backing-format FORMAT   its format\n"
-    "  -u, --backing-unsafe          do not open the backing file\n"
+    "  -o, --options OPTIONS         options of the format, key=value,…; 'help' lists them\n"
+    "  -b, --backing FILE            the new image is an overlay over FILE\n"
+    "  -F, --backing-format FORMAT   format of the backing file (needed with -b)\n"
+    "  -u, --backing-unsafe          do not look at the backing file; SIZE is needed\n"
+    "  --object DEFINITION           objects such as secrets: refused, there are none yet\n"
     "  -q, --quiet                   print errors only\n"
-    "  SIZE                          in bytes, or with a suffix k, M, G, T, P, E\n";
+    "  -h, --help                    this text\n"
+    "\n"
+    "Sizes are in bytes, or with a suffix k, M, G, T, P or E for powers of 1024.\n";
 
 /* Behind the element at @s: its comma or the end (",," is part of it). */
 static const char *element_end(const char *s)

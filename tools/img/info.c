@@ -10,8 +10,16 @@
 #include <time.h>
 
 static const char help_text[] =
-    "info [-f FORMAT | --image-opts] [--output=human|json] [-b | --backing-chain] [-U] FILE\n"
-    "Tells facts about an image, or about each image of its backing chain.\n";
+    "info [OPTIONS] FILE\n"
+    "Tells facts about an image, or about each image of its backing chain.\n"
+    "\n"
+    "  -f, --format FORMAT           format of the image (probed)\n"
+    "  --image-opts                  the name is an option string (driver=qcow2,file.filename=x)\n"
+    "  -b, --backing-chain           the images below it too\n"
+    "  --output human|json           how it is printed (human)\n"
+    "  -U, --force-share             the image may be in use, by a writer too\n"
+    "  --object DEFINITION           objects such as secrets: refused, there are none yet\n"
+    "  -h, --help                    this text\n";
 
 #define MAX_CHAIN 200
 

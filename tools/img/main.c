@@ -32,18 +32,20 @@ static const char *const missing[] = { "amend", "bitmap", "commit", "dd", "measu
 static void help(void)
 {
     printf("%s version " COWLET_VERSION "\n"
-           "Usage: %s [standard options] command [command options]\n"
+           "Makes, copies and looks at disk images of virtual machines.\n"
            "\n"
-           "Standard options:\n"
-           "  -h, --help       this text\n"
-           "  -V, --version    the version\n"
-           "  -T, --trace ...  tracing options\n"
+           "Usage: %s [OPTIONS] COMMAND [OPTIONS OF THE COMMAND]\n"
+           "\n"
+           "  -h, --help         this text\n"
+           "  -V, --version      the version\n"
+           "  -T, --trace TRACE  accepted; there are no trace events\n"
            "\n"
            "Commands:\n", progname, progname);
     for (unsigned i = 0; i < G_N_ELEMENTS(commands); i++) {
         printf("  %-10s %s\n", commands[i].name, commands[i].what);
     }
-    printf("\nSee '%s COMMAND --help' for a command's options.\n\nSupported formats:", progname);
+    printf("\n'%s COMMAND --help' tells the options of a command. An image is named by its file, as json:{…}, or\n"
+           "with --image-opts by an option string.\n\nFormats and protocols:", progname);
 
     g_auto(GStrv) names = blk_format_names();
 

@@ -10,9 +10,19 @@
 #include <string.h>
 
 static const char help_text[] =
-    "map [-f FORMAT | --image-opts] [--start-offset OFFSET] [--max-length LENGTH]\n"
-    "      [--output=human|json] [-U] FILE\n"
-    "Tells the runs of an image and its backing chain: data, zero, where.\n";
+    "map [OPTIONS] FILE\n"
+    "Tells the runs of an image and its backing chain: what they are, and where they lie.\n"
+    "\n"
+    "  -f, --format FORMAT           format of the image (probed)\n"
+    "  --image-opts                  the name is an option string (driver=qcow2,file.filename=x)\n"
+    "  -s, --start-offset OFFSET     where to begin (0)\n"
+    "  -l, --max-length LENGTH       how far to go (to the end)\n"
+    "  --output human|json           how it is printed (human)\n"
+    "  -U, --force-share             the image may be in use, by a writer too\n"
+    "  --object DEFINITION           objects such as secrets: refused, there are none yet\n"
+    "  -h, --help                    this text\n"
+    "\n"
+    "Sizes are in bytes, or with a suffix k, M, G, T, P or E for powers of 1024.\n";
 
 typedef struct Entry {
     int64_t start, length, offset;

@@ -14,34 +14,29 @@ IoTool tool;
 
 static void usage(void)
 {
-    printf("Usage: %s [OPTIONS]... [-c STRING]... [file]\n"
-            "QEMU Disk exerciser\n"
-            "\n"
-            "  --object OBJECTDEF   define an object such as 'secret' for\n"
-            "                       passwords and/or encryption keys\n"
-            "  --image-opts         treat file as option string\n"
-            "  -c, --cmd STRING     execute command with its arguments\n"
-            "                       from the given string\n"
-            "  -f, --format FMT     specifies the block driver to use\n"
-            "  -r, --read-only      export read-only\n"
-            "  -s, --snapshot       use snapshot file\n"
-            "  -n, --nocache        disable host cache, short for -t none\n"
-            "  -C, --copy-on-read   enable copy-on-read\n"
-            "  -m, --misalign       misalign allocations for O_DIRECT\n"
-            "  -k, --native-aio     use kernel AIO implementation\n"
-            "                       (Linux only, prefer use of -i)\n"
-            "  -i, --aio=MODE       use AIO mode (threads, native or io_uring)\n"
-            "  -t, --cache=MODE     use the given cache mode for the image\n"
-            "  -d, --discard=MODE   use the given discard mode for the image\n"
-            "  -T, --trace [[enable=]<pattern>][,events=<file>][,file=<file>]\n"
-            "                       specify tracing options\n"
-            "                       see qemu-img(1) man page for full description\n"
-            "  -U, --force-share    force shared permissions\n"
-            "  -h, --help           display this help and exit\n"
-            "  -V, --version        output version information and exit\n"
-            "\n"
-            "See '%s -c help' for information on available commands.\n",
-            tool.progname, tool.progname);
+    printf("Usage: %s [OPTIONS] [-c COMMAND]... [FILE]\n"
+           "Sends single requests to an image, from -c or from standard input.\n"
+           "\n"
+           "  -c, --cmd COMMAND    run it; several run in their order\n"
+           "  -f, --format FORMAT  format of the image (probed)\n"
+           "  --image-opts         the name is an option string (driver=qcow2,file.filename=x)\n"
+           "  -r, --read-only      open for reading only\n"
+           "  -s, --snapshot       what is written goes to a file that is thrown away\n"
+           "  -n, --nocache        the same as -t none\n"
+           "  -t, --cache MODE     none, writeback, writethrough, directsync or unsafe (writethrough)\n"
+           "  -d, --discard MODE   unmap (on) or ignore (off) (unmap)\n"
+           "  -i, --aio MODE       threads, native or io_uring (io_uring where there is one)\n"
+           "  -k, --native-aio     the same as -i native\n"
+           "  -m, --misalign       buffers start off their alignment\n"
+           "  -U, --force-share    the image may be in use, by a writer too (with -r)\n"
+           "  -C, --copy-on-read   not supported yet\n"
+           "  --object DEFINITION  objects such as secrets: refused, there are none yet\n"
+           "  -T, --trace TRACE    accepted; there are no trace events\n"
+           "  -h, --help           this text\n"
+           "  -V, --version        the version\n"
+           "\n"
+           "'%s -c help' lists the commands.\n",
+           tool.progname, tool.progname);
 }
 
 static void told(const char *tag, bool suspended, void *opaque)
