@@ -78,7 +78,7 @@ int coroutine_fn refblock_co_offset(Qcow2 *q, uint64_t cluster, uint64_t *ret)
 int coroutine_fn refcount_co_slice(Qcow2 *q, uint64_t cluster, MetaSlice **slice, uint64_t *index)
 {
     uint64_t per = refcount_slice_entries(q);
-    uint64_t block, in_block;
+    uint64_t block = 0, in_block;
     int ret = refblock_co_offset(q, cluster, &block);
 
     *slice = NULL;
