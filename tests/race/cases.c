@@ -16,6 +16,11 @@ static void overwrite_against(Env *e, const char *event, ReqKind free_kind)
     stop_at(e, event);
     w = start(e, REQ_WRITE, 2 * e->c, e->c, 0x22);
     wait_stopped(e);
+    if (g_str_equal(event, "pwritev")) { /* told of by the image, before anything is looked up; then by its file */
+        stop_at(e, event);
+        go_on(e);
+        wait_stopped(e);
+    }
     now(e, free_kind, 2 * e->c, e->c, 0);
     now(e, REQ_FLUSH, 0, 0, 0);
     now(e, REQ_WRITE, 20 * e->c, 2 * e->c, 0x33); /* must not get the cluster */
@@ -84,7 +89,11 @@ static void stale_punch(Env *e)
     now(e, REQ_DISCARD, 2 * e->c, 3 * e->c, 0);
     now(e, REQ_FLUSH, 0, 0, 0);
     go_on(e);
-    finish(e, r);
+    wait_done(e, r);
+    for (int64_t i = 0; i < e->c; i++) {
+        g_assert_cmphex(data_of(r)[i], ==, 0x11); /* it had found the cluster */
+    }
+    req_free(r);
     for (int i = 0; i < 6; i++) {
         Req *f = start(e, REQ_FLUSH, 0, 0, 0); /* frees, beside who takes */
 
@@ -335,10 +344,13 @@ static void compressed_rewrite(Env *e)
     stop_at(e, "read_compressed");
     r = start(e, REQ_READ, 13 * e->c, 100, 0);
     wait_stopped(e);
-    now(e, REQ_COMPRESSED, 12 * e->c, 3 * e->c, 0x22);
+    now(e, REQ_COMPRESSED, 12 * e->c, 3 * e->c, 0x22); /* behind the old ones in their cluster */
     now(e, REQ_WRITE, 13 * e->c + 300, 100, 0x33);
+    now(e, REQ_WRITE, 12 * e->c, e->c, 0x22);
+    now(e, REQ_WRITE, 14 * e->c, e->c, 0x22); /* the last user of it */
     now(e, REQ_FLUSH, 0, 0, 0);
-    now(e, REQ_COMPRESSED, 20 * e->c, 8 * e->c, 0x44);
+    now(e, REQ_WRITE, 20 * e->c, 8 * e->c, 0x44);
+    now(e, REQ_FLUSH, 0, 0, 0);
     go_on(e);
     wait_done(e, r);
     for (int i = 0; i < 100; i++) {
