@@ -273,9 +273,7 @@ int img_bench(int argc, char **argv)
             img_unknown_option("bench");
         }
     }
-    if (optind != argc - 1) {
-        img_usage_error("bench", "Expecting one image file name");
-    }
+    img_expect_one_image("bench", argc);
     if (!b.write && b.flush_interval) {
         img_error("--flush-interval is only available in write tests");
         return 1;

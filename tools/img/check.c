@@ -132,9 +132,7 @@ int img_check(int argc, char **argv)
             img_unknown_option("check");
         }
     }
-    if (optind != argc - 1) {
-        img_usage_error("check", "Expecting one image file name");
-    }
+    img_expect_one_image("check", argc);
     if (!blk_parse_cache_mode(cache, &flags, &writethrough)) {
         img_error("Invalid source cache option: %s", cache);
         return 1;

@@ -5,6 +5,7 @@
 #include "util/size.h"
 
 #include <errno.h>
+#include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -52,6 +53,13 @@ void img_usage_error(const char *command, const char *fmt, ...)
     }
     fprintf(stderr, "Try '%s --help' for more info\n", calledname);
     exit(1);
+}
+
+void img_expect_one_image(const char *command, int argc)
+{
+    if (optind != argc - 1) {
+        img_usage_error(command, "Expecting one image file name");
+    }
 }
 
 void img_help(const char *text)

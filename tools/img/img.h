@@ -19,6 +19,8 @@ void img_error_from(GError *err, const char *prefix);
 void img_usage_error(const char *command, const char *fmt, ...) G_GNUC_PRINTF(2, 3) G_GNUC_NORETURN;
 /* What getopt has told already. */
 void img_unknown_option(const char *command) G_GNUC_NORETURN;
+/* One argument is left behind the options. */
+void img_expect_one_image(const char *command, int argc);
 void img_help(const char *text) G_GNUC_NORETURN;
 
 /* A size argument; -1 and told. @what: "image size" */

@@ -429,9 +429,7 @@ int img_info(int argc, char **argv)
             img_unknown_option("info");
         }
     }
-    if (optind != argc - 1) {
-        img_usage_error("info", "Expecting one image file name");
-    }
+    img_expect_one_image("info", argc);
     if (a.image_opts && a.format) {
         img_error("--image-opts and --format are mutually exclusive");
         return 1;

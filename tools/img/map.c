@@ -189,9 +189,7 @@ int img_map(int argc, char **argv)
             img_unknown_option("map");
         }
     }
-    if (optind != argc - 1) {
-        img_usage_error("map", "Expecting one image file name");
-    }
+    img_expect_one_image("map", argc);
     blk = img_open(argv[optind], format, 0, false, image_opts, force_share);
     if (!blk) {
         return 1;
