@@ -69,4 +69,13 @@ int coroutine_fn data_file_co_drop(Qcow2 *q, uint64_t guest, uint64_t bytes);
 /* discard.c, for truncate: the entries of guest [start, end), cluster aligned, become 0. No lock held. */
 int coroutine_fn discard_co_forget(Qcow2 *q, uint64_t start, uint64_t end);
 
+/* ---- entry-change.c, under meta_lock ---- */
+/* The writable slice of @start's entry, at *@index, with no allocation in flight over [start, *room): as much of
+ * [start, end) as the slice describes. The caller puts it. */
+int coroutine_fn entries_co_get_idle(Qcow2 *q, uint64_t start, uint64_t end, MetaSlice **s, unsigned *index,
+                                     uint64_t *room);
+/* Cluster @guest's entry becomes @e; what that lets go of goes to quarantine in the same hold (INV-W-4), unless it
+ * is defect. */
+void entry_replace(Qcow2 *q, MetaSlice *s, unsigned index, uint64_t guest, L2Entry e, bool punch);
+
 #endif

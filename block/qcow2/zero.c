@@ -72,12 +72,7 @@ static int coroutine_fn zero_cluster(Qcow2 *q, MetaSlice *s, unsigned index, uin
     if (same_entry(old, e)) {
         return 0;
     }
-    meta_cache_modify_begin(q->l2_cache, s);
-    l2_store(g, s->data, index, e);
-    meta_cache_modify_end(q->l2_cache, s);
-    if ((old.desc & L2E_COMPRESSED) || (l2_has_host(g, old) && !l2_has_host(g, e))) {
-        qcow2_free_entry_later(q, old, op->punch);
-    }
+    entry_replace(q, s, index, geo_cluster_start(g, start), e, op->punch);
     return 0;
 }
 
@@ -90,18 +85,9 @@ static int64_t coroutine_fn zero_slice(Qcow2 *q, uint64_t start, uint64_t end, c
     MetaSlice *s;
     int ret;
 
-    for (;;) {
-        ret = qcow2_co_l2_get_writable(q, start, &s, &index);
-        if (ret < 0) {
-            return ret;
-        }
-        room = ((geo_cluster_start(g, start) >> g->cluster_bits) + l2_slice_entries(q) - index)
-               << g->cluster_bits;
-        room = MIN(room, end);
-        if (!qcow2_co_wait_allocs(q, start, room - start)) {
-            break;
-        }
-        meta_cache_put(q->l2_cache, s);
+    ret = entries_co_get_idle(q, start, end, &s, &index, &room);
+    if (ret < 0) {
+        return ret;
     }
     bdrv_co_debug_event(q->file, BLKDBG_L2_UPDATE);
     while (at < room && ret == 0) {
