@@ -72,7 +72,7 @@ bool bdrv_take_common_options(BlockDriverState *bs, Options *o, int *flags, GErr
 
 int bdrv_child_flags(BlockDriverState *parent, int flags, BdrvRole role)
 {
-    flags &= ~(BLK_O_WRITETHROUGH | BLK_O_TEMPORARY | BLK_O_COPY_ON_READ | BLK_O_PROTOCOL);
+    flags &= ~(BLK_O_WRITETHROUGH | BLK_O_TEMPORARY | BLK_O_PROTOCOL);
     if (parent->read_only) {
         flags &= ~BLK_O_RDWR;
     }

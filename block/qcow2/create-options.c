@@ -101,13 +101,6 @@ static int check_together(const Qcow2CreateParams *p, GError **errp)
 {
     int ret = 0;
 
-    if (p->data_file_raw && !p->data_file) {
-        return error_set(errp, EINVAL, "data-file-raw requires data-file");
-    }
-    if (p->data_file_raw && p->backing_file) {
-        return error_set(errp, EINVAL,
-                         "Backing file and data-file-raw cannot be used at the same time");
-    }
     ret = needs_v3(p, p->extended_l2, "Extended L2 entries are only supported with compatibility level "
                                       "1.1 and above", errp);
     if (ret == 0 && p->extended_l2 && p->cluster_bits < QCOW2_EXTL2_MIN_CLUSTER_BITS) {
@@ -125,6 +118,12 @@ static int check_together(const Qcow2CreateParams *p, GError **errp)
                                                          "level 1.1 and above", errp);
     ret = ret < 0 ? ret : needs_v3(p, p->refcount_order != 4, "Different refcount widths than 16 bits "
                                    "require compatibility level 1.1 or above", errp);
+    if (ret == 0 && p->data_file_raw && !p->data_file) {
+        ret = error_set(errp, EINVAL, "data-file-raw requires data-file");
+    }
+    if (ret == 0 && p->data_file_raw && p->backing_file) {
+        ret = error_set(errp, EINVAL, "Backing file and data-file-raw cannot be used at the same time");
+    }
     ret = ret < 0 ? ret : needs_v3(p, p->data_file != NULL, "External data files are only supported with "
                                    "compatibility level 1.1 and above", errp);
     return ret < 0 ? ret : needs_v3(p, p->compression != QCOW2_COMPRESSION_ZLIB, "Non-zlib compression type "
@@ -182,11 +181,11 @@ int qcow2_take_create_options(Options *o, Qcow2CreateParams *p, GError **errp)
     ret = take_compat(o, p, errp);
     ret = ret < 0 ? ret : take_names(o, p, errp);
     ret = ret < 0 ? ret : take_encryption(o, errp);
-    ret = ret < 0 ? ret : take_cluster_size(o, p, errp);
-    ret = ret < 0 ? ret : take_refcount_bits(o, p, errp);
     ret = ret < 0 ? ret : take_named(o, "preallocation", "preallocation", blk_prealloc_names, &prealloc, errp);
     ret = ret < 0 ? ret : take_named(o, "compression_type", "compression-type", compression_names,
                                      &p->compression, errp);
+    ret = ret < 0 ? ret : take_cluster_size(o, p, errp);
+    ret = ret < 0 ? ret : take_refcount_bits(o, p, errp);
     if (ret < 0 || !opts_take_bool(o, "extended_l2", false, &p->extended_l2, errp) ||
         !opts_take_bool(o, "lazy_refcounts", false, &p->lazy_refcounts, errp) ||
         !opts_take_bool(o, "data_file_raw", false, &p->data_file_raw, errp)) {

@@ -28,7 +28,6 @@ typedef enum BlockOpenFlags {
     BLK_O_WRITETHROUGH = 1 << 10, /* blk flushes after each write */
     BLK_O_TEMPORARY = 1 << 11,  /* snapshot=on */
     BLK_O_AUTO_RDONLY = 1 << 12, /* fall back to read-only when writing is refused */
-    BLK_O_COPY_ON_READ = 1 << 13,
     BLK_O_NO_LINKS = 1 << 14,   /* internal: named by an image under a policy: follow no symbolic link */
     BLK_O_AIO_THREADS = 1 << 15, /* how files do I/O where they are not told, here and below */
     BLK_O_AIO_NATIVE = 1 << 16,
@@ -51,12 +50,7 @@ typedef enum BlockReqFlags {
     BLK_REQ_FUA = 1 << 0,          /* on stable storage before the return */
     BLK_REQ_MAY_UNMAP = 1 << 1,    /* zero write may deallocate */
     BLK_REQ_NO_FALLBACK = 1 << 2,  /* zero write: -ENOTSUP rather than writing a buffer */
-    BLK_REQ_COMPRESSED = 1 << 3,
-    BLK_REQ_SERIALISING = 1 << 4,
     BLK_REQ_ZERO_WRITE = 1 << 5,   /* truncate: the new area reads zero */
-    BLK_REQ_WRITE_UNCHANGED = 1 << 6,
-    BLK_REQ_PREFETCH = 1 << 7,
-    BLK_REQ_NO_WAIT = 1 << 8,
 } BlockReqFlags;
 
 typedef enum BlockStatus {
