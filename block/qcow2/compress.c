@@ -72,6 +72,15 @@ struct PackOrder {
     CoQueue queue;
 };
 
+bool qcow2_has_compression(unsigned type)
+{
+#ifdef CONFIG_ZSTD
+    return type == QCOW2_COMPRESSION_ZLIB || type == QCOW2_COMPRESSION_ZSTD;
+#else
+    return type == QCOW2_COMPRESSION_ZLIB;
+#endif
+}
+
 int qcow2_compress_init(Qcow2 *q)
 {
     q->pack_order = g_new0(struct PackOrder, 1);

@@ -5,6 +5,8 @@
 
 #include "qcow2.h"
 
+/* Whether this build reads and writes compression type @type of the header. */
+bool qcow2_has_compression(unsigned type);
 int qcow2_decompress_init(Qcow2 *q);
 void qcow2_decompress_fini(Qcow2 *q);
 /* @len bytes from offset @at in the cluster of @e into @v at @v_offset. Pinned. */

@@ -2,6 +2,8 @@
 /* Create options: their table, and the checks of what goes together, with the reference's texts. */
 #include "create.h"
 
+#include "compress.h"
+
 #include <errno.h>
 #include <string.h>
 
@@ -190,6 +192,10 @@ int qcow2_take_create_options(Options *o, Qcow2CreateParams *p, GError **errp)
         !opts_take_bool(o, "lazy_refcounts", false, &p->lazy_refcounts, errp) ||
         !opts_take_bool(o, "data_file_raw", false, &p->data_file_raw, errp)) {
         return -EINVAL;
+    }
+    if (!qcow2_has_compression((unsigned)p->compression)) {
+        return error_set(errp, ENOTSUP, "Parameter 'compression-type': this build is without %s",
+                         compression_names[p->compression]);
     }
     p->prealloc = (BlockPrealloc)prealloc;
     ret = check_together(p, errp);

@@ -230,6 +230,10 @@ static int coroutine_fn co_open_parts(Qcow2 *q, Options *o, int flags, GError **
     if (ret < 0) {
         return ret;
     }
+    if (!qcow2_has_compression(q->hdr.compression_type) && !(flags & BLK_O_NO_IO)) {
+        return error_set(errp, ENOTSUP, "qcow2: compression type %u is not part of this build",
+                         q->hdr.compression_type);
+    }
     init_geometry(q);
     q->bs->total_bytes = (int64_t)ALIGN_DOWN(q->hdr.size, UINT64_C(512)); /* whole sectors, as the reference */
     publish_backing(q);

@@ -68,6 +68,10 @@ static int take_overlap(Options *o, Qcow2Options *r, GError **errp)
     g_autofree char *said = g_strdup(opts_peek(o, "overlap-check.template"));
     int mode, template;
 
+    if (said && opts_has(o, "overlap-check") && strcmp(said, opts_peek(o, "overlap-check"))) {
+        return error_set(errp, EINVAL, "Conflicting values for qcow2 options 'overlap-check' ('%s') and "
+                                       "'overlap-check.template' ('%s')", opts_peek(o, "overlap-check"), said);
+    }
     if (opts_has(o, "overlap-check")) {
         g_free(said);
         said = g_strdup(opts_peek(o, "overlap-check"));
