@@ -289,8 +289,8 @@ static int coroutine_fn hide_new_area(Qcow2 *q, uint64_t old, uint64_t size)
 }
 
 /*
- * What a longer file holds behind the old end would show once entries say that it is there. With @exact no longer
- * file is left, unless the file is the disk and its owner made it longer: no entry refers to what is cut.
+ * What a longer file holds behind the old end would show once entries say that it is there. Without preallocation
+ * no longer file is left: no entry refers to what is cut.
  */
 static int coroutine_fn grow_data_file(Qcow2 *q, uint64_t old, uint64_t size, bool exact, BlockPrealloc prealloc,
                                        GError **errp)
@@ -307,7 +307,7 @@ static int coroutine_fn grow_data_file(Qcow2 *q, uint64_t old, uint64_t size, bo
             return error_set_errno(errp, ret, "Failed to zero out the new area");
         }
     }
-    if ((uint64_t)len >= size && !(exact && prealloc == BLK_PREALLOC_OFF)) {
+    if ((uint64_t)len >= size && prealloc != BLK_PREALLOC_OFF) {
         return 0;
     }
     if (prealloc == BLK_PREALLOC_METADATA) {

@@ -50,7 +50,7 @@ static int cmd_truncate(int argc, char **argv)
         print_cvtnum_err(size, argv[optind]);
         return (int)size;
     }
-    ret = blk_truncate(tool.blk, size, true, (BlockPrealloc)prealloc, 0, &err);
+    ret = blk_truncate(tool.blk, size, false, (BlockPrealloc)prealloc, 0, &err);
     if (ret < 0) {
         print_error(err);
     }
