@@ -22,7 +22,9 @@ static void coroutine_fn co_mark(Qcow2 *q)
     if (q->geo.version < 3 || q->bs->read_only) {
         return;
     }
+    co_mutex_lock(&q->feature_lock);
     if (bdrv_co_pread(q->file, 72, sizeof(field), field, 0) < 0) {
+        co_mutex_unlock(&q->feature_lock);
         return;
     }
     memcpy(&v, field, sizeof(v));
@@ -32,6 +34,7 @@ static void coroutine_fn co_mark(Qcow2 *q)
     if (bdrv_co_pwrite(q->file, 72, sizeof(field), field, 0) == 0) {
         (void)bdrv_co_flush(q->file->bs); /* best effort: the error that we return says it too */
     }
+    co_mutex_unlock(&q->feature_lock);
 }
 
 int coroutine_fn qcow2_co_corrupt(Qcow2 *q, const char *site, int64_t offset, const char *what)

@@ -7,15 +7,14 @@
 
 #include <errno.h>
 
-static int coroutine_fn co_set_bit(Qcow2 *q, bool on)
+/* With feature_lock: whoever marks the image corrupt meanwhile comes before or after, and neither bit is lost. */
+static int coroutine_fn co_write_bit(Qcow2 *q, bool on)
 {
     uint64_t old = q->hdr.incompatible;
     int ret;
 
-    /* What the bit speaks of is on disk first. */
-    ret = RULE_BROKEN(REBUILT_BEFORE_SWITCH) ? 0 : bdrv_co_flush(q->file->bs);
-    if (ret < 0) {
-        return ret;
+    if (atomic_load(&q->corrupt)) {
+        return -EIO;
     }
     q->hdr.incompatible = on ? old | QCOW2_INCOMPAT_DIRTY : old & ~QCOW2_INCOMPAT_DIRTY;
     ret = qcow2_co_header_write(q->file, &q->hdr);
@@ -23,6 +22,21 @@ static int coroutine_fn co_set_bit(Qcow2 *q, bool on)
     if (ret < 0) {
         q->hdr.incompatible = old;
     }
+    return ret;
+}
+
+static int coroutine_fn co_set_bit(Qcow2 *q, bool on)
+{
+    int ret;
+
+    /* What the bit speaks of is on disk first. */
+    ret = RULE_BROKEN(REBUILT_BEFORE_SWITCH) ? 0 : bdrv_co_flush(q->file->bs);
+    if (ret < 0) {
+        return ret;
+    }
+    co_mutex_lock(&q->feature_lock);
+    ret = co_write_bit(q, on);
+    co_mutex_unlock(&q->feature_lock);
     return ret;
 }
 

@@ -260,6 +260,7 @@ int coroutine_fn qcow2_co_open(BlockDriverState *bs, Options *options, int flags
     q->meta_gen = 1;
     co_mutex_init(&q->meta_lock);
     co_mutex_init(&q->flush_lock);
+    co_mutex_init(&q->feature_lock);
     q->file = bdrv_co_open_child(NULL, options, "file", bs, flags, BDRV_ROLE_FILE, false, errp);
     if (!q->file) {
         return -EINVAL;

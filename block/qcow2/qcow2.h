@@ -2,7 +2,7 @@
 /*
  * The open image and the internal contracts of the driver's parts.
  *
- * Lock order (outer first): flush_lock, meta_lock, then the spin locks (caches', pin's), which
+ * Lock order (outer first): flush_lock, meta_lock, feature_lock, then the spin locks (caches', pin's), which
  * never nest in one another.
  *
  * INV-W-1  A refcount reaches the disk before any table that refers to the cluster.
@@ -44,6 +44,7 @@ struct Qcow2 {
 
     CoMutex meta_lock;        /* allocation state, L1, reftable, and every change of a slice */
     CoMutex flush_lock;       /* one metadata flush at a time */
+    CoMutex feature_lock;     /* the feature bits of the header on disk */
     atomic_uint_fast64_t flush_begun; /* count of flushes begun; */
     uint64_t flush_done;      /* ... and the last one that ended well (flush_lock) */
     atomic_uint_fast64_t compressed_gen; /* moved before the place of a compressed cluster is used again */
