@@ -87,6 +87,11 @@ gboolean cowlet_create(const char *filename, const char *format, int64_t size,
     return blk_create(filename, format, g_steal_pointer(&o), error) == 0;
 }
 
+void cowlet_set_report(CowletImage *image, CowletReport *report, void *opaque)
+{
+    blk_set_report(image->blk, report, opaque);
+}
+
 int64_t cowlet_length(CowletImage *image)
 {
     return blk_getlength(image->blk);

@@ -50,6 +50,25 @@ char **blk_warnings(BlockBackend *blk)
     return (char **)g_ptr_array_free(all, FALSE);
 }
 
+void blk_set_report(BlockBackend *blk, BlockReportFunc *report, void *opaque)
+{
+    blk->report = report;
+    blk->report_opaque = opaque;
+}
+
+void bdrv_report(BlockDriverState *bs, const char *line)
+{
+    for (guint i = 0; i < bs->core->parents->len; i++) { /* INV-CORE-1: no lock */
+        BdrvChild *c = g_ptr_array_index(bs->core->parents, i);
+
+        if (c->blk && c->blk->report) {
+            c->blk->report(line, c->blk->report_opaque);
+        } else if (c->parent) {
+            bdrv_report(c->parent, line);
+        }
+    }
+}
+
 const char *blk_driver_name(BlockDriverState *bs)
 {
     return bs->drv->format_name;

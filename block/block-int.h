@@ -52,6 +52,8 @@ struct BlockBackend {
     BdrvChild *root;
     BlockDriverState *bs; /* == root->bs */
     bool writable;
+    BlockReportFunc *report; /* set before requests run */
+    void *report_opaque;
     atomic_bool writethrough;
     CoMutex exclusive;    /* INV-DRAIN-2 */
     SpinLock lock;        /* of the next three */

@@ -37,12 +37,23 @@ static void coroutine_fn co_mark(Qcow2 *q)
     co_mutex_unlock(&q->feature_lock);
 }
 
+/* As the reference begins and ends it. */
+static void tell(Qcow2 *q, const char *site, int64_t offset, const char *what)
+{
+    bool marks = !q->bs->read_only;
+    g_autofree char *line = g_strdup_printf(
+        "qcow2: %s: %s at offset 0x%" G_GINT64_MODIFIER "x of '%s': %s; further %scorruption events will be suppressed",
+        marks ? "Marking image as corrupt" : "Image is corrupt", site, (uint64_t)offset,
+        q->bs->exact_filename ? q->bs->exact_filename : "", what, marks ? "" : "non-fatal ");
+
+    g_debug("%s", line);
+    bdrv_report(q->bs, line);
+}
+
 int coroutine_fn qcow2_co_corrupt(Qcow2 *q, const char *site, int64_t offset, const char *what)
 {
     if (!atomic_exchange(&q->corrupt, true)) {
-        g_debug("qcow2: Image '%s' is corrupt: %s at offset 0x%" G_GINT64_MODIFIER "x: %s; further "
-                "writes are refused", q->bs->exact_filename ? q->bs->exact_filename : "", site,
-                offset, what);
+        tell(q, site, offset, what);
         co_mark(q);
     }
     return -EIO;

@@ -34,6 +34,9 @@ BlockDriverState *blk_bs(BlockBackend *blk);
 const char *blk_probed_raw(BlockBackend *blk);
 /* What a person should know of an open that went well, node by node; g_strfreev(). */
 char **blk_warnings(BlockBackend *blk);
+/* From now on @report is told what a person should know of the image, once each (that it is found corrupt): a line
+ * without newline, in the thread of the request that met it. NULL: nobody is. Set it before requests run. */
+void blk_set_report(BlockBackend *blk, BlockReportFunc *report, void *opaque);
 bool blk_is_writable(BlockBackend *blk);
 int64_t blk_getlength(BlockBackend *blk); /* cached; or -errno */
 int64_t coroutine_fn blk_co_getlength(BlockBackend *blk);

@@ -44,6 +44,8 @@ BdrvChild *coroutine_fn bdrv_co_open_data_file(const char *reference, const char
                                                BlockDriverState *parent, int flags, GError **errp);
 /* What the root's user lets an image take. */
 const BlockCaps *bdrv_caps(BlockDriverState *bs);
+/* Tell those who hold @bs, through whatever nodes (blk_set_report). Any thread; @line is copied by who keeps it. */
+void bdrv_report(BlockDriverState *bs, const char *line);
 /* For a protocol driver's open: the descriptor that stands for the file, taken over; -1: open it by name. */
 int bdrv_take_open_fd(BlockDriverState *bs);
 

@@ -64,6 +64,13 @@ COWLET_API void cowlet_close(CowletImage *image);
 COWLET_API gboolean cowlet_create(const char *filename, const char *format, int64_t size,
                                   const char *options, GError **error);
 
+/*
+ * From now on @report is told what a person should know of the image, once each (that it is found to be
+ * corrupt): one line without newline, in the thread of the request that met it. Set it before requests run.
+ */
+typedef void CowletReport(const char *line, void *opaque);
+COWLET_API void cowlet_set_report(CowletImage *image, CowletReport *report, void *opaque);
+
 /* The length of the disk in bytes, or a negative errno value. */
 COWLET_API int64_t cowlet_length(CowletImage *image);
 

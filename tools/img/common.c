@@ -148,11 +148,17 @@ bool img_add_options(char **all, const char *arg)
 
 /* ---- Opening ---- */
 
+static void print_event(const char *line, void *opaque)
+{
+    fprintf(stderr, "%s\n", line);
+}
+
 static void print_warnings(BlockBackend *blk)
 {
     g_auto(GStrv) warnings = blk_warnings(blk);
     const char *name = blk_probed_raw(blk);
 
+    blk_set_report(blk, print_event, NULL);
     for (int i = 0; warnings[i]; i++) {
         img_error("%s", warnings[i]);
     }

@@ -45,7 +45,7 @@ static void help(void)
         printf("  %-10s %s\n", commands[i].name, commands[i].what);
     }
     printf("\n'%s COMMAND --help' tells the options of a command. An image is named by its file, as json:{…}, or\n"
-           "with --image-opts by an option string.\n\nFormats and protocols:", progname);
+           "with --image-opts by an option string.\n\nSupported image formats:\n ", progname);
 
     g_auto(GStrv) names = blk_format_names();
 

@@ -7,11 +7,17 @@
 #include <stdio.h>
 #include <string.h>
 
+static void print_event(const char *line, void *opaque)
+{
+    fprintf(stderr, "%s\n", line);
+}
+
 static void print_warnings(BlockBackend *blk)
 {
     g_auto(GStrv) warnings = blk_warnings(blk);
     const char *file = blk_probed_raw(blk);
 
+    blk_set_report(blk, print_event, NULL);
     for (int i = 0; warnings[i]; i++) {
         io_error("%s", warnings[i]);
     }
