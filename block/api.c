@@ -42,8 +42,8 @@ static CowletImage *open_image(const char *filename, const char *options, Cowlet
     if (options && !opts_parse(o, options, NULL, error)) {
         return NULL;
     }
-    blk = blk_open_confined(filename, g_steal_pointer(&o), blk_flags(flags), c ? open_reference : NULL, c,
-                            error);
+    blk = blk_open_confined(filename, g_steal_pointer(&o), blk_flags(flags),
+                            c ? open_reference : NULL, c, error);
     if (!blk) {
         return NULL;
     }
@@ -74,8 +74,8 @@ void cowlet_close(CowletImage *image)
     }
 }
 
-gboolean cowlet_create(const char *filename, const char *format, int64_t size,
-                       const char *options, GError **error)
+gboolean cowlet_create(const char *filename, const char *format, int64_t size, const char *options,
+                       GError **error)
 {
     g_autoptr(Options) o = opts_new();
 

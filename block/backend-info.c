@@ -97,7 +97,8 @@ int blk_debug_remove_breakpoint(BlockBackend *blk, const char *tag)
 {
     BlockDriverState *bs = debug_node(blk);
 
-    return bs && bs->drv->debug_remove_breakpoint ? bs->drv->debug_remove_breakpoint(bs, tag) : -ENOTSUP;
+    return bs && bs->drv->debug_remove_breakpoint ? bs->drv->debug_remove_breakpoint(bs, tag)
+                                                  : -ENOTSUP;
 }
 
 int blk_debug_resume(BlockBackend *blk, const char *tag)

@@ -42,8 +42,9 @@ static int coroutine_fn pwrite_fn(void *opaque)
 
 int blk_pwrite(BlockBackend *blk, int64_t offset, int64_t bytes, const void *buf, unsigned flags)
 {
-    SyncArgs a = { .blk = blk, .offset = offset, .bytes = bytes, .buf = (void *)(uintptr_t)buf,
-                   .flags = flags };
+    SyncArgs a = {
+        .blk = blk, .offset = offset, .bytes = bytes, .buf = (void *)(uintptr_t)buf, .flags = flags
+    };
 
     return co_run_sync(pwrite_fn, &a);
 }
@@ -93,10 +94,14 @@ static int coroutine_fn truncate_fn(void *opaque)
     return blk_co_truncate(a->blk, a->bytes, a->exact, a->prealloc, a->flags, a->errp);
 }
 
-int blk_truncate(BlockBackend *blk, int64_t bytes, bool exact, BlockPrealloc prealloc, unsigned flags,
-                 GError **errp)
+int blk_truncate(BlockBackend *blk, int64_t bytes, bool exact, BlockPrealloc prealloc,
+                 unsigned flags, GError **errp)
 {
-    SyncArgs a = { .blk = blk, .bytes = bytes, .exact = exact, .prealloc = prealloc, .flags = flags,
+    SyncArgs a = { .blk = blk,
+                   .bytes = bytes,
+                   .exact = exact,
+                   .prealloc = prealloc,
+                   .flags = flags,
                    .errp = errp };
 
     return co_run_sync(truncate_fn, &a);
@@ -117,7 +122,8 @@ static int coroutine_fn check_fn(void *opaque)
     return ret;
 }
 
-int blk_check(BlockBackend *blk, BlockCheckResult *res, unsigned fix, BlockReportFunc *report, void *opaque)
+int blk_check(BlockBackend *blk, BlockCheckResult *res, unsigned fix, BlockReportFunc *report,
+              void *opaque)
 {
     SyncArgs a = { .blk = blk, .res = res, .flags = fix, .report = report, .opaque = opaque };
 
@@ -132,11 +138,18 @@ static int coroutine_fn status_fn(void *opaque)
                                       a->depth);
 }
 
-int blk_block_status_above(BlockDriverState *bs, BlockDriverState *base, int64_t offset, int64_t bytes,
-                           int64_t *pnum, int64_t *map, BlockDriverState **file, int *depth)
+int blk_block_status_above(BlockDriverState *bs, BlockDriverState *base, int64_t offset,
+                           int64_t bytes, int64_t *pnum, int64_t *map, BlockDriverState **file,
+                           int *depth)
 {
-    SyncArgs a = { .bs = bs, .base = base, .offset = offset, .bytes = bytes, .pnum = pnum, .map = map,
-                   .file = file, .depth = depth };
+    SyncArgs a = { .bs = bs,
+                   .base = base,
+                   .offset = offset,
+                   .bytes = bytes,
+                   .pnum = pnum,
+                   .map = map,
+                   .file = file,
+                   .depth = depth };
 
     return co_run_sync(status_fn, &a);
 }

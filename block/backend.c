@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* BlockBackend: the users' side of a graph.  Each request is counted, checked, and goes to the gate. */
+/* BlockBackend: the users' side of a graph.  Each request is counted, checked, and goes to the
+ * gate. */
 #include "block/block-int.h"
 
 #include <stdlib.h>
@@ -48,9 +49,12 @@ static int coroutine_fn open_fn(void *opaque)
         opts_free(a->options);
         return error_set(a->errp, EINVAL, "force-share=on can only be used with read-only images");
     }
-    root = bdrv_co_open_root_request(&(OpenRequest){ .filename = a->filename, .options = a->options,
-                                                     .flags = flags, .open_reference = a->open_reference,
-                                                     .opaque = a->opaque }, a->errp);
+    root = bdrv_co_open_root_request(&(OpenRequest){ .filename = a->filename,
+                                                     .options = a->options,
+                                                     .flags = flags,
+                                                     .open_reference = a->open_reference,
+                                                     .opaque = a->opaque },
+                                     a->errp);
     if (!root) {
         return -EINVAL;
     }
@@ -140,8 +144,9 @@ static inline int check_request(BlockBackend *blk, int64_t offset, int64_t bytes
 
 static inline unsigned write_flags(BlockBackend *blk, unsigned flags)
 {
-    return unlikely(atomic_load_explicit(&blk->writethrough, memory_order_relaxed)) ? flags | BLK_REQ_FUA
-                                                                                    : flags;
+    return unlikely(atomic_load_explicit(&blk->writethrough, memory_order_relaxed))
+               ? flags | BLK_REQ_FUA
+               : flags;
 }
 
 int coroutine_fn blk_co_preadv(BlockBackend *blk, int64_t offset, IOVector *v, unsigned flags)
@@ -166,7 +171,8 @@ int coroutine_fn blk_co_pwritev(BlockBackend *blk, int64_t offset, IOVector *v, 
     return ret;
 }
 
-int coroutine_fn blk_co_pread(BlockBackend *blk, int64_t offset, int64_t bytes, void *buf, unsigned flags)
+int coroutine_fn blk_co_pread(BlockBackend *blk, int64_t offset, int64_t bytes, void *buf,
+                              unsigned flags)
 {
     IOVector v;
 
@@ -189,7 +195,8 @@ int coroutine_fn blk_co_pwrite(BlockBackend *blk, int64_t offset, int64_t bytes,
     return blk_co_pwritev(blk, offset, &v, flags);
 }
 
-int coroutine_fn blk_co_pwrite_zeroes(BlockBackend *blk, int64_t offset, int64_t bytes, unsigned flags)
+int coroutine_fn blk_co_pwrite_zeroes(BlockBackend *blk, int64_t offset, int64_t bytes,
+                                      unsigned flags)
 {
     int ret;
 
@@ -258,8 +265,8 @@ int coroutine_fn blk_co_pwritev_compressed(BlockBackend *blk, int64_t offset, IO
     return ret;
 }
 
-int coroutine_fn blk_co_truncate(BlockBackend *blk, int64_t bytes, bool exact, BlockPrealloc prealloc,
-                                 unsigned flags, GError **errp)
+int coroutine_fn blk_co_truncate(BlockBackend *blk, int64_t bytes, bool exact,
+                                 BlockPrealloc prealloc, unsigned flags, GError **errp)
 {
     int ret = -EPERM;
     unsigned perm, shared;

@@ -4,8 +4,8 @@
  *
  * INV-CHAIN-1  No file is twice in a chain (device and inode): checked before a layer's driver
  *              reads anything.
- * INV-CHAIN-2  No path in a graph is over BLK_MAX_CHAIN_DEPTH nodes long: requests and opens recurse
- *              on it.
+ * INV-CHAIN-2  No path in a graph is over BLK_MAX_CHAIN_DEPTH nodes long: requests and opens
+ * recurse on it.
  */
 #include "block/block-int.h"
 
@@ -43,7 +43,8 @@ char *bdrv_reference_path(BlockDriverState *bs, const char *reference, GError **
     }
     base = bdrv_name_for_paths(bs);
     if (!base) {
-        error_set(errp, EINVAL, "Cannot generate a base directory for %s nodes", bs->drv->format_name);
+        error_set(errp, EINVAL, "Cannot generate a base directory for %s nodes",
+                  bs->drv->format_name);
         return NULL;
     }
     return blk_path_combine(base, reference);
@@ -63,8 +64,8 @@ static bool follow_reference(BlockDriverState *bs, OpenRequest *r, const char *p
 {
     BlockReference ref;
 
-    if (!block_policy_resolve(bs->core->policy, bdrv_name_for_paths(bs), bs->backing_file, path, false,
-                              &ref, errp)) {
+    if (!block_policy_resolve(bs->core->policy, bdrv_name_for_paths(bs), bs->backing_file, path,
+                              false, &ref, errp)) {
         return false;
     }
     r->flags |= ref.no_links ? BLK_O_NO_LINKS : 0;
@@ -139,7 +140,8 @@ int coroutine_fn bdrv_co_open_backing(BlockDriverState *bs, Options *backing, co
     if (reference) {
         layer = bdrv_name_lookup(reference);
         if (!layer) {
-            error_set(&err, ENODEV, "Cannot find device='%s' nor node-name='%s'", reference, reference);
+            error_set(&err, ENODEV, "Cannot find device='%s' nor node-name='%s'", reference,
+                      reference);
         }
     } else {
         layer = open_layer(bs, backing, flags, &err);

@@ -14,7 +14,8 @@
 #include "policy-int.h"
 
 #define PROBE_BYTES 512
-/* Lengths of nodes are whole sectors, as the reference's: what a file lacks of its last reads zero. */
+/* Lengths of nodes are whole sectors, as the reference's: what a file lacks of its last reads
+ * zero. */
 #define LENGTH_UNIT INT64_C(512)
 
 enum { BDRV_DETECT_ZEROES_OFF, BDRV_DETECT_ZEROES_ON, BDRV_DETECT_ZEROES_UNMAP };
@@ -36,8 +37,8 @@ typedef struct BdrvCore {
     uint64_t dev, ino;        /* of a backing chain's file; 0: unknown */
     bool handed_over;         /* a protocol whose file came as a descriptor */
     bool named;               /* node_name is in the table of names */
-    atomic_bool opened;       /* whole; until then nobody finds it by its name, itself least of all */
-    bool backing_overridden;  /* by options: not what the image says */
+    atomic_bool opened; /* whole; until then nobody finds it by its name, itself least of all */
+    bool backing_overridden; /* by options: not what the image says */
 } BdrvCore;
 
 /* One cache line of a counter that many threads change. */
@@ -76,27 +77,28 @@ BlockDriverState *bdrv_new(void);
 BlockDriverState *bdrv_ref(BlockDriverState *bs);
 void coroutine_fn bdrv_co_unref(BlockDriverState *bs); /* NULL is fine */
 /* Takes over the reference @bs. NULL and the reference dropped if the permissions are refused. */
-BdrvChild *coroutine_fn bdrv_co_attach(BlockDriverState *parent, BlockDriverState *bs, const char *name,
-                                       BdrvRole role, GError **errp);
+BdrvChild *coroutine_fn bdrv_co_attach(BlockDriverState *parent, BlockDriverState *bs,
+                                       const char *name, BdrvRole role, GError **errp);
 BdrvChild *bdrv_root_attach(BlockDriverState *bs, unsigned perm, unsigned shared, GError **errp);
 void coroutine_fn bdrv_co_detach(BdrvChild *c);
 
 /* ---- perm.c ---- */
-/* Recompute what @bs's parents hold, tell the driver, and go on to its children; undone on failure. */
+/* Recompute what @bs's parents hold, tell the driver, and go on to its children; undone on
+ * failure. */
 bool bdrv_refresh_perms(BlockDriverState *bs, GError **errp);
 bool bdrv_child_set_perm(BdrvChild *c, unsigned perm, unsigned shared, GError **errp);
 void bdrv_default_child_perm(BdrvChild *c, unsigned perm, unsigned shared);
 
 /* ---- open.c, open-opts.c ---- */
 typedef struct OpenRequest {
-    const char *filename;      /* may be NULL */
-    Options *options;          /* owned by the callee */
+    const char *filename; /* may be NULL */
+    Options *options;     /* owned by the callee */
     int flags;
-    BlockDriverState *opener;  /* of a backing file */
-    int depth;                 /* of nodes; a graph of an image's making must not exhaust the stack */
-    int layer;                 /* of images in a chain */
-    int fd_plus_1;             /* descriptor that stands for the file, taken over; 0: none */
-    BlockPolicy *policy;       /* inherited; NULL at a root */
+    BlockDriverState *opener; /* of a backing file */
+    int depth;           /* of nodes; a graph of an image's making must not exhaust the stack */
+    int layer;           /* of images in a chain */
+    int fd_plus_1;       /* descriptor that stands for the file, taken over; 0: none */
+    BlockPolicy *policy; /* inherited; NULL at a root */
     BlockOpenReference *open_reference; /* at a root: the user's */
     void *opaque;
 } OpenRequest;
@@ -118,7 +120,8 @@ int coroutine_fn bdrv_co_open_backing(BlockDriverState *bs, Options *backing, co
 /* Fails when @bs's file is also that of a node above it in the chain, or the chain is too deep. */
 bool bdrv_check_chain(BlockDriverState *bs, GError **errp);
 
-/* @reference as @bs's image names it, as a path (relative ones start at the image's folder); g_free(). */
+/* @reference as @bs's image names it, as a path (relative ones start at the image's folder);
+ * g_free(). */
 char *bdrv_reference_path(BlockDriverState *bs, const char *reference, GError **errp);
 /* The name at the bottom of the image, whose folder relative names start from; NULL: none. */
 const char *bdrv_name_for_paths(BlockDriverState *bs);
@@ -137,12 +140,14 @@ BlockDriverState *bdrv_name_lookup(const char *name); /* a new reference, or NUL
 void bdrv_refresh_filename(BlockDriverState *bs, const char *given);
 
 /* ---- io-read.c, io-write.c, io-zero.c, io-discard.c: the gates, for @bs itself ---- */
-int coroutine_fn bdrv_co_read_gate(BlockDriverState *bs, int64_t offset, IOVector *v, unsigned flags);
+int coroutine_fn bdrv_co_read_gate(BlockDriverState *bs, int64_t offset, IOVector *v,
+                                   unsigned flags);
 int coroutine_fn bdrv_co_write_gate(BdrvChild *c, int64_t offset, IOVector *v, unsigned flags);
 int bdrv_check_range(int64_t offset, int64_t bytes);
 /* Permission and end-of-file rules of a write; 0 or -errno. */
 int bdrv_check_write(BdrvChild *c, int64_t offset, int64_t bytes);
-/* Through an aligned buffer, the ends read first; the range is tracked by the caller. @v NULL: zeroes. */
+/* Through an aligned buffer, the ends read first; the range is tracked by the caller. @v NULL:
+ * zeroes. */
 int coroutine_fn bdrv_co_write_bounce(BlockDriverState *bs, int64_t offset, int64_t bytes,
                                       const IOVector *v, unsigned flags);
 /* The length that a write, which ended with @ret, gave the node. */
@@ -157,8 +162,8 @@ struct TrackedReq {
     TrackedReq *next, **prev;
 };
 /* Queue behind earlier requests that conflict (overlap, and one of the two serialises). */
-void coroutine_fn bdrv_co_track_begin(BlockDriverState *bs, TrackedReq *r, int64_t start, int64_t end,
-                                      bool serialising);
+void coroutine_fn bdrv_co_track_begin(BlockDriverState *bs, TrackedReq *r, int64_t start,
+                                      int64_t end, bool serialising);
 void bdrv_track_end(BlockDriverState *bs, TrackedReq *r);
 
 /* ---- drain.c ---- */

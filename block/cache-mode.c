@@ -11,12 +11,9 @@ bool blk_parse_cache_mode(const char *mode, int *flags, bool *writethrough)
         int flags;
         bool writethrough;
     } modes[] = {
-        { "none", BLK_O_NOCACHE, false },
-        { "off", BLK_O_NOCACHE, false },
-        { "directsync", BLK_O_NOCACHE, true },
-        { "writeback", 0, false },
-        { "unsafe", BLK_O_NO_FLUSH, false },
-        { "writethrough", 0, true },
+        { "none", BLK_O_NOCACHE, false },      { "off", BLK_O_NOCACHE, false },
+        { "directsync", BLK_O_NOCACHE, true }, { "writeback", 0, false },
+        { "unsafe", BLK_O_NO_FLUSH, false },   { "writethrough", 0, true },
     };
 
     for (size_t i = 0; i < G_N_ELEMENTS(modes); i++) {

@@ -12,7 +12,8 @@ static const BlockDriver *protocol_of(const char *filename, GError **errp)
     const BlockDriver *drv = bdrv_find_protocol(filename);
 
     if (!drv) {
-        error_set(errp, EINVAL, "Unknown protocol '%.*s'", (int)bdrv_protocol_prefix(filename), filename);
+        error_set(errp, EINVAL, "Unknown protocol '%.*s'", (int)bdrv_protocol_prefix(filename),
+                  filename);
     }
     return drv;
 }
@@ -58,7 +59,8 @@ static int coroutine_fn create_fn(void *opaque)
     if (ret < 0 && err) {
         g_propagate_error(a->errp, err);
     } else if (ret < 0) {
-        error_set_errno(a->errp, ret, "%s: error while creating %s", a->filename, a->drv->format_name);
+        error_set_errno(a->errp, ret, "%s: error while creating %s", a->filename,
+                        a->drv->format_name);
     }
     return ret < 0 ? ret : 0;
 }
@@ -87,7 +89,8 @@ int blk_create(const char *filename, const char *format, Options *opts, GError *
         return -EINVAL;
     }
     if (backing && !bdrv_find_driver(backing)) {
-        return error_set(errp, EINVAL, "Parameter 'backing-fmt' does not accept value '%s'", backing);
+        return error_set(errp, EINVAL, "Parameter 'backing-fmt' does not accept value '%s'",
+                         backing);
     }
     return co_run_sync(create_fn, &a);
 }
@@ -203,7 +206,8 @@ static Options *complete(const BlockCreateOption *list, Options *opts, GError **
     return g_steal_pointer(&done);
 }
 
-bool blk_check_create_options(const char *filename, const char *format, const Options *opts, GError **errp)
+bool blk_check_create_options(const char *filename, const char *format, const Options *opts,
+                              GError **errp)
 {
     g_autofree BlockCreateOption *list = blk_create_options(filename, format, errp);
     g_autoptr(Options) given = opts_copy(opts);
@@ -305,8 +309,9 @@ static bool check_options(const BlockCreateParams *p, const BlockCreateOption *l
         return false;
     }
     if (file && !strcmp(file, p->filename)) {
-        error_set(errp, EINVAL, "Error: Trying to create an image with the same filename as the "
-                                "backing file");
+        error_set(errp, EINVAL,
+                  "Error: Trying to create an image with the same filename as the "
+                  "backing file");
         return false;
     }
     return true;
@@ -322,7 +327,8 @@ static Options *prepare(const BlockCreateParams *p, GError **errp)
     if (!list || !check_options(p, list, o, errp)) {
         return NULL;
     }
-    given = opts_copy(o); /* completing consumes; bad values come before the backing file's errors */
+    given =
+        opts_copy(o); /* completing consumes; bad values come before the backing file's errors */
     done = complete(list, given, errp);
     if (!done || !check_backing(p, o, errp)) {
         return NULL;

@@ -3,10 +3,10 @@
  * Requests in flight, counted at the BlockBackend in stripes (a thread keeps to one cache line),
  * and drains, which hold new ones back.
  *
- * INV-DRAIN-1  A drain marks every stripe's count, under the lock. A request that finds the mark as it comes
- *              or goes takes the lock: so once a drain has seen no request under the lock, none touches the
- *              BlockBackend any more, and it may be freed.
- * INV-DRAIN-2  Who needs the image alone (a resize, a check, the close) holds exclusive too: two drains run at a time.
+ * INV-DRAIN-1  A drain marks every stripe's count, under the lock. A request that finds the mark as
+ * it comes or goes takes the lock: so once a drain has seen no request under the lock, none touches
+ * the BlockBackend any more, and it may be freed. INV-DRAIN-2  Who needs the image alone (a resize,
+ * a check, the close) holds exclusive too: two drains run at a time.
  */
 #include "block/block-int.h"
 
@@ -26,7 +26,8 @@ static void count(BlockBackend *blk, int n)
     atomic_fetch_add(&blk->in_flight[blk_stripe()].n, n);
 }
 
-/* Under the lock, with the marks on. A stripe may be below zero: who leaves may run in another thread by now. */
+/* Under the lock, with the marks on. A stripe may be below zero: who leaves may run in another
+ * thread by now. */
 static bool is_busy(BlockBackend *blk)
 {
     int64_t n = 0;

@@ -103,8 +103,8 @@ void coroutine_fn bdrv_co_detach(BdrvChild *c)
     bdrv_co_unref(bs);
 }
 
-BdrvChild *coroutine_fn bdrv_co_attach(BlockDriverState *parent, BlockDriverState *bs, const char *name,
-                                       BdrvRole role, GError **errp)
+BdrvChild *coroutine_fn bdrv_co_attach(BlockDriverState *parent, BlockDriverState *bs,
+                                       const char *name, BdrvRole role, GError **errp)
 {
     BdrvChild *c = child_new(parent, bs, name, role);
 

@@ -17,8 +17,9 @@ static int coroutine_fn read_split(BlockDriverState *bs, int64_t offset, IOVecto
                                    size_t bytes)
 {
     const BlockLimits *l = &bs->limits;
-    size_t max = l->max_transfer ? MAX(ALIGN_DOWN(l->max_transfer, l->request_alignment), l->request_alignment)
-                                 : SIZE_MAX;
+    size_t max = l->max_transfer
+                     ? MAX(ALIGN_DOWN(l->max_transfer, l->request_alignment), l->request_alignment)
+                     : SIZE_MAX;
     int ret = 0;
 
     if (pos == 0 && bytes == v->size && bytes <= max && v->niov <= l->max_iov) {
@@ -98,7 +99,8 @@ static int coroutine_fn read_slow(BlockDriverState *bs, int64_t offset, IOVector
     return ret;
 }
 
-int coroutine_fn bdrv_co_read_gate(BlockDriverState *bs, int64_t offset, IOVector *v, unsigned flags)
+int coroutine_fn bdrv_co_read_gate(BlockDriverState *bs, int64_t offset, IOVector *v,
+                                   unsigned flags)
 {
     const BlockLimits *l = &bs->limits;
     int64_t bytes = (int64_t)v->size;
@@ -106,7 +108,8 @@ int coroutine_fn bdrv_co_read_gate(BlockDriverState *bs, int64_t offset, IOVecto
     if (unlikely(bdrv_check_range(offset, bytes) < 0)) {
         return -EIO;
     }
-    if (likely(l->request_alignment <= 1 && !l->max_transfer && v->niov <= l->max_iov && bytes > 0 &&
+    if (likely(l->request_alignment <= 1 && !l->max_transfer && v->niov <= l->max_iov &&
+               bytes > 0 &&
                offset + bytes <= atomic_load_explicit(&bs->total_bytes, memory_order_acquire))) {
         return bs->drv->co_preadv(bs, offset, v, flags);
     }
@@ -118,7 +121,8 @@ int coroutine_fn bdrv_co_preadv(BdrvChild *c, int64_t offset, IOVector *v, unsig
     return bdrv_co_read_gate(c->bs, offset, v, flags);
 }
 
-int coroutine_fn bdrv_co_pread(BdrvChild *c, int64_t offset, int64_t bytes, void *buf, unsigned flags)
+int coroutine_fn bdrv_co_pread(BdrvChild *c, int64_t offset, int64_t bytes, void *buf,
+                               unsigned flags)
 {
     IOVector v;
 

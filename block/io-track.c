@@ -4,8 +4,8 @@
  * on one block follow each other.
  *
  * INV-TRACK-1  A request waits only for earlier ones: no cycle of waiting.
- * INV-TRACK-2  The node is as long as a write made it before the write is tracked no more: who reads the block
- *              next, to modify it, would take what was just written for the void behind the end.
+ * INV-TRACK-2  The node is as long as a write made it before the write is tracked no more: who
+ * reads the block next, to modify it, would take what was just written for the void behind the end.
  */
 #include "block/block-int.h"
 
@@ -19,8 +19,8 @@ static bool must_wait(BdrvCore *core, const TrackedReq *r)
     return false;
 }
 
-void coroutine_fn bdrv_co_track_begin(BlockDriverState *bs, TrackedReq *r, int64_t start, int64_t end,
-                                      bool serialising)
+void coroutine_fn bdrv_co_track_begin(BlockDriverState *bs, TrackedReq *r, int64_t start,
+                                      int64_t end, bool serialising)
 {
     BdrvCore *core = bs->core;
 

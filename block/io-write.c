@@ -17,7 +17,8 @@ int bdrv_check_write(BdrvChild *c, int64_t offset, int64_t bytes)
     if (unlikely(!(c->perm & BLK_PERM_WRITE))) {
         return -EPERM;
     }
-    if (unlikely(offset + bytes > atomic_load_explicit(&c->bs->total_bytes, memory_order_acquire)) &&
+    if (unlikely(offset + bytes >
+                 atomic_load_explicit(&c->bs->total_bytes, memory_order_acquire)) &&
         !(c->perm & BLK_PERM_RESIZE)) {
         return -EIO;
     }
@@ -34,8 +35,8 @@ static void grow_to(BlockDriverState *bs, int64_t end)
     }
 }
 
-/* A write that failed may have written a part behind the old end: that must not come to light only when a
- * later write moves the end. */
+/* A write that failed may have written a part behind the old end: that must not come to light only
+ * when a later write moves the end. */
 static void coroutine_fn grew_by_failure(BlockDriverState *bs, int64_t end)
 {
     int64_t len = end;
@@ -88,7 +89,8 @@ static int coroutine_fn check_probed(BlockDriverState *bs, int64_t offset, const
 }
 
 /* Aligned, in pieces of the limits. */
-static int coroutine_fn write_split(BlockDriverState *bs, int64_t offset, IOVector *v, unsigned flags)
+static int coroutine_fn write_split(BlockDriverState *bs, int64_t offset, IOVector *v,
+                                    unsigned flags)
 {
     const BlockLimits *l = &bs->limits;
     size_t max = l->max_transfer ? ALIGN_DOWN(l->max_transfer, l->request_alignment) : SIZE_MAX;
@@ -116,7 +118,8 @@ static int coroutine_fn write_split(BlockDriverState *bs, int64_t offset, IOVect
 }
 
 /* The write itself, once the range is aligned and its ends are filled. */
-static int coroutine_fn write_aligned(BlockDriverState *bs, int64_t offset, IOVector *v, unsigned flags)
+static int coroutine_fn write_aligned(BlockDriverState *bs, int64_t offset, IOVector *v,
+                                      unsigned flags)
 {
     int ret;
 
@@ -146,8 +149,8 @@ static int coroutine_fn rmw_read(BlockDriverState *bs, int64_t start, uint8_t *b
 }
 
 /* One piece [offset, offset + n) of @v at @pos (NULL: zeroes) through @buf. */
-static int coroutine_fn write_piece(BlockDriverState *bs, int64_t offset, size_t n, const IOVector *v,
-                                    size_t pos, uint8_t *buf, unsigned flags)
+static int coroutine_fn write_piece(BlockDriverState *bs, int64_t offset, size_t n,
+                                    const IOVector *v, size_t pos, uint8_t *buf, unsigned flags)
 {
     int64_t align = bs->limits.request_alignment;
     int64_t start = ALIGN_DOWN(offset, align), stop = ALIGN_UP(offset + (int64_t)n, align);
@@ -156,14 +159,15 @@ static int coroutine_fn write_piece(BlockDriverState *bs, int64_t offset, size_t
     int ret = 0;
 
     if (head) {
-        ret = rmw_read(bs, start, buf, align, BLKDBG_PWRITEV_RMW_HEAD, BLKDBG_PWRITEV_RMW_AFTER_HEAD);
+        ret =
+            rmw_read(bs, start, buf, align, BLKDBG_PWRITEV_RMW_HEAD, BLKDBG_PWRITEV_RMW_AFTER_HEAD);
     }
     if (ret == 0 && tail && head && stop - start == align) { /* read already */
         bdrv_co_debug_event_bs(bs, BLKDBG_PWRITEV_RMW_TAIL);
         bdrv_co_debug_event_bs(bs, BLKDBG_PWRITEV_RMW_AFTER_TAIL);
     } else if (ret == 0 && tail) {
-        ret = rmw_read(bs, stop - align, buf + (stop - align - start), align, BLKDBG_PWRITEV_RMW_TAIL,
-                       BLKDBG_PWRITEV_RMW_AFTER_TAIL);
+        ret = rmw_read(bs, stop - align, buf + (stop - align - start), align,
+                       BLKDBG_PWRITEV_RMW_TAIL, BLKDBG_PWRITEV_RMW_AFTER_TAIL);
     }
     if (ret < 0) {
         return ret;
@@ -201,7 +205,8 @@ int coroutine_fn bdrv_co_write_bounce(BlockDriverState *bs, int64_t offset, int6
     return ret < 0 ? ret : 0;
 }
 
-static int coroutine_fn write_tracked(BlockDriverState *bs, int64_t offset, IOVector *v, unsigned flags)
+static int coroutine_fn write_tracked(BlockDriverState *bs, int64_t offset, IOVector *v,
+                                      unsigned flags)
 {
     const BlockLimits *l = &bs->limits;
     int64_t align = l->request_alignment, bytes = (int64_t)v->size;
@@ -220,7 +225,8 @@ static int coroutine_fn write_tracked(BlockDriverState *bs, int64_t offset, IOVe
     return ret;
 }
 
-static int coroutine_fn write_plain(BlockDriverState *bs, int64_t offset, IOVector *v, unsigned flags)
+static int coroutine_fn write_plain(BlockDriverState *bs, int64_t offset, IOVector *v,
+                                    unsigned flags)
 {
     unsigned drv_flags = flags & bs->supported_write_flags;
     int ret;
@@ -262,7 +268,8 @@ int coroutine_fn bdrv_co_pwritev(BdrvChild *c, int64_t offset, IOVector *v, unsi
     return bdrv_co_write_gate(c, offset, v, flags);
 }
 
-int coroutine_fn bdrv_co_pwrite(BdrvChild *c, int64_t offset, int64_t bytes, const void *buf, unsigned flags)
+int coroutine_fn bdrv_co_pwrite(BdrvChild *c, int64_t offset, int64_t bytes, const void *buf,
+                                unsigned flags)
 {
     IOVector v;
 

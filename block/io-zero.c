@@ -9,7 +9,8 @@
 
 #define ZERO_BUFFER (1 * MiB)
 
-/* Bytes of the next piece from @offset: up to an alignment edge, then whole units, then the rest. */
+/* Bytes of the next piece from @offset: up to an alignment edge, then whole units, then the
+ * rest. */
 static int64_t piece(const BlockLimits *l, int64_t offset, int64_t bytes)
 {
     int64_t align = MAX(l->pwrite_zeroes_alignment, l->request_alignment);
@@ -51,7 +52,8 @@ static int coroutine_fn write_zero_buffer(BlockDriverState *bs, int64_t offset, 
 }
 
 /* Aligned to request_alignment. */
-static int coroutine_fn zero_aligned(BlockDriverState *bs, int64_t offset, int64_t bytes, unsigned flags)
+static int coroutine_fn zero_aligned(BlockDriverState *bs, int64_t offset, int64_t bytes,
+                                     unsigned flags)
 {
     int ret = 0;
 
@@ -63,7 +65,8 @@ static int coroutine_fn zero_aligned(BlockDriverState *bs, int64_t offset, int64
 
         ret = -ENOTSUP;
         if (bs->drv->co_pwrite_zeroes) {
-            unsigned f = flags & (bs->supported_zero_flags | BLK_REQ_MAY_UNMAP | BLK_REQ_NO_FALLBACK);
+            unsigned f =
+                flags & (bs->supported_zero_flags | BLK_REQ_MAY_UNMAP | BLK_REQ_NO_FALLBACK);
 
             ret = bs->drv->co_pwrite_zeroes(bs, offset, n, f);
         }
@@ -79,7 +82,8 @@ static int coroutine_fn zero_aligned(BlockDriverState *bs, int64_t offset, int64
     return ret < 0 ? ret : 0;
 }
 
-static int coroutine_fn zero_unaligned(BlockDriverState *bs, int64_t offset, int64_t bytes, unsigned flags)
+static int coroutine_fn zero_unaligned(BlockDriverState *bs, int64_t offset, int64_t bytes,
+                                       unsigned flags)
 {
     int64_t align = bs->limits.request_alignment, end = offset + bytes;
     int64_t head_end = MIN(ALIGN_UP(offset, align), end);

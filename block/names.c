@@ -133,8 +133,8 @@ static Options *filtered(const Options *o, const char *const *list, bool inverse
 }
 
 /* What stands before "driver" when the reference prints a node. */
-static const char *const before_driver[] = { "set-state", "offset", "read-zeroes", "image", "backing",
-                                             NULL };
+static const char *const before_driver[] = { "set-state", "offset",  "read-zeroes",
+                                             "image",     "backing", NULL };
 
 /* The options that open this node again. */
 static Options *describe(BlockDriverState *bs)

@@ -3,8 +3,8 @@
 #include "block/block-int.h"
 
 /* The file that was opened for probing. */
-static BdrvChild *coroutine_fn claim_pending(BlockDriverState *parent, const char *name, BdrvRole role,
-                                             GError **errp)
+static BdrvChild *coroutine_fn claim_pending(BlockDriverState *parent, const char *name,
+                                             BdrvRole role, GError **errp)
 {
     BdrvChild *pending = g_steal_pointer(&parent->core->pending_file);
     BlockDriverState *bs = bdrv_ref(pending->bs);
@@ -69,11 +69,12 @@ BdrvChild *coroutine_fn bdrv_co_open_data_file(const char *reference, const char
     BlockReference ref;
     BlockDriverState *bs;
 
-    if (!block_policy_resolve(parent->core->policy, image, reference, reference, r.flags & BLK_O_RDWR, &ref,
-                              errp)) {
+    if (!block_policy_resolve(parent->core->policy, image, reference, reference,
+                              r.flags & BLK_O_RDWR, &ref, errp)) {
         return NULL;
     }
-    /* Relative to the working folder, as the reference has it, unless the policy is about folders. */
+    /* Relative to the working folder, as the reference has it, unless the policy is about
+     * folders. */
     path = ref.no_links && image ? blk_path_combine(image, reference) : g_strdup(reference);
     r.flags |= ref.no_links ? BLK_O_NO_LINKS : 0;
     r.fd_plus_1 = ref.fd + 1;
@@ -83,7 +84,8 @@ BdrvChild *coroutine_fn bdrv_co_open_data_file(const char *reference, const char
     return bs ? bdrv_co_attach(parent, bs, name, BDRV_ROLE_DATA, errp) : NULL;
 }
 
-BdrvChild *coroutine_fn bdrv_co_open_root(const char *filename, Options *options, int flags, GError **errp)
+BdrvChild *coroutine_fn bdrv_co_open_root(const char *filename, Options *options, int flags,
+                                          GError **errp)
 {
     OpenRequest r = { .filename = filename, .options = options, .flags = flags };
 

@@ -37,8 +37,9 @@ static bool take_detect_zeroes(BlockDriverState *bs, Options *o, int flags, GErr
     for (unsigned i = 0; modes[i]; i++) {
         if (!strcmp(v, modes[i])) {
             if (i == BDRV_DETECT_ZEROES_UNMAP && !(flags & BLK_O_UNMAP)) {
-                error_set(errp, EINVAL, "setting detect-zeroes to unmap is not allowed without "
-                                        "setting discard operation to unmap");
+                error_set(errp, EINVAL,
+                          "setting detect-zeroes to unmap is not allowed without "
+                          "setting discard operation to unmap");
                 return false;
             }
             bs->detect_zeroes = i;
@@ -101,7 +102,9 @@ bool blk_parse_aio(const char *mode, int *flags)
     static const struct {
         const char *name;
         int flag;
-    } modes[] = { { "threads", BLK_O_AIO_THREADS }, { "native", BLK_O_AIO_NATIVE }, { "io_uring", BLK_O_AIO_URING } };
+    } modes[] = { { "threads", BLK_O_AIO_THREADS },
+                  { "native", BLK_O_AIO_NATIVE },
+                  { "io_uring", BLK_O_AIO_URING } };
 
     for (unsigned i = 0; i < G_N_ELEMENTS(modes); i++) {
         if (!strcmp(mode, modes[i].name)) {

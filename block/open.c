@@ -48,7 +48,8 @@ static const BlockDriver *driver_option(OpenRequest *r, bool *fail, GError **err
         *fail = true;
         return NULL;
     }
-    r->flags = bdrv_is_protocol_driver(drv) ? r->flags | BLK_O_PROTOCOL : r->flags & ~BLK_O_PROTOCOL;
+    r->flags =
+        bdrv_is_protocol_driver(drv) ? r->flags | BLK_O_PROTOCOL : r->flags & ~BLK_O_PROTOCOL;
     return drv;
 }
 
@@ -60,14 +61,16 @@ static const BlockDriver *protocol_driver(OpenRequest *r, GError **errp)
         r->filename ? bdrv_find_protocol(filename) : bdrv_plain_file_driver(filename);
 
     if (!drv) {
-        error_set(errp, EINVAL, "Unknown protocol '%.*s'", (int)bdrv_protocol_prefix(filename), filename);
+        error_set(errp, EINVAL, "Unknown protocol '%.*s'", (int)bdrv_protocol_prefix(filename),
+                  filename);
     }
     return drv;
 }
 
 /* ---- 2. The file below a format, opened first: probing needs it ---- */
 
-static bool coroutine_fn open_pending_file(BlockDriverState *bs, OpenRequest *r, bool needed, GError **errp)
+static bool coroutine_fn open_pending_file(BlockDriverState *bs, OpenRequest *r, bool needed,
+                                           GError **errp)
 {
     g_autoptr(Options) sub = opts_take_subtree(r->options, "file");
     const char *ref = opts_peek(r->options, "file");
@@ -108,7 +111,8 @@ static bool coroutine_fn open_pending_file(BlockDriverState *bs, OpenRequest *r,
     return bs->core->pending_file != NULL;
 }
 
-static const BlockDriver *coroutine_fn probe(BlockDriverState *bs, const char *filename, GError **errp)
+static const BlockDriver *coroutine_fn probe(BlockDriverState *bs, const char *filename,
+                                             GError **errp)
 {
     BlockDriverState *file = bs->core->pending_file->bs;
     uint8_t buf[PROBE_BYTES] = { 0 };
@@ -161,7 +165,7 @@ void bdrv_refresh_limits(BlockDriverState *bs)
 {
     BlockLimits *l = &bs->limits;
 
-    *l = (BlockLimits) { .request_alignment = 1, .min_mem_alignment = 1, .max_iov = IOV_MAX_ELEMS };
+    *l = (BlockLimits){ .request_alignment = 1, .min_mem_alignment = 1, .max_iov = IOV_MAX_ELEMS };
     for (guint i = 0; i < bs->children->len; i++) {
         const BlockLimits *cl = &((BdrvChild *)g_ptr_array_index(bs->children, i))->bs->limits;
 
@@ -236,8 +240,10 @@ static bool coroutine_fn call_open(BlockDriverState *bs, OpenRequest *r, GError 
         return false;
     }
     if ((uint64_t)len > bdrv_caps(bs)->virtual_size && !(bs->open_flags & BLK_O_PROTOCOL)) {
-        error_set(errp, EFBIG, "The image is %" G_GINT64_FORMAT " bytes long, more than limits.virtual-size=%"
-                  G_GUINT64_FORMAT " allows", len, bdrv_caps(bs)->virtual_size);
+        error_set(errp, EFBIG,
+                  "The image is %" G_GINT64_FORMAT
+                  " bytes long, more than limits.virtual-size=%" G_GUINT64_FORMAT " allows",
+                  len, bdrv_caps(bs)->virtual_size);
         return false;
     }
     return true;
@@ -289,11 +295,13 @@ static bool coroutine_fn open_steps(BlockDriverState *bs, OpenRequest *r, GError
         }
         r->filename = NULL;
     }
-    if (r->depth == 0 && !block_policy_take(r->options, r->open_reference, r->opaque, &bs->core->policy, errp)) {
+    if (r->depth == 0 &&
+        !block_policy_take(r->options, r->open_reference, r->opaque, &bs->core->policy, errp)) {
         return false; /* INV-POLICY-2 */
     }
     if (r->layer >= block_policy_max_depth(bs->core->policy)) {
-        error_set(errp, ELOOP, "Backing chain is deeper than %d images", block_policy_max_depth(bs->core->policy));
+        error_set(errp, ELOOP, "Backing chain is deeper than %d images",
+                  block_policy_max_depth(bs->core->policy));
         return false;
     }
     drv = driver_option(r, &fail, errp);
@@ -320,7 +328,8 @@ static bool coroutine_fn open_steps(BlockDriverState *bs, OpenRequest *r, GError
     opts_set(bs->options, "driver", bs->drv->format_name);
     remember_identity(bs);
     drv = bs->drv;
-    if (!bdrv_check_chain(bs, errp) || !call_open(bs, r, errp) || !check_left_over(bs, r->options, errp)) {
+    if (!bdrv_check_chain(bs, errp) || !call_open(bs, r, errp) ||
+        !check_left_over(bs, r->options, errp)) {
         return false;
     }
     return bdrv_co_open_backing(bs, backing, backing_ref, r->flags, errp) == 0;

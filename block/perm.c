@@ -51,8 +51,8 @@ static bool conflict(BlockDriverState *bs, GError **errp)
             BdrvChild *b = g_ptr_array_index(bs->core->parents, j);
 
             if (i != j && (a->perm & ~b->shared)) {
-                error_set(errp, EPERM, "Conflicting use of node '%s' by '%s' and '%s'", bs->node_name,
-                          a->name, b->name);
+                error_set(errp, EPERM, "Conflicting use of node '%s' by '%s' and '%s'",
+                          bs->node_name, a->name, b->name);
                 return true;
             }
         }
@@ -73,7 +73,8 @@ bool bdrv_refresh_perms(BlockDriverState *bs, GError **errp)
     if ((perm & GUARDED) == BLK_PERM_WRITE &&
         atomic_load(&bs->total_bytes) % MAX(bs->limits.request_alignment, 1)) {
         /* Its last block can be written whole only, which would make the node longer. */
-        error_set(errp, EPERM, "Cannot get 'write' permission without 'resize': Image size is not a multiple of "
+        error_set(errp, EPERM,
+                  "Cannot get 'write' permission without 'resize': Image size is not a multiple of "
                   "request alignment");
         return false;
     }

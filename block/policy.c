@@ -2,8 +2,9 @@
 /*
  * Which references of an image are followed, and how much it may take.
  *
- * INV-POLICY-1  A name that an image holds passes block_policy_resolve() before any system call sees it.
- * INV-POLICY-2  A policy is made at a root only; nodes below inherit it, so no image changes it.
+ * INV-POLICY-1  A name that an image holds passes block_policy_resolve() before any system call
+ * sees it. INV-POLICY-2  A policy is made at a root only; nodes below inherit it, so no image
+ * changes it.
  */
 #include "policy-int.h"
 
@@ -78,8 +79,8 @@ static bool take_references(BlockPolicy *p, Options *o, GError **errp)
     return true;
 }
 
-bool block_policy_take(Options *o, BlockOpenReference *open_reference, void *opaque, BlockPolicy **ret,
-                       GError **errp)
+bool block_policy_take(Options *o, BlockOpenReference *open_reference, void *opaque,
+                       BlockPolicy **ret, GError **errp)
 {
     g_autoptr(BlockPolicy) p = NULL;
     uint64_t depth;
@@ -134,19 +135,22 @@ static bool in_list(const BlockPolicy *p, const char *name)
 /* A plain name: no protocol, no folder, not "." or "..". */
 static bool is_same_folder(const char *reference)
 {
-    return *reference && !strpbrk(reference, "/:") && strcmp(reference, ".") && strcmp(reference, "..");
+    return *reference && !strpbrk(reference, "/:") && strcmp(reference, ".") &&
+           strcmp(reference, "..");
 }
 
 static bool refuse(const char *image, const char *reference, int mode, GError **errp)
 {
-    error_set(errp, EACCES,
-              "'%s' refers to '%s', which references=%s does not allow; name the file in the options of "
-              "the open, or allow it there", image ? image : "the image", reference, refs_names[mode]);
+    error_set(
+        errp, EACCES,
+        "'%s' refers to '%s', which references=%s does not allow; name the file in the options of "
+        "the open, or allow it there",
+        image ? image : "the image", reference, refs_names[mode]);
     return false;
 }
 
-bool block_policy_resolve(const BlockPolicy *p, const char *image, const char *reference, const char *path,
-                          bool writable, BlockReference *ret, GError **errp)
+bool block_policy_resolve(const BlockPolicy *p, const char *image, const char *reference,
+                          const char *path, bool writable, BlockReference *ret, GError **errp)
 {
     *ret = (BlockReference){ .fd = -1 };
     if (!p) {
@@ -164,7 +168,8 @@ bool block_policy_resolve(const BlockPolicy *p, const char *image, const char *r
     case REFS_ANY:
         return true;
     case REFS_LIST: /* the user's own words: a link there is his */
-        return in_list(p, reference) || in_list(p, path) || refuse(image, reference, p->references, errp);
+        return in_list(p, reference) || in_list(p, path) ||
+               refuse(image, reference, p->references, errp);
     case REFS_SAME_FOLDER:
         ret->no_links = true;
         return is_same_folder(reference) || refuse(image, reference, p->references, errp);

@@ -9,17 +9,12 @@
 #include <string.h>
 #include <sys/stat.h>
 
-extern const BlockDriver bdrv_file, bdrv_host_device, bdrv_null_co, bdrv_null_aio, bdrv_raw, bdrv_blkdebug,
-    bdrv_qcow2;
+extern const BlockDriver bdrv_file, bdrv_host_device, bdrv_null_co, bdrv_null_aio, bdrv_raw,
+    bdrv_blkdebug, bdrv_qcow2;
 
 static const BlockDriver *const builtin[] = {
-    &bdrv_file,
-    &bdrv_host_device,
-    &bdrv_null_co,
-    &bdrv_null_aio,
-    &bdrv_raw,
-    &bdrv_blkdebug,
-    &bdrv_qcow2,
+    &bdrv_file, &bdrv_host_device, &bdrv_null_co, &bdrv_null_aio,
+    &bdrv_raw,  &bdrv_blkdebug,    &bdrv_qcow2,
 };
 
 typedef struct AddedDriver AddedDriver;
@@ -36,7 +31,7 @@ const char *const blkdebug_event_names[] = {
 #define X(e, n) n,
     BLKDEBUG_EVENTS(X)
 #undef X
-    NULL
+        NULL
 };
 
 void block_init(void)
@@ -95,8 +90,9 @@ const BlockDriver *bdrv_plain_file_driver(const char *filename)
 {
     struct stat st;
 
-    return stat(filename, &st) == 0 && (S_ISBLK(st.st_mode) || S_ISCHR(st.st_mode)) ? &bdrv_host_device
-                                                                                    : &bdrv_file;
+    return stat(filename, &st) == 0 && (S_ISBLK(st.st_mode) || S_ISCHR(st.st_mode))
+               ? &bdrv_host_device
+               : &bdrv_file;
 }
 
 typedef struct ProtocolName {

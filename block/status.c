@@ -18,7 +18,8 @@ static int coroutine_fn ask_driver(BlockDriverState *bs, int64_t offset, int64_t
     s->map = offset;
     s->file = NULL;
     if (bs->drv->co_block_status) {
-        return bs->drv->co_block_status(bs, s->want_zero, offset, bytes, &s->pnum, &s->map, &s->file);
+        return bs->drv->co_block_status(bs, s->want_zero, offset, bytes, &s->pnum, &s->map,
+                                        &s->file);
     }
     if (bs->drv->is_filter && bs->file) {
         s->file = bs->file->bs;
@@ -169,7 +170,8 @@ int coroutine_fn bdrv_co_block_status_above(BlockDriverState *bs, BlockDriverSta
     return give(&s, ret, pnum, map, file);
 }
 
-int coroutine_fn bdrv_co_is_allocated(BlockDriverState *bs, int64_t offset, int64_t bytes, int64_t *pnum)
+int coroutine_fn bdrv_co_is_allocated(BlockDriverState *bs, int64_t offset, int64_t bytes,
+                                      int64_t *pnum)
 {
     Status s = { .want_zero = false };
     int ret = node_status(bs, offset, bytes, &s);

@@ -23,7 +23,8 @@ static char *make_file(GError **errp)
     return g_steal_pointer(&name);
 }
 
-static BlockDriverState *coroutine_fn open_overlay(const char *name, int64_t size, int flags, GError **errp)
+static BlockDriverState *coroutine_fn open_overlay(const char *name, int64_t size, int flags,
+                                                   GError **errp)
 {
     Options *create = opts_new(), *o;
     OpenRequest r = { .filename = name };

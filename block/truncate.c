@@ -66,7 +66,8 @@ static int coroutine_fn call_driver(BlockDriverState *bs, int64_t bytes, bool ex
         }
         return error_set(errp, ENOTSUP, "Image format driver does not support resize");
     }
-    ret = bs->drv->co_truncate(bs, bytes, exact, prealloc, flags & bs->supported_truncate_flags, &err);
+    ret = bs->drv->co_truncate(bs, bytes, exact, prealloc, flags & bs->supported_truncate_flags,
+                               &err);
     if (ret >= 0) {
         g_clear_error(&err);
         return 0;

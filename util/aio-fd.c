@@ -57,7 +57,8 @@ void aio_set_fd_handler(AioContext *ctx, int fd, AioFunc *io_read, AioFunc *io_w
         h->io_read = io_read;
         h->io_write = io_write;
         h->opaque = opaque;
-        if (cond && !g_source_is_destroyed(&ctx->source)) { /* else aio_poll() is all that runs it */
+        if (cond &&
+            !g_source_is_destroyed(&ctx->source)) { /* else aio_poll() is all that runs it */
             h->tag = g_source_add_unix_fd(&ctx->source, fd, cond);
         }
     }

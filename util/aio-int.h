@@ -30,8 +30,8 @@ struct AioContext {
     atomic_uint timers_set;  /* the length of timers; looked at without the lock */
     AioTimer *timer_running; /* its function has not returned yet */
     GThread *timer_thread;   /* ... where */
-    atomic_bool notify_me; /* the loop is about to block, or blocks */
-    atomic_bool notified;  /* the eventfd has been written */
+    atomic_bool notify_me;   /* the loop is about to block, or blocks */
+    atomic_bool notified;    /* the eventfd has been written */
     int event_fd;
 
     /* The thread that runs it: */
@@ -40,7 +40,7 @@ struct AioContext {
     int walking;         /* depth of walks over handlers */
     GPtrArray *timers;   /* AioTimer that are set, latest first; timer_lock */
     AioUring *uring;     /* NULL: not made yet, or refused */
-    int uring_error; /* -errno: refused */
+    int uring_error;     /* -errno: refused */
     gpointer uring_tag;
     int64_t poll_max_ns, poll_ns;
 };
@@ -62,14 +62,15 @@ int64_t aio_timer_next(AioContext *ctx); /* ns of the earliest, -1: none */
 bool aio_timer_run(AioContext *ctx);
 void aio_timer_fini(AioContext *ctx);
 
-/* thread-pool.c: run @fn in a worker some time; nobody waits for it. (At once, here, if no thread can be had.) */
+/* thread-pool.c: run @fn in a worker some time; nobody waits for it. (At once, here, if no thread
+ * can be had.) */
 void thread_pool_push(ThreadPoolFunc *fn, void *opaque);
 
 /* aio-uring.c */
-int aio_uring_fd(AioContext *ctx);   /* -1: none */
+int aio_uring_fd(AioContext *ctx);       /* -1: none */
 bool aio_uring_pending(AioContext *ctx); /* completions to reap */
 bool aio_uring_reap(AioContext *ctx);
-void aio_uring_flush(AioContext *ctx); /* submit what is queued */
+void aio_uring_flush(AioContext *ctx);       /* submit what is queued */
 bool aio_uring_unsubmitted(AioContext *ctx); /* the kernel had no room: flush again soon */
 void aio_uring_fini(AioContext *ctx);
 

@@ -39,7 +39,8 @@ static void refuse(AioContext *ctx, int err)
     }
 }
 
-/* A first request that does nothing: a filter may allow the ring and refuse its use. 0 or -errno. */
+/* A first request that does nothing: a filter may allow the ring and refuse its use. 0 or
+ * -errno. */
 static int try_ring(struct io_uring *ring)
 {
     struct io_uring_sqe *sqe = io_uring_get_sqe(ring);
@@ -125,8 +126,8 @@ static UringRequest *pop_queued(AioUring *u)
     return r;
 }
 
-/* A sandbox closed io_uring_enter() to us after the ring was made: nothing is ever submitted again; what
- * is in flight is still reaped. */
+/* A sandbox closed io_uring_enter() to us after the ring was made: nothing is ever submitted again;
+ * what is in flight is still reaped. */
 static void give_up(AioContext *ctx, int err)
 {
     AioUring *u = ctx->uring;

@@ -262,7 +262,7 @@ void coroutine_fn co_rwlock_unlock(CoRwLock *l)
     l->readers = l->readers < 0 ? 0 : l->readers - 1;
     w = rwlock_grant(l);
     spin_unlock(&l->guard);
-    while (w) { /* the lock is not touched any more: who is woken may free it */
+    while (w) {                   /* the lock is not touched any more: who is woken may free it */
         CoWaiter *next = w->next; /* INV-LOCK-2 */
 
         wake(w->co);

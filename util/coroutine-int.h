@@ -23,15 +23,15 @@
 #endif
 
 struct Coroutine {
-    void *sp;                /* saved stack pointer, or a ucontext */
+    void *sp; /* saved stack pointer, or a ucontext */
     CoroutineEntry *entry;
     void *opaque;
-    Coroutine *caller;       /* who entered us; NULL while we do not run */
+    Coroutine *caller; /* who entered us; NULL while we do not run */
     AioContext *home;
-    Coroutine *next;         /* link of a pool, a wake list or a schedule list */
-    void *stack;             /* lowest usable address */
+    Coroutine *next; /* link of a pool, a wake list or a schedule list */
+    void *stack;     /* lowest usable address */
     size_t stack_size;
-    atomic_bool scheduled;   /* in a context's schedule list */
+    atomic_bool scheduled; /* in a context's schedule list */
     bool ended;
 #ifdef CO_ASAN
     void *fake_stack;
@@ -53,7 +53,8 @@ void co_backend_switch(Coroutine *from, Coroutine *to);
 /* First function on a new stack; never returns. */
 void coroutine_trampoline(Coroutine *co) __attribute__((noreturn));
 
-/* Queue @co to be entered when the outermost coroutine of this thread yields; only in a coroutine. */
+/* Queue @co to be entered when the outermost coroutine of this thread yields; only in a
+ * coroutine. */
 void coroutine_wake_later(Coroutine *co);
 
 #endif

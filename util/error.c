@@ -4,7 +4,9 @@
 
 #include <stdlib.h>
 
+/* clang-format off: the name is text. */
 G_DEFINE_QUARK(cowlet-error-quark, cowlet_error)
+/* clang-format on */
 
 int error_set(GError **errp, int err, const char *fmt, ...)
 {

@@ -109,7 +109,8 @@ JsonToken json_lex(const char **s)
 /* Assigned to characters, or may be: no surrogate, none of the 66 that never are. */
 static bool is_character(gunichar c)
 {
-    return c <= 0x10ffff && (c < 0xd800 || c > 0xdfff) && (c < 0xfdd0 || c > 0xfdef) && (c & 0xfffe) != 0xfffe;
+    return c <= 0x10ffff && (c < 0xd800 || c > 0xdfff) && (c < 0xfdd0 || c > 0xfdef) &&
+           (c & 0xfffe) != 0xfffe;
 }
 
 /* Four hexadecimal digits at @p; -1: they are not. */
@@ -128,8 +129,8 @@ static int hex4(const char *p)
     return v;
 }
 
-/* \uXXXX, or two of them for one character; @p is behind the 'u', and moves behind it all. NUL is the two
- * bytes that say it within a C string. */
+/* \uXXXX, or two of them for one character; @p is behind the 'u', and moves behind it all. NUL is
+ * the two bytes that say it within a C string. */
 static bool unquote_unicode(const char **p, const char *end, GString *out)
 {
     int hi = hex4(*p), lo;
@@ -166,8 +167,8 @@ static bool unquote_escape(const char **p, const char *end, GString *out, char *
         const char *digits = *p;
 
         if (!unquote_unicode(p, end, out)) {
-            *error = g_strdup_printf("\\u%.*s is not a valid Unicode character", (int)MIN(4, end + 1 - digits),
-                                     digits);
+            *error = g_strdup_printf("\\u%.*s is not a valid Unicode character",
+                                     (int)MIN(4, end + 1 - digits), digits);
             return false;
         }
         return true;

@@ -7,12 +7,12 @@
 
 typedef enum JsonTokenKind {
     JSON_TOKEN_END,
-    JSON_TOKEN_PUNCT,   /* one of {}[]:, */
-    JSON_TOKEN_STRING,  /* with its quotes; escapes unchecked */
+    JSON_TOKEN_PUNCT,  /* one of {}[]:, */
+    JSON_TOKEN_STRING, /* with its quotes; escapes unchecked */
     JSON_TOKEN_INTEGER,
     JSON_TOKEN_FRACTION, /* with '.' or 'e' */
-    JSON_TOKEN_KEYWORD, /* lower case letters */
-    JSON_TOKEN_STRAY,   /* begins no token, or breaks off within one */
+    JSON_TOKEN_KEYWORD,  /* lower case letters */
+    JSON_TOKEN_STRAY,    /* begins no token, or breaks off within one */
 } JsonTokenKind;
 
 typedef struct JsonToken {

@@ -2,8 +2,9 @@
 /*
  * Options from and to JSON: nested objects flatten to dotted keys, arrays to numbered ones.
  *
- * Texts of errors are the reference's, and so is their order: the text is cut into tokens up to where
- * its brackets close (a stray byte there comes first), then parsed, then nothing more may follow.
+ * Texts of errors are the reference's, and so is their order: the text is cut into tokens up to
+ * where its brackets close (a stray byte there comes first), then parsed, then nothing more may
+ * follow.
  */
 #include "util/opts-int.h"
 
@@ -97,7 +98,8 @@ static void set_number(Parse *p, const char *key, const JsonToken *t)
     bool fits;
 
     errno = 0;
-    (void)(*text == '-' ? (void)g_ascii_strtoll(text, NULL, 10) : (void)g_ascii_strtoull(text, NULL, 10));
+    (void)(*text == '-' ? (void)g_ascii_strtoll(text, NULL, 10)
+                        : (void)g_ascii_strtoull(text, NULL, 10));
     fits = t->kind == JSON_TOKEN_INTEGER && errno == 0;
     if (!fits) {
         g_ascii_dtostr(buf, sizeof(buf), g_ascii_strtod(text, NULL));
@@ -127,7 +129,8 @@ static bool parse_key(Parse *p, int depth, char **ret)
     if (t->kind == JSON_TOKEN_STRING) {
         return parse_string(p, next(p), ret);
     }
-    return parse_value(p, NULL, depth) && fail(p, "JSON parse error, key is not a string in object");
+    return parse_value(p, NULL, depth) &&
+           fail(p, "JSON parse error, key is not a string in object");
 }
 
 static bool parse_pair(Parse *p, const char *prefix, int depth, GHashTable *seen)
@@ -147,8 +150,9 @@ static bool parse_pair(Parse *p, const char *prefix, int depth, GHashTable *seen
     if (!parse_value(p, key, depth)) {
         return false;
     }
-    return g_hash_table_add(seen, g_steal_pointer(&name)) ? true
-                                                          : fail(p, "JSON parse error, duplicate key");
+    return g_hash_table_add(seen, g_steal_pointer(&name))
+               ? true
+               : fail(p, "JSON parse error, duplicate key");
 }
 
 static bool parse_object(Parse *p, const char *prefix, int depth)
@@ -246,7 +250,8 @@ static bool parse_text(Parse *p, const char *json)
     if (!parse_value(p, NULL, 0)) {
         return false;
     }
-    return json_lex(&json).kind == JSON_TOKEN_END ? true : fail(p, "Expecting at most one JSON value");
+    return json_lex(&json).kind == JSON_TOKEN_END ? true
+                                                  : fail(p, "Expecting at most one JSON value");
 }
 
 bool opts_parse_json(Options *o, const char *json, GError **errp)

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The process's pool of worker threads for calls that block: bounded, grown on demand; a thread that is idle for
- * some seconds ends.  (GLib's pool leaves a job in its queue for ever when no thread can be made.)
+ * The process's pool of worker threads for calls that block: bounded, grown on demand; a thread
+ * that is idle for some seconds ends.  (GLib's pool leaves a job in its queue for ever when no
+ * thread can be made.)
  *
- * INV-POOL-1  A job is queued only while there is a thread, which looks into the queue before it ends; where
- *             there is none to be had, the caller does the job itself.
+ * INV-POOL-1  A job is queued only while there is a thread, which looks into the queue before it
+ * ends; where there is none to be had, the caller does the job itself.
  */
 #include "util/aio-int.h"
 
@@ -79,7 +80,8 @@ static void *worker(void *unused)
     return NULL;
 }
 
-/* Lock held, so that the count of threads is true. The embedder's signals are not for our threads. */
+/* Lock held, so that the count of threads is true. The embedder's signals are not for our
+ * threads. */
 static void add_thread(void)
 {
     pthread_attr_t attr;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Where blkdebug's rules come from: a file of "[inject-error]" and "[set-state]" groups, options. */
+/* Where blkdebug's rules come from: a file of "[inject-error]" and "[set-state]" groups,
+ * options. */
 #include "blkdebug.h"
 
 #include <errno.h>
@@ -9,8 +10,9 @@
 
 #define MAX_ERRNO 4095 /* as the kernel has it: more would be no error where the sign tells */
 
-static const char *const iotype_names[] = { "read", "write", "write-zeroes", "discard", "flush",
-                                            "block-status", NULL };
+static const char *const iotype_names[] = { "read",    "write", "write-zeroes",
+                                            "discard", "flush", "block-status",
+                                            NULL };
 
 int blkdebug_find_event(const char *name)
 {
@@ -91,8 +93,8 @@ static void check_key(const char *key, const char *value, void *opaque)
 
 static int add_rule(BlkdebugState *s, const char *group, Options *o, GError **errp)
 {
-    static const char *const inject_keys[] = { "event", "state", "errno", "iotype", "sector", "once", "immediately",
-                                               NULL };
+    static const char *const inject_keys[] = { "event",  "state", "errno",       "iotype",
+                                               "sector", "once",  "immediately", NULL };
     static const char *const state_keys[] = { "event", "state", "new_state", NULL };
     KnownKeys k = { .names = strcmp(group, "inject-error") ? state_keys : inject_keys };
     DebugRule *r;
@@ -124,8 +126,9 @@ static int add_rule(BlkdebugState *s, const char *group, Options *o, GError **er
 }
 
 /*
- * A line "key = "value"" into @o.  The key is the first word, whatever it holds; what is not in quotes
- * behind " = " is no value, and what follows the value is not looked at: the reference's rules.
+ * A line "key = "value"" into @o.  The key is the first word, whatever it holds; what is not in
+ * quotes behind " = " is no value, and what follows the value is not looked at: the reference's
+ * rules.
  */
 static void parse_line(Options *o, const char *line)
 {

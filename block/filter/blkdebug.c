@@ -62,8 +62,8 @@ static void tell_suspended(void *tag, void *opaque)
 }
 
 /*
- * Arm, change state and suspend @stop's request for @event.  The newest rule comes first, so that of
- * several changes of the state the first of the file counts, and of several errors too.
+ * Arm, change state and suspend @stop's request for @event.  The newest rule comes first, so that
+ * of several changes of the state the first of the file counts, and of several errors too.
  */
 static void apply_event(BlkdebugState *s, BlkdebugEvent event, StoppedRequest *stop)
 {
@@ -345,7 +345,8 @@ static int take_align(BlkdebugState *s, Options *o, GError **errp)
     int ret = take_limit(o, "align", 1, &s->align, errp);
 
     if (ret == 0 && (s->align & (s->align - 1))) {
-        return error_set(errp, EINVAL, "Cannot meet constraints with align %" G_GUINT64_FORMAT, s->align);
+        return error_set(errp, EINVAL, "Cannot meet constraints with align %" G_GUINT64_FORMAT,
+                         s->align);
     }
     return ret;
 }
@@ -358,15 +359,20 @@ static int take_limits(BlkdebugState *s, Options *o, uint64_t file_align, GError
 
     ret = ret < 0 ? ret : take_limit(o, "max-transfer", align, &s->max_transfer, errp);
     ret = ret < 0 ? ret : take_limit(o, "opt-write-zero", align, &s->opt_write_zero, errp);
-    ret = ret < 0 ? ret : take_limit(o, "max-write-zero", MAX(s->opt_write_zero, align), &s->max_write_zero, errp);
+    ret = ret < 0 ? ret
+                  : take_limit(o, "max-write-zero", MAX(s->opt_write_zero, align),
+                               &s->max_write_zero, errp);
     ret = ret < 0 ? ret : take_limit(o, "opt-discard", align, &s->opt_discard, errp);
-    return ret < 0 ? ret : take_limit(o, "max-discard", MAX(s->opt_discard, align), &s->max_discard, errp);
+    return ret < 0
+               ? ret
+               : take_limit(o, "max-discard", MAX(s->opt_discard, align), &s->max_discard, errp);
 }
 
 /* "take-child-perms.0=write,…": a mask of BlockPerm. */
 static int take_perms(Options *o, const char *key, unsigned *ret, GError **errp)
 {
-    static const char *const names[] = { "consistent-read", "write", "write-unchanged", "resize", NULL };
+    static const char *const names[] = { "consistent-read", "write", "write-unchanged", "resize",
+                                         NULL };
     g_autoptr(Options) sub = opts_take_subtree(o, key);
 
     for (guint i = 0; opts_count(sub) > 0; i++) {
@@ -389,8 +395,8 @@ static int take_perms(Options *o, const char *key, unsigned *ret, GError **errp)
 }
 
 static const char *const strong_options[] = {
-    "config", "inject-error", "set-state", "align", "max-transfer", "opt-write-zero",
-    "max-write-zero", "opt-discard", "max-discard", NULL
+    "config",         "inject-error",   "set-state",   "align",       "max-transfer",
+    "opt-write-zero", "max-write-zero", "opt-discard", "max-discard", NULL
 };
 
 /* More than blkdebug:config:image can say. */
@@ -426,8 +432,8 @@ static int coroutine_fn blkdebug_co_open(BlockDriverState *bs, Options *o, int f
     if (ret < 0) {
         return ret;
     }
-    bs->file = bdrv_co_open_child(image, o, "image", bs, flags | BLK_O_PROTOCOL, BDRV_ROLE_FILE, false,
-                                  errp);
+    bs->file = bdrv_co_open_child(image, o, "image", bs, flags | BLK_O_PROTOCOL, BDRV_ROLE_FILE,
+                                  false, errp);
     if (!bs->file) {
         return -EINVAL;
     }
@@ -436,13 +442,13 @@ static int coroutine_fn blkdebug_co_open(BlockDriverState *bs, Options *o, int f
         return ret;
     }
     bs->supported_write_flags = BLK_REQ_FUA & bs->file->bs->supported_write_flags;
-    bs->supported_zero_flags =
-        (BLK_REQ_FUA | BLK_REQ_MAY_UNMAP | BLK_REQ_NO_FALLBACK) & bs->file->bs->supported_zero_flags;
+    bs->supported_zero_flags = (BLK_REQ_FUA | BLK_REQ_MAY_UNMAP | BLK_REQ_NO_FALLBACK) &
+                               bs->file->bs->supported_zero_flags;
     bs->supported_truncate_flags = bs->file->bs->supported_truncate_flags;
     if (!has_more && *bs->file->bs->exact_filename) {
         g_free(bs->exact_filename);
-        bs->exact_filename = g_strdup_printf("blkdebug:%s:%s", config ? config : "",
-                                             bs->file->bs->exact_filename);
+        bs->exact_filename =
+            g_strdup_printf("blkdebug:%s:%s", config ? config : "", bs->file->bs->exact_filename);
     }
     apply_event(s, BLKDBG_NONE, NULL); /* rules without an event are armed from the start */
     return 0;
@@ -474,8 +480,8 @@ static void blkdebug_refresh_limits(BlockDriverState *bs)
     l->max_pdiscard = s->max_discard ? (int64_t)s->max_discard : l->max_pdiscard;
 }
 
-/* A test's stand-in for a device: it tells no size on the host, as the reference's. (So a format above sees no
- * reservation of whole files either, and its map is the coarser for that.) */
+/* A test's stand-in for a device: it tells no size on the host, as the reference's. (So a format
+ * above sees no reservation of whole files either, and its map is the coarser for that.) */
 static int64_t coroutine_fn blkdebug_co_allocated_size(BlockDriverState *bs)
 {
     return -ENOTSUP;

@@ -35,7 +35,7 @@ typedef struct DebugRule {
 /* A request that waits; it lives on the stack of its coroutine. */
 typedef struct StoppedRequest {
     Coroutine *co;
-    unsigned stops; /* breakpoints that hold it back; the last one's resume wakes it */
+    unsigned stops;  /* breakpoints that hold it back; the last one's resume wakes it */
     GPtrArray *tags; /* of these, to tell the user; NULL: none */
 } StoppedRequest;
 
@@ -46,9 +46,9 @@ typedef struct SuspendedRequest {
 } SuspendedRequest;
 
 typedef struct BlkdebugState {
-    SpinLock lock;       /* guards the fields of this part */
-    GPtrArray *rules;    /* DebugRule, owned */
-    GPtrArray *active;   /* of rules: those that the last events armed */
+    SpinLock lock;        /* guards the fields of this part */
+    GPtrArray *rules;     /* DebugRule, owned */
+    GPtrArray *active;    /* of rules: those that the last events armed */
     GPtrArray *suspended; /* SuspendedRequest, the newest first */
     uint64_t state;
     /* constant after open: */

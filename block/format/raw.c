@@ -6,7 +6,7 @@
 
 typedef struct RawState {
     int64_t offset;
-    int64_t size;  /* of the window; what the file gives, without has_size */
+    int64_t size; /* of the window; what the file gives, without has_size */
     bool has_size;
 } RawState;
 
@@ -24,14 +24,17 @@ static int coroutine_fn check_window(BlockDriverState *bs, RawState *s, GError *
     }
     if (len < s->offset) {
         return error_set(errp, EINVAL,
-                         "Offset (%" G_GINT64_FORMAT ") cannot be greater than size of the containing "
-                         "file (%" G_GINT64_FORMAT ")", s->offset, len);
+                         "Offset (%" G_GINT64_FORMAT
+                         ") cannot be greater than size of the containing "
+                         "file (%" G_GINT64_FORMAT ")",
+                         s->offset, len);
     }
     if (s->has_size && s->size > len - s->offset) {
         return error_set(errp, EINVAL,
                          "The sum of offset (%" G_GINT64_FORMAT ") and size (%" G_GINT64_FORMAT
                          ") has to be smaller or equal to the  actual size of the containing file "
-                         "(%" G_GINT64_FORMAT ")", s->offset, s->size, len);
+                         "(%" G_GINT64_FORMAT ")",
+                         s->offset, s->size, len);
     }
     if (s->has_size && !IS_ALIGNED(s->size, 512)) {
         return error_set(errp, EINVAL, "Specified size is not multiple of 512");
@@ -171,14 +174,14 @@ static void raw_child_perm(BlockDriverState *bs, BdrvRole role, unsigned perm, u
                            unsigned *child_perm, unsigned *child_shared)
 {
     *child_perm = perm;
-    *child_shared = ((RawState *)bs->opaque)->has_size ? shared & ~(unsigned)BLK_PERM_RESIZE : shared;
+    *child_shared =
+        ((RawState *)bs->opaque)->has_size ? shared & ~(unsigned)BLK_PERM_RESIZE : shared;
 }
 
 static const char *const raw_strong_options[] = { "offset", "size", NULL };
 
 static const BlockCreateOption raw_create_options[] = {
-    { "size", BLK_OPT_SIZE, "Virtual disk size", NULL },
-    { NULL }
+    { "size", BLK_OPT_SIZE, "Virtual disk size", NULL }, { NULL }
 };
 
 const BlockDriver bdrv_raw = {

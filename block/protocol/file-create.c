@@ -12,7 +12,8 @@
 
 const BlockCreateOption file_create_options[] = {
     { "size", BLK_OPT_SIZE, "Virtual disk size", NULL },
-    { "preallocation", BLK_OPT_STRING, "Preallocation mode (allowed values: off, falloc, full)", NULL },
+    { "preallocation", BLK_OPT_STRING, "Preallocation mode (allowed values: off, falloc, full)",
+      NULL },
     { "nocow", BLK_OPT_BOOL, "Turn off copy-on-write (valid only on btrfs)", NULL },
     { "extent_size_hint", BLK_OPT_SIZE, "Extent size hint for the image file, 0 to disable", NULL },
     { NULL }
@@ -45,8 +46,8 @@ static int write_zeroes(int fd, int64_t from, int64_t to)
     return fsync(fd) < 0 ? -errno : 0;
 }
 
-/* Whoever finds out a file's alignment by reading it with O_DIRECT learns nothing from a hole: a file that was
- * empty gets its first block. No matter if it does not. */
+/* Whoever finds out a file's alignment by reading it with O_DIRECT learns nothing from a hole: a
+ * file that was empty gets its first block. No matter if it does not. */
 static void allocate_first_block(int fd, int64_t size)
 {
     static const char zeroes[4096];
@@ -105,9 +106,10 @@ int coroutine_fn file_co_truncate(BlockDriverState *bs, int64_t bytes, bool exac
     ret = prealloc == BLK_PREALLOC_OFF ? resize_job(&j) : co_thread_pool_run(resize_job, &j);
     file_changed(s);
     if (ret < 0) {
-        return error_set_errno(errp, ret, prealloc == BLK_PREALLOC_OFF
-                                              ? "Could not resize file"
-                                              : "Could not preallocate data for the new file");
+        return error_set_errno(errp, ret,
+                               prealloc == BLK_PREALLOC_OFF
+                                   ? "Could not resize file"
+                                   : "Could not preallocate data for the new file");
     }
     return 0;
 }
@@ -194,9 +196,10 @@ int coroutine_fn file_co_create(const char *filename, Options *opts, GError **er
     j = (ResizeJob){ fd, 0, (int64_t)size, (BlockPrealloc)prealloc };
     ret = prealloc == BLK_PREALLOC_OFF ? resize_job(&j) : co_thread_pool_run(resize_job, &j);
     if (ret < 0) {
-        error_set_errno(errp, ret, prealloc == BLK_PREALLOC_OFF
-                                       ? "Could not resize file"
-                                       : "Could not preallocate data for the new file");
+        error_set_errno(errp, ret,
+                        prealloc == BLK_PREALLOC_OFF
+                            ? "Could not resize file"
+                            : "Could not preallocate data for the new file");
         unlink(filename);
     }
     if (close(fd) < 0 && ret == 0) {
@@ -205,11 +208,11 @@ int coroutine_fn file_co_create(const char *filename, Options *opts, GError **er
     return ret;
 }
 
-/* ---- Devices: they are there, so that creating is a check of their length and the end of what they held ---- */
+/* ---- Devices: they are there, so that creating is a check of their length and the end of what
+ * they held ---- */
 
 const BlockCreateOption device_create_options[] = {
-    { "size", BLK_OPT_SIZE, "Virtual disk size", NULL },
-    { NULL }
+    { "size", BLK_OPT_SIZE, "Virtual disk size", NULL }, { NULL }
 };
 
 static int check_device(int fd, const char *filename, uint64_t size, GError **errp)
@@ -221,8 +224,10 @@ static int check_device(int fd, const char *filename, uint64_t size, GError **er
         return error_set_errno(errp, errno, "Could not inquire '%s'", filename);
     }
     if (!S_ISBLK(st.st_mode) && !S_ISCHR(st.st_mode)) {
-        return error_set(errp, EINVAL, "'host_device' driver requires '%s' to be either a character or block device",
-                         filename);
+        return error_set(
+            errp, EINVAL,
+            "'host_device' driver requires '%s' to be either a character or block device",
+            filename);
     }
     length = file_length_fd(fd);
     if (length < 0) {
@@ -241,7 +246,8 @@ static int clear_start(int fd, GError **errp)
         n = pwrite(fd, zeroes, sizeof(zeroes), 0);
     } while (n < 0 && errno == EINTR);
     if (n != (ssize_t)sizeof(zeroes) || fsync(fd) < 0) {
-        return error_set_errno(errp, n < 0 ? errno : EIO, "Failed to clear the new image's first sector");
+        return error_set_errno(errp, n < 0 ? errno : EIO,
+                               "Failed to clear the new image's first sector");
     }
     return 0;
 }
@@ -262,8 +268,8 @@ int coroutine_fn device_co_create(const char *filename, Options *opts, GError **
     }
     probe.fd = fd;
     probe.filename = (char *)filename;
-    ret = file_set_perm(&lock_node, BLK_PERM_WRITE | BLK_PERM_RESIZE, BLK_PERM_ALL & ~(unsigned)BLK_PERM_RESIZE,
-                        errp);
+    ret = file_set_perm(&lock_node, BLK_PERM_WRITE | BLK_PERM_RESIZE,
+                        BLK_PERM_ALL & ~(unsigned)BLK_PERM_RESIZE, errp);
     ret = ret < 0 ? ret : check_device(fd, filename, size, errp);
     ret = ret < 0 ? ret : clear_start(fd, errp);
     if (close(fd) < 0 && ret == 0) {

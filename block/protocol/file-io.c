@@ -15,7 +15,8 @@
 #include <unistd.h>
 
 #define INLINE_MAX (64 * KiB)
-#define LANE_MIN (32 * KiB) /* copying this takes longer than waking a thread: in the lane if that pays */
+#define LANE_MIN                                                                                   \
+    (32 * KiB) /* copying this takes longer than waking a thread: in the lane if that pays */
 
 typedef struct FileJob {
     FileState *s;
@@ -46,7 +47,8 @@ static ssize_t try_inline(FileState *s, bool write, IOVector *v, int64_t offset)
         n = write ? pwrite(s->fd, v->iov[0].iov_base, v->iov[0].iov_len, offset)
                   : pread(s->fd, v->iov[0].iov_base, v->iov[0].iov_len, offset);
     } else if (!flags) {
-        n = write ? pwritev(s->fd, v->iov, v->niov, offset) : preadv(s->fd, v->iov, v->niov, offset);
+        n = write ? pwritev(s->fd, v->iov, v->niov, offset)
+                  : preadv(s->fd, v->iov, v->niov, offset);
     } else {
         n = write ? pwritev2(s->fd, v->iov, v->niov, offset, flags)
                   : preadv2(s->fd, v->iov, v->niov, offset, flags);
@@ -81,7 +83,8 @@ static ssize_t coroutine_fn co_rw_once(FileState *s, bool write, IOVector *v, in
     if (write && s->lane && v->size >= LANE_MIN) {
         return work_lane_co_run(s->lane, rw_job, &j);
     }
-    if (s->aio != FILE_AIO_THREADS && !atomic_load_explicit(&s->uring_refused, memory_order_relaxed)) {
+    if (s->aio != FILE_AIO_THREADS &&
+        !atomic_load_explicit(&s->uring_refused, memory_order_relaxed)) {
         /* Buffered writes and large copies would otherwise be done in this thread at submission. */
         bool async = !s->direct && (v->size > INLINE_MAX || write);
         ssize_t n = aio_uring_co_rw(write ? AIO_OP_WRITE : AIO_OP_READ, s->fd, v->iov, v->niov,

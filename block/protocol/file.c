@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The file driver: regular files ("file") and block devices ("host_device"): open, close, tables. */
+/* The file driver: regular files ("file") and block devices ("host_device"): open, close,
+ * tables. */
 #include "file.h"
 
 #include <errno.h>
@@ -29,16 +30,21 @@ static bool take_enum(Options *o, const char *key, const char *const *names, int
 /* What the user of the root said for all files, or the best there is. */
 static FileAio default_aio(int flags)
 {
-    return flags & BLK_O_AIO_THREADS ? FILE_AIO_THREADS : flags & BLK_O_AIO_NATIVE ? FILE_AIO_NATIVE : FILE_AIO_URING;
+    return flags & BLK_O_AIO_THREADS  ? FILE_AIO_THREADS
+           : flags & BLK_O_AIO_NATIVE ? FILE_AIO_NATIVE
+                                      : FILE_AIO_URING;
 }
 
-/* Who asks for io_uring by name hears that it cannot be had; who leaves the choice to us gets what there is. */
+/* Who asks for io_uring by name hears that it cannot be had; who leaves the choice to us gets what
+ * there is. */
 static char *warning_of_uring(void)
 {
     int err = aio_uring_error(aio_current());
 
-    return err == 0 ? NULL : g_strdup_printf("Unable to use linux io_uring, falling back to thread pool: "
-                                             "failed to init linux io_uring ring: %s", g_strerror(-err));
+    return err == 0 ? NULL
+                    : g_strdup_printf("Unable to use linux io_uring, falling back to thread pool: "
+                                      "failed to init linux io_uring ring: %s",
+                                      g_strerror(-err));
 }
 
 static bool take_options(FileState *s, Options *o, int flags, GError **errp)
@@ -56,7 +62,8 @@ static bool take_options(FileState *s, Options *o, int flags, GError **errp)
         !take_enum(o, "locking", locking_names, 0, &locking, errp)) {
         return false;
     }
-    /* What they ask for is done when an image is taken over from another program, which is not done here. */
+    /* What they ask for is done when an image is taken over from another program, which is not done
+     * here. */
     if (!opts_take_bool(o, "x-check-cache-dropped", false, &drop, errp) ||
         !opts_take_bool(o, "drop-cache", true, &drop, errp)) {
         return false;
@@ -66,8 +73,9 @@ static bool take_options(FileState *s, Options *o, int flags, GError **errp)
         return false;
     }
     if (aio == FILE_AIO_NATIVE && !s->direct) {
-        error_set(errp, EINVAL, "aio=native was specified, but it requires cache.direct=on, "
-                                "which was not specified.");
+        error_set(errp, EINVAL,
+                  "aio=native was specified, but it requires cache.direct=on, "
+                  "which was not specified.");
         return false;
     }
     s->aio = (FileAio)aio;
@@ -120,7 +128,8 @@ static int open_fd(BlockDriverState *bs, FileState *s, int flags, GError **errp)
         int err = errno;
 
         if (err == EINVAL && (flags & BLK_O_NOCACHE)) {
-            return error_set_errno(errp, err, "Could not open '%s': filesystem does not support O_DIRECT",
+            return error_set_errno(errp, err,
+                                   "Could not open '%s': filesystem does not support O_DIRECT",
                                    s->filename);
         }
         return error_set_errno(errp, err, "Could not open '%s'", s->filename);
@@ -133,7 +142,8 @@ static int adopt_fd(FileState *s, int flags, GError **errp)
 {
     int mode = fcntl(s->fd, F_GETFL);
 
-    if (mode < 0 || (s->direct && !(mode & O_DIRECT) && fcntl(s->fd, F_SETFL, mode | O_DIRECT) < 0)) {
+    if (mode < 0 ||
+        (s->direct && !(mode & O_DIRECT) && fcntl(s->fd, F_SETFL, mode | O_DIRECT) < 0)) {
         return error_set_errno(errp, errno, "Could not use the descriptor for '%s'", s->filename);
     }
     if ((mode & O_ACCMODE) == O_WRONLY || ((flags & BLK_O_RDWR) && (mode & O_ACCMODE) != O_RDWR)) {
@@ -216,7 +226,8 @@ static bool strip_prefix(const char *filename, const char *prefix, Options *o)
     if (g_str_has_prefix(filename, prefix)) {
         filename += strlen(prefix);
         /* What looks like a prefix now is none. */
-        plain = g_strconcat(strcspn(filename, ":/") < strcspn(filename, "/") ? "./" : "", filename, NULL);
+        plain = g_strconcat(strcspn(filename, ":/") < strcspn(filename, "/") ? "./" : "", filename,
+                            NULL);
     }
     opts_set(o, "filename", plain ? plain : filename);
     return true;

@@ -11,9 +11,9 @@ typedef enum FileAio { FILE_AIO_THREADS, FILE_AIO_NATIVE, FILE_AIO_URING } FileA
 typedef struct FileState {
     int fd;
     char *filename;
-    bool is_block;         /* a block device */
-    bool direct;           /* O_DIRECT */
-    bool sync_is_fast;     /* tmpfs: plain reads and writes never wait for a device */
+    bool is_block;     /* a block device */
+    bool direct;       /* O_DIRECT */
+    bool sync_is_fast; /* tmpfs: plain reads and writes never wait for a device */
     FileAio aio;
     bool locking;
     unsigned perm, shared; /* whose lock bytes are held */
@@ -21,7 +21,8 @@ typedef struct FileState {
     atomic_bool no_nowait_read, no_nowait_write, no_zero_range, no_punch, no_discard;
     atomic_bool uring_refused;
     WorkLane *lane; /* large buffered writes; NULL with O_DIRECT, and on devices */
-    atomic_int write_error; /* a failed fdatasync: what was cached may be lost, so it stays failed */
+    atomic_int
+        write_error; /* a failed fdatasync: what was cached may be lost, so it stays failed */
     /* The last data or hole that SEEK_DATA/SEEK_HOLE told. */
     SpinLock extent_lock;
     int64_t extent_start, extent_end;

@@ -14,7 +14,8 @@ typedef struct NullState {
 static int coroutine_fn null_co_open(BlockDriverState *bs, Options *o, int flags, GError **errp)
 {
     NullState *s = bs->opaque;
-    bool plain = !opts_has(o, "size") && !opts_has(o, "read-zeroes"); /* the content is the same however late */
+    bool plain = !opts_has(o, "size") &&
+                 !opts_has(o, "read-zeroes"); /* the content is the same however late */
     uint64_t size, latency;
 
     if (!opts_take_size(o, "size", 1 << 30, &size, errp) ||
@@ -116,13 +117,14 @@ static bool parse_name_aio(const char *filename, Options *o, GError **errp)
 
 static const char *const strong_options[] = { "size", "read-zeroes", NULL };
 
-#define NULL_DRIVER(name, parse)                                                                                  \
-    {                                                                                                             \
-        .format_name = (name), .protocol_name = (name), .instance_size = sizeof(NullState),                       \
-        .parse_filename = (parse), .co_open = null_co_open, .strong_options = strong_options,                     \
-        .co_getlength = null_co_getlength, .co_get_allocated_size = null_co_allocated_size,                       \
-        .co_preadv = null_co_preadv, .co_pwritev = null_co_pwritev, .co_pwrite_zeroes = null_co_range,            \
-        .co_pdiscard = null_co_pdiscard, .co_block_status = null_co_block_status, .co_flush_to_disk = co_wait,    \
+#define NULL_DRIVER(name, parse)                                                                   \
+    {                                                                                              \
+        .format_name = (name), .protocol_name = (name), .instance_size = sizeof(NullState),        \
+        .parse_filename = (parse), .co_open = null_co_open, .strong_options = strong_options,      \
+        .co_getlength = null_co_getlength, .co_get_allocated_size = null_co_allocated_size,        \
+        .co_preadv = null_co_preadv, .co_pwritev = null_co_pwritev,                                \
+        .co_pwrite_zeroes = null_co_range, .co_pdiscard = null_co_pdiscard,                        \
+        .co_block_status = null_co_block_status, .co_flush_to_disk = co_wait,                      \
     }
 
 const BlockDriver bdrv_null_co = NULL_DRIVER("null-co", parse_plain_name);

@@ -10,16 +10,17 @@
  */
 #include "refcount-int.h"
 
-/* A table that names one full refcount block over and over makes a search without end of a small file. So many
- * clusters in a row may be in use behind the end of the file before we stop to believe it. */
+/* A table that names one full refcount block over and over makes a search without end of a small
+ * file. So many clusters in a row may be in use behind the end of the file before we stop to
+ * believe it. */
 #define MAX_USED_BEHIND (UINT64_C(1) << 26)
 
 typedef struct FreeScan {
     uint64_t n;
     bool exact;
     ClusterRange avoid;
-    uint64_t first, run;  /* the run found so far */
-    uint64_t seen;        /* first free cluster met, or UINT64_MAX */
+    uint64_t first, run; /* the run found so far */
+    uint64_t seen;       /* first free cluster met, or UINT64_MAX */
 } FreeScan;
 
 /* One more stretch of @len free clusters at @c. */
@@ -44,7 +45,8 @@ static bool scan_done(const FreeScan *f)
     return f->run >= f->n;
 }
 
-/* Entries [index, index + len) of a slice, for clusters from @c on. False: an inexact run has ended. */
+/* Entries [index, index + len) of a slice, for clusters from @c on. False: an inexact run has
+ * ended. */
 static bool scan_slice(Qcow2 *q, FreeScan *f, const void *data, uint64_t index, uint64_t c,
                        uint64_t len)
 {
@@ -52,7 +54,8 @@ static bool scan_slice(Qcow2 *q, FreeScan *f, const void *data, uint64_t index, 
 
     for (uint64_t i = 0; i < len && !scan_done(f);) {
         if (refcount_entry_get(order, data, index + i) == 0) {
-            uint64_t z = refcount_entry_zero_run(order, data, index + i, MIN(len - i, f->n - f->run));
+            uint64_t z =
+                refcount_entry_zero_run(order, data, index + i, MIN(len - i, f->n - f->run));
 
             scan_free(f, c + i, z);
             i += z;
@@ -147,8 +150,9 @@ static int coroutine_fn take(Qcow2 *q, uint64_t start, uint64_t n, bool exact, u
     if (ret < 0) {
         return ret;
     }
-    what = *first == 0 ? "header" : qcow2_metadata_at(q, *first << q->geo.cluster_bits,
-                                                      *got << q->geo.cluster_bits);
+    what = *first == 0
+               ? "header"
+               : qcow2_metadata_at(q, *first << q->geo.cluster_bits, *got << q->geo.cluster_bits);
     if (what) {
         return qcow2_co_corrupt(q, "allocation", *first << q->geo.cluster_bits,
                                 "a cluster of metadata has refcount 0");

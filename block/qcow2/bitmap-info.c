@@ -79,7 +79,8 @@ static int coroutine_fn list_fn(void *opaque)
         return error_set(a->errp, EINVAL, "Broken bitmap directory");
     }
     dir = g_try_malloc(MAX(h->bitmap_dir_size, 1));
-    ret = dir ? bdrv_co_pread(a->q->file, (int64_t)h->bitmap_dir_offset, (int64_t)h->bitmap_dir_size, dir, 0)
+    ret = dir ? bdrv_co_pread(a->q->file, (int64_t)h->bitmap_dir_offset,
+                              (int64_t)h->bitmap_dir_size, dir, 0)
               : -ENOMEM;
     if (ret < 0) {
         return error_set_errno(a->errp, ret, "Failed to read bitmap directory");

@@ -24,13 +24,13 @@ struct MetaCache {
 
     SpinLock lock; /* guards all below, and what cache.h says of slices */
     MetaSlice **buckets;
-    size_t nbuckets;       /* power of two */
-    size_t count;          /* slices in the hash */
+    size_t nbuckets; /* power of two */
+    size_t count;    /* slices in the hash */
     size_t dirty_count;
     MetaSlice *clock_hand; /* a ring of all slices in the hash */
     MetaSlice *dirty_head;
-    unsigned cleanings;    /* calls of meta_cache_clean() */
-    CoQueue load_queue;    /* those who wait for a loading slice */
+    unsigned cleanings; /* calls of meta_cache_clean() */
+    CoQueue load_queue; /* those who wait for a loading slice */
 };
 
 MetaCache *meta_cache_new(BdrvChild *file, size_t slice_size, uint64_t budget, BlkdebugEvent event)
@@ -260,7 +260,8 @@ static MetaSlice *make_slice(MetaCache *c)
         spin_lock(&c->lock);
         return s;
     }
-    spare = evict(c); /* over the budget after a burst: one more goes with each load, until it is kept again */
+    spare = evict(c); /* over the budget after a burst: one more goes with each load, until it is
+                         kept again */
     if (unlikely(spare != NULL)) {
         spin_unlock(&c->lock);
         slice_free(spare);

@@ -18,17 +18,18 @@
 typedef struct MetaCache MetaCache;
 
 typedef struct MetaSlice {
-    uint64_t offset;    /* of the slice in the image file */
-    uint8_t *data;      /* slice_size bytes, on-disk byte order */
-    struct Slab *slab;  /* that they are in */
+    uint64_t offset;   /* of the slice in the image file */
+    uint8_t *data;     /* slice_size bytes, on-disk byte order */
+    struct Slab *slab; /* that they are in */
     /* guarded by the cache's spin lock: */
     unsigned refs;
-    unsigned writing;   /* sealed copies on their way: not to be evicted, a reload would read stale bytes */
+    unsigned writing; /* sealed copies on their way: not to be evicted, a reload would read stale
+                         bytes */
     bool dirty, loading, dead;
     int load_error;
     struct MetaSlice *hash_next, *lru_prev, *lru_next, *dirty_next, *dirty_prev;
     bool referenced;
-    unsigned last_use;  /* MetaCache.cleanings then */
+    unsigned last_use; /* MetaCache.cleanings then */
 } MetaSlice;
 
 /* @event: debug event of a load. Budget in bytes. NULL without memory. */
@@ -39,7 +40,8 @@ size_t meta_cache_slice_size(const MetaCache *c);
 /* Slice that holds image offset @offset (any byte of it); loads it if need be.
  * Holds a reference. */
 int coroutine_fn meta_cache_co_get(MetaCache *c, uint64_t offset, MetaSlice **ret);
-/* A new slice of zeroes, without a load; @offset aligned; replaces what was cached. Not dirty yet. */
+/* A new slice of zeroes, without a load; @offset aligned; replaces what was cached. Not dirty
+ * yet. */
 int meta_cache_get_new(MetaCache *c, uint64_t offset, MetaSlice **ret);
 void meta_cache_put(MetaCache *c, MetaSlice *s);
 
@@ -59,8 +61,13 @@ void meta_cache_drop(MetaCache *c, uint64_t offset, uint64_t bytes);
 size_t meta_cache_dirty_bytes(MetaCache *c);
 uint64_t meta_cache_budget(MetaCache *c);
 
-/* Flusher: copies of all dirty slices, which become clean. Caller holds meta_lock. -ENOMEM leaves all as it was. */
-typedef struct SealedSlice { uint64_t offset; uint8_t *data; MetaSlice *slice; } SealedSlice;
+/* Flusher: copies of all dirty slices, which become clean. Caller holds meta_lock. -ENOMEM leaves
+ * all as it was. */
+typedef struct SealedSlice {
+    uint64_t offset;
+    uint8_t *data;
+    MetaSlice *slice;
+} SealedSlice;
 typedef struct SealedSet {
     SealedSlice *slices; /* by offset; their data lies in one buffer in that order */
     size_t count;
@@ -73,7 +80,8 @@ int coroutine_fn meta_cache_co_write_sealed(MetaCache *c, SealedSet *set, Blkdeb
 void meta_cache_unseal(MetaCache *c, SealedSet *set);
 void sealed_set_clear(SealedSet *set);
 
-/* Drop clean slices that were not used since the call before (cache-clean-interval); the first call drops none. */
+/* Drop clean slices that were not used since the call before (cache-clean-interval); the first call
+ * drops none. */
 void meta_cache_clean(MetaCache *c);
 
 #endif

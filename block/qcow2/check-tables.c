@@ -45,9 +45,13 @@ static void add_refs(Check *c, uint64_t offset, uint64_t bytes, uint64_t n)
         return;
     }
     /* The last cluster may be cut short by the file's end. */
-    if (offset + bytes > c->map.length && offset + bytes - c->map.length >= c->q->geo.cluster_size) {
-        check_report(c, "ERROR: counting reference for region exceeding the end of the file by one cluster or more: "
-                        "offset 0x%" G_GINT64_MODIFIER "x size 0x%" G_GINT64_MODIFIER "x", offset, bytes);
+    if (offset + bytes > c->map.length &&
+        offset + bytes - c->map.length >= c->q->geo.cluster_size) {
+        check_report(c,
+                     "ERROR: counting reference for region exceeding the end of the file by one "
+                     "cluster or more: "
+                     "offset 0x%" G_GINT64_MODIFIER "x size 0x%" G_GINT64_MODIFIER "x",
+                     offset, bytes);
         c->res->corruptions++;
         return;
     }
@@ -83,13 +87,14 @@ void check_report(Check *c, const char *fmt, ...)
     c->report(line, c->opaque);
 }
 
-int coroutine_fn check_co_read(Check *c, uint64_t offset, uint64_t bytes, void *buf, const char *what)
+int coroutine_fn check_co_read(Check *c, uint64_t offset, uint64_t bytes, void *buf,
+                               const char *what)
 {
     int ret = bdrv_co_pread(c->q->file, (int64_t)offset, (int64_t)bytes, buf, 0);
 
     if (ret < 0) {
-        check_report(c, "ERROR: I/O error in %s at offset 0x%" G_GINT64_MODIFIER "x: %s", what, offset,
-                     g_strerror(-ret));
+        check_report(c, "ERROR: I/O error in %s at offset 0x%" G_GINT64_MODIFIER "x: %s", what,
+                     offset, g_strerror(-ret));
         c->res->check_errors++;
     }
     return ret;
@@ -107,8 +112,11 @@ static void count_normal(Check *c, L2Entry e, uint64_t guest, bool active, uint6
     bool in_use = l2_has_host(g, e);
 
     if (g->extended_l2 && (e.bitmap & e.bitmap >> 32 & UINT32_MAX)) {
-        check_report(c, "ERROR offset=%" G_GINT64_MODIFIER "x: Allocated cluster has corrupted subcluster "
-                        "allocation bitmap", host);
+        check_report(c,
+                     "ERROR offset=%" G_GINT64_MODIFIER
+                     "x: Allocated cluster has corrupted subcluster "
+                     "allocation bitmap",
+                     host);
         c->res->corruptions++;
     } else if (g->extended_l2 && !in_use && (uint32_t)e.bitmap) {
         check_report(c, "ERROR: Unallocated cluster has non-zero subcluster allocation map");
@@ -125,15 +133,21 @@ static void count_normal(Check *c, L2Entry e, uint64_t guest, bool active, uint6
         c->next_contiguous = host + g->cluster_size;
     }
     if (geo_in_cluster(g, host)) {
-        check_report(c, "ERROR offset=%" G_GINT64_MODIFIER "x: Data cluster is not properly aligned; L2 entry "
-                        "corrupted.", host);
+        check_report(c,
+                     "ERROR offset=%" G_GINT64_MODIFIER
+                     "x: Data cluster is not properly aligned; L2 entry "
+                     "corrupted.",
+                     host);
         c->res->corruptions++;
     }
     if (!g->external_data) {
         add_refs(c, host, g->cluster_size, refs);
     } else if (active && host != geo_cluster_start(g, guest)) {
-        check_report(c, "ERROR offset=%" G_GINT64_MODIFIER "x: host cluster offset in the external data file "
-                        "is not the guest's", host);
+        check_report(c,
+                     "ERROR offset=%" G_GINT64_MODIFIER
+                     "x: host cluster offset in the external data file "
+                     "is not the guest's",
+                     host);
         c->res->corruptions++;
     }
 }
@@ -144,13 +158,18 @@ static void count_compressed(Check *c, L2Entry e, bool active, uint64_t refs)
 
     l2_compressed_range(&c->q->geo, e, &host, &bytes);
     if (l2_copied(e)) {
-        check_report(c, "ERROR: coffset=0x%" G_GINT64_MODIFIER "x: copied flag must never be set for compressed "
-                        "clusters", e.desc & QCOW2_OFFSET_MASK);
+        check_report(c,
+                     "ERROR: coffset=0x%" G_GINT64_MODIFIER
+                     "x: copied flag must never be set for compressed "
+                     "clusters",
+                     e.desc & QCOW2_OFFSET_MASK);
         c->res->corruptions++;
     }
     if (c->q->geo.external_data) {
-        check_report(c, "ERROR compressed cluster %" G_GUINT64_FORMAT " with data file, entry=0x%"
-                        G_GINT64_MODIFIER "x", host >> c->q->geo.cluster_bits, e.desc);
+        check_report(c,
+                     "ERROR compressed cluster %" G_GUINT64_FORMAT
+                     " with data file, entry=0x%" G_GINT64_MODIFIER "x",
+                     host >> c->q->geo.cluster_bits, e.desc);
         c->res->corruptions++;
         return;
     }
@@ -172,20 +191,22 @@ static void count_l2_entry(Check *c, L2Entry e, uint64_t guest, bool active, uin
         return;
     }
     if (e.desc & reserved) {
-        check_report(c, "ERROR found l2 entry with reserved bits set: %" G_GINT64_MODIFIER "x", e.desc);
+        check_report(c, "ERROR found l2 entry with reserved bits set: %" G_GINT64_MODIFIER "x",
+                     e.desc);
         c->res->corruptions++;
     }
     count_normal(c, e, guest, active, refs);
 }
 
-static int coroutine_fn co_count_l2(Check *c, uint64_t table, uint64_t guest, uint8_t *buf, bool active,
-                                    uint64_t refs)
+static int coroutine_fn co_count_l2(Check *c, uint64_t table, uint64_t guest, uint8_t *buf,
+                                    bool active, uint64_t refs)
 {
     const Geometry *g = &c->q->geo;
     int ret = check_co_read(c, table, g->cluster_size, buf, "check_refcounts_l2");
 
     for (unsigned i = 0; i < 1u << g->l2_bits && ret == 0; i++) {
-        count_l2_entry(c, l2_load(g, buf, i), guest + ((uint64_t)i << g->cluster_bits), active, refs);
+        count_l2_entry(c, l2_load(g, buf, i), guest + ((uint64_t)i << g->cluster_bits), active,
+                       refs);
     }
     return ret;
 }
@@ -207,8 +228,11 @@ static uint64_t count_l1_entry(Check *c, uint64_t e)
     }
     refmap_add(c, table, g->cluster_size);
     if (geo_in_cluster(g, table)) {
-        check_report(c, "ERROR l2_offset=%" G_GINT64_MODIFIER "x: Table is not cluster aligned; L1 entry "
-                        "corrupted", table);
+        check_report(c,
+                     "ERROR l2_offset=%" G_GINT64_MODIFIER
+                     "x: Table is not cluster aligned; L1 entry "
+                     "corrupted",
+                     table);
         c->res->corruptions++;
         return 0;
     }
@@ -216,9 +240,11 @@ static uint64_t count_l1_entry(Check *c, uint64_t e)
     return table >> g->cluster_bits < c->map.clusters ? table : 0;
 }
 
-/* The tables that @entries of L1 name, and how often each: a table is walked once, however many entries (of one L1
- * or of many snapshots) name it, or a small file would take hours. @into: table -> count. */
-static int coroutine_fn co_collect_l1(Check *c, uint64_t offset, uint32_t entries, uint64_t *l1, GHashTable *into)
+/* The tables that @entries of L1 name, and how often each: a table is walked once, however many
+ * entries (of one L1 or of many snapshots) name it, or a small file would take hours. @into: table
+ * -> count. */
+static int coroutine_fn co_collect_l1(Check *c, uint64_t offset, uint32_t entries, uint64_t *l1,
+                                      GHashTable *into)
 {
     int ret = check_co_read(c, offset, entries * UINT64_C(8), l1, "check_refcounts_l1");
 
@@ -256,7 +282,8 @@ static int coroutine_fn co_count_l1(Check *c, uint64_t offset, uint32_t entries)
 
         if (n) {
             g_hash_table_insert(tables, key, NULL); /* its turn comes once */
-            ret = co_count_l2(c, l1[i], (uint64_t)i << (g->l2_bits + g->cluster_bits), buf, true, n);
+            ret =
+                co_count_l2(c, l1[i], (uint64_t)i << (g->l2_bits + g->cluster_bits), buf, true, n);
         }
     }
     return ret == -ENOMEM ? ret : 0;
@@ -304,10 +331,13 @@ static int coroutine_fn co_count_snapshots(Check *c)
         uint64_t bytes = s->l1_size * UINT64_C(8);
         g_autofree uint64_t *l1 = NULL;
 
-        if (!qcow2_snapshot_l1_sound(q, s, length) || bytes > left) { /* too long in sum: they overlap */
-            check_report(c, "ERROR snapshot %s (%s) l1_offset=%#" G_GINT64_MODIFIER "x: L1 table is not cluster "
-                            "aligned, or not inside of the file; snapshot table entry corrupted", s->id, s->name,
-                         s->l1_offset);
+        if (!qcow2_snapshot_l1_sound(q, s, length) ||
+            bytes > left) { /* too long in sum: they overlap */
+            check_report(c,
+                         "ERROR snapshot %s (%s) l1_offset=%#" G_GINT64_MODIFIER
+                         "x: L1 table is not cluster "
+                         "aligned, or not inside of the file; snapshot table entry corrupted",
+                         s->id, s->name, s->l1_offset);
             c->res->corruptions++;
             continue;
         }
@@ -317,7 +347,8 @@ static int coroutine_fn co_count_snapshots(Check *c)
         left -= bytes;
         l1 = g_try_malloc(bytes);
         ret = l1 ? co_collect_l1(c, s->l1_offset, s->l1_size, l1, tables) : -ENOMEM;
-        ret = ret == -ENOMEM ? ret : 0; /* what cannot be read is told, and the others are looked at */
+        ret = ret == -ENOMEM ? ret
+                             : 0; /* what cannot be read is told, and the others are looked at */
     }
     ret = ret < 0 ? ret : co_count_inactive(c, tables);
     refmap_add(c, q->hdr.snapshots_offset, snapshot_table_bytes(q));
@@ -325,7 +356,8 @@ static int coroutine_fn co_count_snapshots(Check *c)
 }
 
 /* One bitmap: its table and the clusters that the table names. */
-/* *@left: bytes that tables may still have; they do not overlap, so in sum they are no longer than the file. */
+/* *@left: bytes that tables may still have; they do not overlap, so in sum they are no longer than
+ * the file. */
 static int coroutine_fn co_count_bitmap(Check *c, uint64_t offset, uint32_t entries, uint64_t *left)
 {
     g_autofree uint64_t *table = NULL;
@@ -404,13 +436,17 @@ static void count_refcount_structures(Check *c)
             continue;
         }
         if (e & 511) {
-            check_report(c, "ERROR refcount table entry %" G_GUINT64_FORMAT " has reserved bits set", i);
+            check_report(
+                c, "ERROR refcount table entry %" G_GUINT64_FORMAT " has reserved bits set", i);
             c->res->corruptions++;
             continue;
         }
         if (geo_in_cluster(g, e)) {
-            check_report(c, "ERROR refcount block %" G_GUINT64_FORMAT " is not cluster aligned; refcount table "
-                            "entry corrupted", i);
+            check_report(c,
+                         "ERROR refcount block %" G_GUINT64_FORMAT
+                         " is not cluster aligned; refcount table "
+                         "entry corrupted",
+                         i);
             c->res->corruptions++;
             continue;
         }
@@ -421,8 +457,9 @@ static void count_refcount_structures(Check *c)
         }
         refmap_add(c, e, g->cluster_size);
         if (refmap_get(&c->map, e >> g->cluster_bits) != 1) {
-            check_report(c, "ERROR refcount block %" G_GUINT64_FORMAT " refcount=%" G_GUINT64_FORMAT, i,
-                         refmap_get(&c->map, e >> g->cluster_bits));
+            check_report(c,
+                         "ERROR refcount block %" G_GUINT64_FORMAT " refcount=%" G_GUINT64_FORMAT,
+                         i, refmap_get(&c->map, e >> g->cluster_bits));
             c->res->corruptions++;
         }
     }

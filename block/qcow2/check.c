@@ -50,7 +50,9 @@ static int coroutine_fn co_compare_one(Counts *n, uint64_t cluster)
     if (ret < 0 || count == refs) {
         return ret;
     }
-    check_report(c, "%s cluster %" G_GUINT64_FORMAT " refcount=%" G_GUINT64_FORMAT " reference=%" G_GUINT64_FORMAT,
+    check_report(c,
+                 "%s cluster %" G_GUINT64_FORMAT " refcount=%" G_GUINT64_FORMAT
+                 " reference=%" G_GUINT64_FORMAT,
                  count > refs ? "Leaked" : "ERROR", cluster, count, refs);
     if (count > refs) {
         c->res->leaks++;
@@ -108,8 +110,10 @@ static void coroutine_fn check_l2_copied(Counts *n, const uint8_t *table)
             continue;
         }
         if ((count == 1) != l2_copied(e)) {
-            check_report(c, "ERROR OFLAG_COPIED data cluster: l2_entry=%" G_GINT64_MODIFIER "x refcount=%"
-                            G_GUINT64_FORMAT, e.desc, count);
+            check_report(c,
+                         "ERROR OFLAG_COPIED data cluster: l2_entry=%" G_GINT64_MODIFIER
+                         "x refcount=%" G_GUINT64_FORMAT,
+                         e.desc, count);
             c->res->corruptions++;
         }
     }
@@ -120,7 +124,8 @@ static int coroutine_fn co_check_copied(Counts *n)
     Check *c = n->c;
     Qcow2 *q = c->q;
     g_autofree uint8_t *table = g_try_malloc(q->geo.cluster_size);
-    g_autoptr(GHashTable) seen = g_hash_table_new(NULL, NULL); /* a table that many entries name is walked once */
+    g_autoptr(GHashTable) seen =
+        g_hash_table_new(NULL, NULL); /* a table that many entries name is walked once */
 
     if (!table) {
         return -ENOMEM;
@@ -128,15 +133,19 @@ static int coroutine_fn co_check_copied(Counts *n)
     for (uint32_t i = 0; i < q->l1_size; i++) {
         uint64_t e = atomic_load(&q->l1[i]), off = e & QCOW2_OFFSET_MASK, count;
 
-        if (!off || geo_in_cluster(&q->geo, off) || co_count_of(n, off >> q->geo.cluster_bits, &count) < 0) {
+        if (!off || geo_in_cluster(&q->geo, off) ||
+            co_count_of(n, off >> q->geo.cluster_bits, &count) < 0) {
             continue;
         }
         if ((count == 1) != ((e & L2E_COPIED) != 0)) {
-            check_report(c, "ERROR OFLAG_COPIED L2 cluster: l1_index=%u l1_entry=%" G_GINT64_MODIFIER
-                            "x refcount=%" G_GUINT64_FORMAT, i, e, count);
+            check_report(c,
+                         "ERROR OFLAG_COPIED L2 cluster: l1_index=%u l1_entry=%" G_GINT64_MODIFIER
+                         "x refcount=%" G_GUINT64_FORMAT,
+                         i, e, count);
             c->res->corruptions++;
         }
-        if (off >> q->geo.cluster_bits < c->map.clusters && g_hash_table_add(seen, GSIZE_TO_POINTER(off)) &&
+        if (off >> q->geo.cluster_bits < c->map.clusters &&
+            g_hash_table_add(seen, GSIZE_TO_POINTER(off)) &&
             check_co_read(c, off, q->geo.cluster_size, table, "check_oflag_copied") == 0) {
             check_l2_copied(n, table);
         }

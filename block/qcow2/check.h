@@ -6,10 +6,10 @@
 #include "qcow2.h"
 
 typedef struct RefMap {
-    uint32_t *refs;      /* per host cluster of the file */
-    uint64_t clusters;   /* of the file, rounded up */
-    uint64_t length;     /* of the file, in bytes */
-    GHashTable *beyond;  /* cluster -> references, behind the end of the file */
+    uint32_t *refs;     /* per host cluster of the file */
+    uint64_t clusters;  /* of the file, rounded up */
+    uint64_t length;    /* of the file, in bytes */
+    GHashTable *beyond; /* cluster -> references, behind the end of the file */
 } RefMap;
 
 typedef struct Check {
@@ -35,6 +35,7 @@ int check_compare_keys(gconstpointer a, gconstpointer b);
 /* check-tables.c: count what the header, L1, L2, snapshot, bitmap and refcount tables refer to. */
 int coroutine_fn check_co_count_references(Check *c);
 /* Read a whole L2 table or other cluster; -EIO with a report. */
-int coroutine_fn check_co_read(Check *c, uint64_t offset, uint64_t bytes, void *buf, const char *what);
+int coroutine_fn check_co_read(Check *c, uint64_t offset, uint64_t bytes, void *buf,
+                               const char *what);
 
 #endif

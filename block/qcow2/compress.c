@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Writing compressed clusters.  Packed by a thread of the pool; room for the bytes is taken behind the
- * last ones; data first, then the entry in memory; a flush writes data, counts and entries in their
- * order (INV-W-1, INV-W-2).  What does not get smaller is written as it is.  Threads pack in any order;
- * room is taken in the order of the requests, so that the layout depends on them alone.
+ * Writing compressed clusters.  Packed by a thread of the pool; room for the bytes is taken behind
+ * the last ones; data first, then the entry in memory; a flush writes data, counts and entries in
+ * their order (INV-W-1, INV-W-2).  What does not get smaller is written as it is.  Threads pack in
+ * any order; room is taken in the order of the requests, so that the layout depends on them alone.
  */
 #include "compress.h"
 #include "config-host.h"
@@ -23,13 +23,15 @@ typedef struct PackJob {
     bool zstd;
     const uint8_t *in;
     uint8_t *out;
-    size_t len;  /* of both; the result must be smaller */
+    size_t len; /* of both; the result must be smaller */
     size_t packed;
 } PackJob;
 
 static int pack_deflate(PackJob *j)
 {
-    z_stream z = { .next_in = (uint8_t *)j->in, .avail_in = (unsigned)j->len, .next_out = j->out,
+    z_stream z = { .next_in = (uint8_t *)j->in,
+                   .avail_in = (unsigned)j->len,
+                   .next_out = j->out,
                    .avail_out = (unsigned)j->len };
     int r;
 
@@ -142,7 +144,8 @@ static int coroutine_fn co_plan(Qcow2 *q, uint64_t guest, size_t bytes, Inflight
     old = l2_load(&q->geo, (*slice)->data, *index);
     ret = entry_co_check(q, old, guest);
     if (ret == 0 && !(old.desc & L2E_COMPRESSED) && l2_has_host(&q->geo, old) && l2_copied(old)) {
-        ret = -EIO; /* compressed data replaces no cluster that is written in place, as in the reference */
+        ret = -EIO; /* compressed data replaces no cluster that is written in place, as in the
+                       reference */
     }
     ret = ret < 0 ? ret : qcow2_co_alloc_bytes(q, bytes, host);
     if (ret < 0) {
@@ -194,8 +197,9 @@ static int coroutine_fn co_write_one(Qcow2 *q, uint64_t guest, IOVector *v, size
 {
     size_t size = q->geo.cluster_size;
     g_autofree uint8_t *in = g_try_malloc(size), *out = g_try_malloc(size);
-    PackJob j = { .zstd = q->hdr.compression_type == QCOW2_COMPRESSION_ZSTD, .in = in, .out = out,
-                  .len = size };
+    PackJob j = {
+        .zstd = q->hdr.compression_type == QCOW2_COMPRESSION_ZSTD, .in = in, .out = out, .len = size
+    };
     uint64_t ticket;
     unsigned pin;
     int ret;
@@ -241,8 +245,8 @@ int coroutine_fn qcow2_co_pwritev_compressed(BlockDriverState *bs, int64_t offse
         int64_t len = bdrv_co_getlength(q->file->bs);
 
         return len < 0 ? (int)len
-                       : bdrv_co_truncate(q->file, ALIGN_UP(len, INT64_C(512)), false, BLK_PREALLOC_OFF, 0,
-                                          NULL);
+                       : bdrv_co_truncate(q->file, ALIGN_UP(len, INT64_C(512)), false,
+                                          BLK_PREALLOC_OFF, 0, NULL);
     }
     if (geo_in_cluster(g, guest) ||
         (geo_in_cluster(g, end) && end != (uint64_t)atomic_load(&q->bs->total_bytes))) {

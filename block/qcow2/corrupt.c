@@ -42,7 +42,8 @@ static void tell(Qcow2 *q, const char *site, int64_t offset, const char *what)
 {
     bool marks = !q->bs->read_only;
     g_autofree char *line = g_strdup_printf(
-        "qcow2: %s: %s at offset 0x%" G_GINT64_MODIFIER "x of '%s': %s; further %scorruption events will be suppressed",
+        "qcow2: %s: %s at offset 0x%" G_GINT64_MODIFIER
+        "x of '%s': %s; further %scorruption events will be suppressed",
         marks ? "Marking image as corrupt" : "Image is corrupt", site, (uint64_t)offset,
         q->bs->exact_filename ? q->bs->exact_filename : "", what, marks ? "" : "non-fatal ");
 

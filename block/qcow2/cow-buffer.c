@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Buffers of copy-on-write.  Big ones come from the system page by page, each with a fault that costs about
- * as much as copying the page; so a few are kept, until the image has not needed them for a while.
+ * Buffers of copy-on-write.  Big ones come from the system page by page, each with a fault that
+ * costs about as much as copying the page; so a few are kept, until the image has not needed them
+ * for a while.
  */
 #include "write-int.h"
 

@@ -7,14 +7,14 @@
  * never a source, but for bytes that this run does not write.
  *
  * INV-COW-1  A host cluster that was in use before is never taken to read zero.
- * INV-COW-2  In place, only subclusters that were not readable from the host are filled in: the bytes
- *            of readable ones belong to concurrent overwrites.
+ * INV-COW-2  In place, only subclusters that were not readable from the host are filled in: the
+ * bytes of readable ones belong to concurrent overwrites.
  */
 #include "write-int.h"
 
-#define MERGE_MIDDLE (16 * KiB)     /* a hole this small between head and tail is read along */
+#define MERGE_MIDDLE (16 * KiB) /* a hole this small between head and tail is read along */
 #define ZERO_CHUNK (64 * KiB)
-#define ZERO_BY_CALL (256 * KiB)    /* from here on, ask the file to zero rather than copy zeroes */
+#define ZERO_BY_CALL (256 * KiB) /* from here on, ask the file to zero rather than copy zeroes */
 
 static const _Alignas(4096) uint8_t zeroes[ZERO_CHUNK];
 
@@ -63,7 +63,8 @@ bool entry_reads_zero(Qcow2 *q, L2Entry e, uint64_t start, uint64_t end)
     BlockDriverState *backing = bdrv_backing_bs(q->bs);
     bool defers_to_zero = !backing || (int64_t)start >= atomic_load(&backing->total_bytes);
 
-    for (uint64_t at = start; at < end; at = ALIGN_DOWN(at, g->subcluster_size) + g->subcluster_size) {
+    for (uint64_t at = start; at < end;
+         at = ALIGN_DOWN(at, g->subcluster_size) + g->subcluster_size) {
         switch (l2_kind(g, e, geo_sc_index(g, at), at)) {
         case SC_ZERO_PLAIN:
         case SC_ZERO_ALLOC:
@@ -136,7 +137,8 @@ static int coroutine_fn write_guest_only(Qcow2 *q, const WriteRun *r, IOVector *
     return ret;
 }
 
-/* Head and tail read zero: large ones by a zero write of the file; -ENOTSUP to fill in otherwise. */
+/* Head and tail read zero: large ones by a zero write of the file; -ENOTSUP to fill in
+ * otherwise. */
 static int coroutine_fn zero_by_call(Qcow2 *q, const WriteRun *r)
 {
     if (r->cow_end - r->cow_start - (r->end - r->start) < ZERO_BY_CALL) {
@@ -163,8 +165,8 @@ static int coroutine_fn write_merged(Qcow2 *q, const WriteRun *r, IOVector *v, s
                                      void *head, void *tail, unsigned flags)
 {
     uint64_t head_len = r->start - r->cow_start, tail_len = r->cow_end - r->end;
-    uint64_t zero_elems = (head ? 1 : head_len / ZERO_CHUNK + 1) +
-                          (tail ? 1 : tail_len / ZERO_CHUNK + 1);
+    uint64_t zero_elems =
+        (head ? 1 : head_len / ZERO_CHUNK + 1) + (tail ? 1 : tail_len / ZERO_CHUNK + 1);
     size_t bytes = r->end - r->start;
     void *flat = NULL;
     IOVector w;
@@ -203,8 +205,8 @@ static int coroutine_fn cow_read(Qcow2 *q, const WriteRun *r, CowData *d)
     uint64_t head_len = r->start - r->cow_start, tail_len = r->cow_end - r->end;
     bool head = head_len && !r->head_zero, tail = tail_len && !r->tail_zero;
     bool merge = head && tail && (r->merge || r->end - r->start <= MERGE_MIDDLE);
-    uint64_t bytes = merge ? r->cow_end - r->cow_start
-                           : (head ? head_len : 0) + (tail ? tail_len : 0);
+    uint64_t bytes =
+        merge ? r->cow_end - r->cow_start : (head ? head_len : 0) + (tail ? tail_len : 0);
     int ret = 0;
 
     d->bytes = bytes;

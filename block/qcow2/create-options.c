@@ -9,9 +9,11 @@
 
 const BlockCreateOption qcow2_create_options[] = {
     /* Known, so that scripts which say "off" go on, and others hear what is missing. */
-    { "encryption", BLK_OPT_BOOL, "Encrypt the image with format 'aes' (not supported: off only)", NULL },
+    { "encryption", BLK_OPT_BOOL, "Encrypt the image with format 'aes' (not supported: off only)",
+      NULL },
     { "encrypt.format", BLK_OPT_STRING, "Encrypt the image (not supported)", NULL },
-    { "encrypt.key-secret", BLK_OPT_STRING, "ID of the secret that opens the image (not supported)", NULL },
+    { "encrypt.key-secret", BLK_OPT_STRING, "ID of the secret that opens the image (not supported)",
+      NULL },
     { "cluster_size", BLK_OPT_SIZE, "qcow2 cluster size", "65536" },
     { "extended_l2", BLK_OPT_BOOL, "Extended L2 tables", "off" },
     { "preallocation", BLK_OPT_STRING,
@@ -23,7 +25,8 @@ const BlockCreateOption qcow2_create_options[] = {
     { "backing_file", BLK_OPT_STRING, "File name of a base image", NULL },
     { "backing_fmt", BLK_OPT_STRING, "Image format of the base image", NULL },
     { "data_file", BLK_OPT_STRING, "File name of an external data file", NULL },
-    { "data_file_raw", BLK_OPT_BOOL, "The external data file must stay valid as a raw image", NULL },
+    { "data_file_raw", BLK_OPT_BOOL, "The external data file must stay valid as a raw image",
+      NULL },
     { "lazy_refcounts", BLK_OPT_BOOL, "Postpone refcount updates", "off" },
     { "refcount_bits", BLK_OPT_NUMBER, "Width of a reference count entry in bits", "16" },
     { NULL }
@@ -82,8 +85,8 @@ static int take_refcount_bits(Options *o, Qcow2CreateParams *p, GError **errp)
 }
 
 /* An option that takes names by a name that its message has differently. */
-static int take_named(Options *o, const char *key, const char *said, const char *const *names, int *ret,
-                      GError **errp)
+static int take_named(Options *o, const char *key, const char *said, const char *const *names,
+                      int *ret, GError **errp)
 {
     g_autofree char *v = opts_take_str(o, key);
 
@@ -95,41 +98,60 @@ static int take_named(Options *o, const char *key, const char *said, const char 
 
 static int needs_v3(const Qcow2CreateParams *p, bool wanted, const char *what, GError **errp)
 {
-    return p->version < 3 && wanted ? error_set(errp, EINVAL, "%s (use version=v3 or greater)", what)
-                                    : 0;
+    return p->version < 3 && wanted
+               ? error_set(errp, EINVAL, "%s (use version=v3 or greater)", what)
+               : 0;
 }
 
 static int check_together(const Qcow2CreateParams *p, GError **errp)
 {
     int ret = 0;
 
-    ret = needs_v3(p, p->extended_l2, "Extended L2 entries are only supported with compatibility level "
-                                      "1.1 and above", errp);
+    ret = needs_v3(p, p->extended_l2,
+                   "Extended L2 entries are only supported with compatibility level "
+                   "1.1 and above",
+                   errp);
     if (ret == 0 && p->extended_l2 && p->cluster_bits < QCOW2_EXTL2_MIN_CLUSTER_BITS) {
-        ret = error_set(errp, EINVAL, "Extended L2 entries are only supported with cluster sizes of at "
-                                      "least %u bytes", 1u << QCOW2_EXTL2_MIN_CLUSTER_BITS);
+        ret = error_set(errp, EINVAL,
+                        "Extended L2 entries are only supported with cluster sizes of at "
+                        "least %u bytes",
+                        1u << QCOW2_EXTL2_MIN_CLUSTER_BITS);
     }
     if (ret == 0 && p->prealloc && p->backing_file && !p->extended_l2) {
-        ret = error_set(errp, EINVAL, "Backing file and preallocation can only be used at the same time "
-                                      "if extended_l2 is on");
+        ret = error_set(errp, EINVAL,
+                        "Backing file and preallocation can only be used at the same time "
+                        "if extended_l2 is on");
     }
     if (ret == 0 && p->backing_format && !p->backing_file) {
         ret = error_set(errp, EINVAL, "Backing format cannot be used without backing file");
     }
-    ret = ret < 0 ? ret : needs_v3(p, p->lazy_refcounts, "Lazy refcounts only supported with compatibility "
-                                                         "level 1.1 and above", errp);
-    ret = ret < 0 ? ret : needs_v3(p, p->refcount_order != 4, "Different refcount widths than 16 bits "
-                                   "require compatibility level 1.1 or above", errp);
+    ret = ret < 0 ? ret
+                  : needs_v3(p, p->lazy_refcounts,
+                             "Lazy refcounts only supported with compatibility "
+                             "level 1.1 and above",
+                             errp);
+    ret = ret < 0 ? ret
+                  : needs_v3(p, p->refcount_order != 4,
+                             "Different refcount widths than 16 bits "
+                             "require compatibility level 1.1 or above",
+                             errp);
     if (ret == 0 && p->data_file_raw && !p->data_file) {
         ret = error_set(errp, EINVAL, "data-file-raw requires data-file");
     }
     if (ret == 0 && p->data_file_raw && p->backing_file) {
-        ret = error_set(errp, EINVAL, "Backing file and data-file-raw cannot be used at the same time");
+        ret = error_set(errp, EINVAL,
+                        "Backing file and data-file-raw cannot be used at the same time");
     }
-    ret = ret < 0 ? ret : needs_v3(p, p->data_file != NULL, "External data files are only supported with "
-                                   "compatibility level 1.1 and above", errp);
-    return ret < 0 ? ret : needs_v3(p, p->compression != QCOW2_COMPRESSION_ZLIB, "Non-zlib compression type "
-                                    "is only supported with compatibility level 1.1 and above", errp);
+    ret = ret < 0 ? ret
+                  : needs_v3(p, p->data_file != NULL,
+                             "External data files are only supported with "
+                             "compatibility level 1.1 and above",
+                             errp);
+    return ret < 0 ? ret
+                   : needs_v3(p, p->compression != QCOW2_COMPRESSION_ZLIB,
+                              "Non-zlib compression type "
+                              "is only supported with compatibility level 1.1 and above",
+                              errp);
 }
 
 /* None is supported; what is wrong besides is said first. */
@@ -138,22 +160,27 @@ static int take_encryption(Options *o, GError **errp)
     static const char *const formats[] = { "luks", "aes", NULL };
     bool has_alias = opts_has(o, "encryption") && strcmp(opts_peek(o, "encryption"), "off");
     bool has_format = opts_has(o, "encrypt.format"), has_key;
-    g_autofree char *alias = opts_take_str(o, "encryption"), *format = opts_take_str(o, "encrypt.format");
+    g_autofree char *alias = opts_take_str(o, "encryption"),
+                    *format = opts_take_str(o, "encrypt.format");
     g_autoptr(Options) rest = opts_take_subtree(o, "encrypt");
     const char *name = has_format ? format : has_alias ? alias : NULL;
 
     if (has_alias && has_format) {
-        return error_set(errp, EINVAL, "'encrypt.format' and its alias 'encryption' can't be used at the same time");
+        return error_set(
+            errp, EINVAL,
+            "'encrypt.format' and its alias 'encryption' can't be used at the same time");
     }
     has_key = opts_has(rest, "key-secret");
     if (!name) {
-        return opts_count(rest) ? error_set(errp, EINVAL, "Parameter 'encrypt.format' is missing") : 0;
+        return opts_count(rest) ? error_set(errp, EINVAL, "Parameter 'encrypt.format' is missing")
+                                : 0;
     }
     if (!(has_alias && !strcmp(alias, "on")) && !(has_format && g_strv_contains(formats, format))) {
         return error_set(errp, EINVAL, "Parameter 'format' does not accept value '%s'", name);
     }
-    return has_key ? error_set(errp, ENOTSUP, "Encryption is not supported")
-                   : error_set(errp, EINVAL, "Parameter 'encrypt.key-secret' is required for cipher");
+    return has_key
+               ? error_set(errp, ENOTSUP, "Encryption is not supported")
+               : error_set(errp, EINVAL, "Parameter 'encrypt.key-secret' is required for cipher");
 }
 
 static int take_names(Options *o, Qcow2CreateParams *p, GError **errp)
@@ -183,9 +210,12 @@ int qcow2_take_create_options(Options *o, Qcow2CreateParams *p, GError **errp)
     ret = take_compat(o, p, errp);
     ret = ret < 0 ? ret : take_names(o, p, errp);
     ret = ret < 0 ? ret : take_encryption(o, errp);
-    ret = ret < 0 ? ret : take_named(o, "preallocation", "preallocation", blk_prealloc_names, &prealloc, errp);
-    ret = ret < 0 ? ret : take_named(o, "compression_type", "compression-type", compression_names,
-                                     &p->compression, errp);
+    ret = ret < 0 ? ret
+                  : take_named(o, "preallocation", "preallocation", blk_prealloc_names, &prealloc,
+                               errp);
+    ret = ret < 0 ? ret
+                  : take_named(o, "compression_type", "compression-type", compression_names,
+                               &p->compression, errp);
     ret = ret < 0 ? ret : take_cluster_size(o, p, errp);
     ret = ret < 0 ? ret : take_refcount_bits(o, p, errp);
     if (ret < 0 || !opts_take_bool(o, "extended_l2", false, &p->extended_l2, errp) ||

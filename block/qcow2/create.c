@@ -67,7 +67,8 @@ static int coroutine_fn co_write_refcounts(BdrvChild *file, const Geometry *g, c
     return ret;
 }
 
-static void fill_header(const Qcow2CreateParams *p, const Geometry *g, const Layout *l, Qcow2Header *h)
+static void fill_header(const Qcow2CreateParams *p, const Geometry *g, const Layout *l,
+                        Qcow2Header *h)
 {
     memset(h, 0, sizeof(*h));
     h->version = (uint32_t)p->version;
@@ -96,21 +97,22 @@ static int plan_image(const Qcow2CreateParams *p, Geometry *g, Layout *l, GError
                   p->data_file != NULL, p->data_file_raw);
     plan_layout(g, p->size, l);
     if (l->l1_entries > QCOW2_MAX_L1_BYTES / 8 || p->size > INT64_MAX) {
-        return error_set(errp, EFBIG, "The image size is too large for file format 'qcow2' (try using a "
-                                      "larger cluster size)");
+        return error_set(errp, EFBIG,
+                         "The image size is too large for file format 'qcow2' (try using a "
+                         "larger cluster size)");
     }
     return 0;
 }
 
-static int coroutine_fn co_write_image(BdrvChild *file, const Qcow2CreateParams *p, const Geometry *g,
-                                       const Layout *l, GError **errp)
+static int coroutine_fn co_write_image(BdrvChild *file, const Qcow2CreateParams *p,
+                                       const Geometry *g, const Layout *l, GError **errp)
 {
     Qcow2Header h;
     int ret;
 
     fill_header(p, g, l, &h);
-    ret = bdrv_co_truncate(file, (int64_t)(l->l1_offset + l->l1_entries * 8), false, BLK_PREALLOC_OFF, 0,
-                           errp);
+    ret = bdrv_co_truncate(file, (int64_t)(l->l1_offset + l->l1_entries * 8), false,
+                           BLK_PREALLOC_OFF, 0, errp);
     if (ret == 0 && !file->bs->drv->zero_init) { /* a device holds what was there before */
         ret = bdrv_co_pwrite_zeroes(file, 0, (int64_t)(l->l1_offset + l->l1_entries * 8), 0);
         if (ret < 0) {
@@ -123,8 +125,8 @@ static int coroutine_fn co_write_image(BdrvChild *file, const Qcow2CreateParams 
         ret = ret < 0 ? ret : qcow2_co_header_write(file, &h);
         ret = ret < 0 ? ret : bdrv_co_flush(file->bs);
         if (ret == -ENOSPC && h.backing_file) {
-            error_set_errno(errp, ENOSPC, "Could not assign backing file '%s' with format '%s'", h.backing_file,
-                            h.backing_format ? h.backing_format : "");
+            error_set_errno(errp, ENOSPC, "Could not assign backing file '%s' with format '%s'",
+                            h.backing_file, h.backing_format ? h.backing_format : "");
         } else if (ret < 0) {
             error_set_errno(errp, ret, "Could not write the image's metadata");
         }
@@ -133,7 +135,8 @@ static int coroutine_fn co_write_image(BdrvChild *file, const Qcow2CreateParams 
     return ret;
 }
 
-/* The data file as it was created: an image's own word for it is a plain file, whatever it looks like. */
+/* The data file as it was created: an image's own word for it is a plain file, whatever it looks
+ * like. */
 static void name_data_file(Options *o, const char *data_file)
 {
     const BlockDriver *drv = bdrv_find_protocol(data_file);
@@ -145,7 +148,8 @@ static void name_data_file(Options *o, const char *data_file)
 }
 
 /* Through the driver itself: reserve the clusters. */
-static int coroutine_fn co_preallocate(const char *filename, const Qcow2CreateParams *p, GError **errp)
+static int coroutine_fn co_preallocate(const char *filename, const Qcow2CreateParams *p,
+                                       GError **errp)
 {
     Options *o;
     BdrvChild *root;
@@ -159,9 +163,12 @@ static int coroutine_fn co_preallocate(const char *filename, const Qcow2CreatePa
     if (p->data_file) {
         name_data_file(o, p->data_file);
     }
-    /* With all its syncs: the image is one from its header on, and power may fail while this goes on. */
-    root = bdrv_co_open_root(filename, o, BLK_O_RDWR | BLK_O_RESIZE | BLK_O_NO_BACKING |
-                                          (RULE_BROKEN(CREATE_PREALLOC_SYNCED) ? BLK_O_NO_FLUSH : 0), errp);
+    /* With all its syncs: the image is one from its header on, and power may fail while this goes
+     * on. */
+    root = bdrv_co_open_root(filename, o,
+                             BLK_O_RDWR | BLK_O_RESIZE | BLK_O_NO_BACKING |
+                                 (RULE_BROKEN(CREATE_PREALLOC_SYNCED) ? BLK_O_NO_FLUSH : 0),
+                             errp);
     if (!root) {
         return -EINVAL;
     }
@@ -190,12 +197,14 @@ static int coroutine_fn co_create_data_file(const Qcow2CreateParams *p, GError *
     return bdrv_co_create_file(p->data_file, o, errp);
 }
 
-/* With the image's file made. It stays open, and so locked, while the data file is made: that cannot be the
- * same one. *@data_made: there is a data file to take back. */
-static int coroutine_fn co_fill_image(const char *filename, const Qcow2CreateParams *p, const Geometry *g,
-                                      const Layout *l, bool *data_made, GError **errp)
+/* With the image's file made. It stays open, and so locked, while the data file is made: that
+ * cannot be the same one. *@data_made: there is a data file to take back. */
+static int coroutine_fn co_fill_image(const char *filename, const Qcow2CreateParams *p,
+                                      const Geometry *g, const Layout *l, bool *data_made,
+                                      GError **errp)
 {
-    BdrvChild *file = bdrv_co_open_root(filename, NULL, BLK_O_RDWR | BLK_O_RESIZE | BLK_O_PROTOCOL, errp);
+    BdrvChild *file =
+        bdrv_co_open_root(filename, NULL, BLK_O_RDWR | BLK_O_RESIZE | BLK_O_PROTOCOL, errp);
     int ret = 0;
 
     if (!file) {

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Reading compressed clusters.  The last few are kept unpacked, so that a sequential reader unpacks
- * each once.  What is kept is valid as long as no place of a compressed cluster was freed for other use
- * (compressed_gen): who still reads an entry that was let go of keeps its pin until after keep().
+ * each once.  What is kept is valid as long as no place of a compressed cluster was freed for other
+ * use (compressed_gen): who still reads an entry that was let go of keeps its pin until after
+ * keep().
  */
 #include "compress.h"
 #include "config-host.h"
@@ -50,7 +51,9 @@ static int unpack_deflate(const uint8_t *in, size_t in_len, uint8_t *out, size_t
 #else
 static int unpack_deflate(const uint8_t *in, size_t in_len, uint8_t *out, size_t out_len)
 {
-    z_stream z = { .next_in = (uint8_t *)in, .avail_in = (unsigned)in_len, .next_out = out,
+    z_stream z = { .next_in = (uint8_t *)in,
+                   .avail_in = (unsigned)in_len,
+                   .next_out = out,
                    .avail_out = (unsigned)out_len };
     int r;
 
@@ -66,8 +69,8 @@ static int unpack_deflate(const uint8_t *in, size_t in_len, uint8_t *out, size_t
 #ifdef CONFIG_ZSTD
 static int unpack_zstd(const uint8_t *in, size_t in_len, uint8_t *out, size_t out_len)
 {
-    /* In one go, straight into @out: the streaming form takes a window of the size that the frame asks for. What
-     * follows the frame is the rest of its last sector. */
+    /* In one go, straight into @out: the streaming form takes a window of the size that the frame
+     * asks for. What follows the frame is the rest of its last sector. */
     size_t frame = ZSTD_findFrameCompressedSize(in, in_len), got;
 
     if (ZSTD_isError(frame)) {
@@ -106,7 +109,8 @@ static int unpack_job(void *opaque)
 
 int coroutine_fn qcow2_co_read_compressed(Qcow2 *q, L2Entry e, void *buf)
 {
-    UnpackJob j = { .zstd = q->hdr.compression_type == QCOW2_COMPRESSION_ZSTD, .out = buf,
+    UnpackJob j = { .zstd = q->hdr.compression_type == QCOW2_COMPRESSION_ZSTD,
+                    .out = buf,
                     .out_len = q->geo.cluster_size };
     uint64_t host, bytes;
     g_autofree uint8_t *in = NULL;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The dirty bit: refcounts on disk may be too low or too high, and are rebuilt before a writer starts. */
+/* The dirty bit: refcounts on disk may be too low or too high, and are rebuilt before a writer
+ * starts. */
 #include "check.h"
 #include "refcount-codec.h"
 #include "rules.h"
@@ -7,7 +8,8 @@
 
 #include <errno.h>
 
-/* With feature_lock: whoever marks the image corrupt meanwhile comes before or after, and neither bit is lost. */
+/* With feature_lock: whoever marks the image corrupt meanwhile comes before or after, and neither
+ * bit is lost. */
 static int coroutine_fn co_write_bit(Qcow2 *q, bool on)
 {
     uint64_t old = q->hdr.incompatible;
@@ -53,11 +55,11 @@ int coroutine_fn qcow2_co_mark_clean(Qcow2 *q)
 /* ---- Rebuild ---- */
 
 typedef struct NewCounts {
-    uint64_t clusters;          /* covered */
+    uint64_t clusters; /* covered */
     uint64_t blocks, table_clusters;
     uint64_t blocks_at, table_at; /* host offsets */
-    uint8_t *data;              /* blocks */
-    uint64_t *table;            /* on-disk order */
+    uint8_t *data;                /* blocks */
+    uint64_t *table;              /* on-disk order */
 } NewCounts;
 
 /* New blocks and a new table lie behind everything that is there. */
@@ -93,9 +95,10 @@ static int fill(Qcow2 *q, const RefMap *m, uint64_t end, NewCounts *n, GError **
         uint64_t v = i < end ? refmap_get(m, i) : 1;
 
         if (v > g->refcount_max) {
-            return error_set(errp, EINVAL, "Could not rebuild the refcounts: cluster %" G_GUINT64_FORMAT
-                             " has %" G_GUINT64_FORMAT " references, more than %u bits hold", i, v,
-                             g->refcount_bits);
+            return error_set(errp, EINVAL,
+                             "Could not rebuild the refcounts: cluster %" G_GUINT64_FORMAT
+                             " has %" G_GUINT64_FORMAT " references, more than %u bits hold",
+                             i, v, g->refcount_bits);
         }
         refcount_entry_set(g->refcount_order, n->data, i, v);
     }
@@ -111,9 +114,11 @@ static int coroutine_fn co_write_and_switch(Qcow2 *q, NewCounts *n)
     const Geometry *g = &q->geo;
     int ret;
 
-    ret = bdrv_co_pwrite(q->file, (int64_t)n->blocks_at, (int64_t)(n->blocks << g->cluster_bits), n->data, 0);
-    ret = ret < 0 ? ret : bdrv_co_pwrite(q->file, (int64_t)n->table_at,
-                                         (int64_t)(n->table_clusters << g->cluster_bits), n->table, 0);
+    ret = bdrv_co_pwrite(q->file, (int64_t)n->blocks_at, (int64_t)(n->blocks << g->cluster_bits),
+                         n->data, 0);
+    ret = ret < 0 ? ret
+                  : bdrv_co_pwrite(q->file, (int64_t)n->table_at,
+                                   (int64_t)(n->table_clusters << g->cluster_bits), n->table, 0);
     ret = ret < 0 || RULE_BROKEN(REBUILT_BEFORE_SWITCH) ? ret : bdrv_co_flush(q->file->bs);
     if (ret < 0) {
         return ret;
@@ -131,8 +136,9 @@ static int coroutine_fn co_rebuild(Qcow2 *q, Check *c, GError **errp)
     int ret;
 
     if (c->res->corruptions || c->res->check_errors || g_hash_table_size(c->map.beyond)) {
-        return error_set(errp, EIO, "The image was not closed properly and its tables are damaged: it "
-                                    "can be opened read-only; check and repair it first");
+        return error_set(errp, EIO,
+                         "The image was not closed properly and its tables are damaged: it "
+                         "can be opened read-only; check and repair it first");
     }
     place(&q->geo, end, &n);
     ret = fill(q, &c->map, end, &n, errp);
@@ -169,7 +175,8 @@ int coroutine_fn qcow2_co_rebuild_refcounts(Qcow2 *q, GError **errp)
     c.without_refcounts = true;
     ret = refmap_init(&c.map, q, length);
     ret = ret < 0 ? ret : check_co_count_references(&c);
-    ret = ret < 0 ? error_set_errno(errp, ret, "Could not rebuild the refcounts") : co_rebuild(q, &c, errp);
+    ret = ret < 0 ? error_set_errno(errp, ret, "Could not rebuild the refcounts")
+                  : co_rebuild(q, &c, errp);
     refmap_clear(&c.map);
     return ret;
 }

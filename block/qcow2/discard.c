@@ -2,21 +2,21 @@
 /*
  * Discard.
  *
- * What is discarded reads zero afterwards (version 3: by flag, so that neither a backing file nor old
- * content comes back); version 2 has no such flag, so there a discard over a backing file is
- * left undone. Clusters go to quarantine in the same hold of meta_lock as their entry's change (INV-W-4):
- * they are punched and reused only after the change is on disk and every request that
+ * What is discarded reads zero afterwards (version 3: by flag, so that neither a backing file nor
+ * old content comes back); version 2 has no such flag, so there a discard over a backing file is
+ * left undone. Clusters go to quarantine in the same hold of meta_lock as their entry's change
+ * (INV-W-4): they are punched and reused only after the change is on disk and every request that
  * could still reach them has ended. An overwrite that runs at the same time may win or lose.
  *
  * Where the host cluster stays with its guest cluster (external data file, discard-no-unref), it is
- * punched at once, while an InflightAlloc keeps writers of new data away; nobody reads it meanwhile but
- * requests that began before.
+ * punched at once, while an InflightAlloc keeps writers of new data away; nobody reads it meanwhile
+ * but requests that began before.
  */
 #include "write-int.h"
 
 typedef struct DiscardOp {
-    bool full;   /* truncate: the entry becomes 0, or zero by flag where a backing file would show */
-    bool keep;   /* the host cluster stays reserved (discard-no-unref) */
+    bool full; /* truncate: the entry becomes 0, or zero by flag where a backing file would show */
+    bool keep; /* the host cluster stays reserved (discard-no-unref) */
     bool punch;
 } DiscardOp;
 
@@ -46,8 +46,8 @@ static bool discarded_entry(Qcow2 *q, L2Entry old, unsigned first, unsigned n, c
     } else {
         *e = l2_set_zero(g, old, first, n);
         alloc_bits = e->bitmap & 0xffffffff;
-        if (!whole && alloc_bits == 0 && e->bitmap == l2_set_zero(g, *e, 0, g->subclusters).bitmap &&
-            !op->keep) {
+        if (!whole && alloc_bits == 0 &&
+            e->bitmap == l2_set_zero(g, *e, 0, g->subclusters).bitmap && !op->keep) {
             *e = l2_set_zero(g, (L2Entry){ 0, 0 }, 0, g->subclusters); /* the last of it went */
         }
     }
@@ -71,9 +71,9 @@ static int coroutine_fn discard_cluster(Qcow2 *q, MetaSlice *s, unsigned index, 
 }
 
 /*
- * Give back the space of what keeps its place. By zeroes and not by a discard, which may leave anything there:
- * requests that looked it up before still read it, and so does whoever opens the image after a power loss, if
- * the entry did not reach the disk.
+ * Give back the space of what keeps its place. By zeroes and not by a discard, which may leave
+ * anything there: requests that looked it up before still read it, and so does whoever opens the
+ * image after a power loss, if the entry did not reach the disk.
  */
 static int coroutine_fn punch_in_place(Qcow2 *q, uint64_t host, uint64_t bytes)
 {
@@ -104,7 +104,8 @@ int coroutine_fn data_file_co_drop(Qcow2 *q, uint64_t guest, uint64_t bytes)
     return ret == -ENOTSUP ? 0 : ret;
 }
 
-/* Punch clusters that stay in place, of guest [start, end), whose entries read zero now. No lock held. */
+/* Punch clusters that stay in place, of guest [start, end), whose entries read zero now. No lock
+ * held. */
 static void coroutine_fn punch_kept(Qcow2 *q, uint64_t start, uint64_t end)
 {
     const Geometry *g = &q->geo;
@@ -124,7 +125,8 @@ static void coroutine_fn punch_kept(Qcow2 *q, uint64_t start, uint64_t end)
 }
 
 /* As much of [start, end) as one L2 slice describes; bytes done or -errno. */
-static int64_t coroutine_fn discard_slice(Qcow2 *q, uint64_t start, uint64_t end, const DiscardOp *op)
+static int64_t coroutine_fn discard_slice(Qcow2 *q, uint64_t start, uint64_t end,
+                                          const DiscardOp *op)
 {
     const Geometry *g = &q->geo;
     bool in_place = g->external_data || (op->keep && op->punch && !op->full);

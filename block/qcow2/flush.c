@@ -9,10 +9,11 @@
  *   4 L2 slices           sync     INV-W-3
  *   5 L1 table            sync     INV-W-4: what was let go of may leave quarantine
  *
- * Power may fail between any two: a refcount without a user is a leak, a table without a parent is a
- * leak, data without an entry is not promised.  Steps with nothing to write fall away.
- * With lazy refcounts the dirty bit is on disk before step 1; then 1 and 2 fall away until the image is closed, or
- * the cache of counts needs the room: the next writer rebuilds the counts if power fails before.
+ * Power may fail between any two: a refcount without a user is a leak, a table without a parent is
+ * a leak, data without an entry is not promised.  Steps with nothing to write fall away. With lazy
+ * refcounts the dirty bit is on disk before step 1; then 1 and 2 fall away until the image is
+ * closed, or the cache of counts needs the room: the next writer rebuilds the counts if power fails
+ * before.
  *
  * INV-FLUSH-1  One flush at a time (flush_lock); a later one seals later.
  * INV-FLUSH-2  After a failed write of metadata no more is written until the image is opened again.
@@ -67,8 +68,9 @@ static void l1_dirty_again(Qcow2 *q, const Sealed *s)
     q->l1_dirty = true;
 }
 
-/* Dirty slices cannot make room. @need: bytes that would hold all the tables there can be: with a budget for
- * them nothing ever has to make room, and dirty slices may stay until the guest flushes. */
+/* Dirty slices cannot make room. @need: bytes that would hold all the tables there can be: with a
+ * budget for them nothing ever has to make room, and dirty slices may stay until the guest flushes.
+ */
 static bool is_crowded(MetaCache *c, uint64_t need)
 {
     uint64_t budget = meta_cache_budget(c);
@@ -81,10 +83,12 @@ static bool refcounts_press(Qcow2 *q)
     return is_crowded(q->ref_cache, UINT64_MAX);
 }
 
-/* Lazy: counts and their table stay in memory while the dirty bit says so, until they need the room. */
+/* Lazy: counts and their table stay in memory while the dirty bit says so, until they need the
+ * room. */
 static bool leaves_refcounts(Qcow2 *q)
 {
-    bool dirty = (q->hdr.incompatible & QCOW2_INCOMPAT_DIRTY) || q->l1_dirty || meta_cache_dirty_bytes(q->l2_cache);
+    bool dirty = (q->hdr.incompatible & QCOW2_INCOMPAT_DIRTY) || q->l1_dirty ||
+                 meta_cache_dirty_bytes(q->l2_cache);
 
     return q->lazy_refcounts && dirty && !atomic_load(&q->write_counts) && !refcounts_press(q);
 }
@@ -139,8 +143,8 @@ static int coroutine_fn co_sync(Qcow2 *q)
     return ret;
 }
 
-/* Syncs follow each other, and one with nothing to do costs nothing: so the one before the L2 slices
- * stands in for most others, and a rule is broken only when it goes too. */
+/* Syncs follow each other, and one with nothing to do costs nothing: so the one before the L2
+ * slices stands in for most others, and a rule is broken only when it goes too. */
 static bool skip_l2_sync(const Sealed *s)
 {
     return RULE_BROKEN(DATA_BEFORE_L2) || (RULE_BROKEN(REFCOUNTS_BEFORE_L2) && s->ref.count) ||
@@ -191,9 +195,10 @@ static int coroutine_fn co_write_tables(Qcow2 *q, Sealed *s)
     }
     if (ret == 0 && s->l1_n) {
         ret = RULE_BROKEN(L2_BEFORE_L1) ? 0 : co_sync(q); /* INV-W-3 */
-        ret = ret < 0 ? ret
-                      : bdrv_co_pwrite(q->file, (int64_t)(q->hdr.l1_offset + s->l1_first * UINT64_C(8)),
-                                       s->l1_n * INT64_C(8), s->l1, 0);
+        ret = ret < 0
+                  ? ret
+                  : bdrv_co_pwrite(q->file, (int64_t)(q->hdr.l1_offset + s->l1_first * UINT64_C(8)),
+                                   s->l1_n * INT64_C(8), s->l1, 0);
     }
     return ret;
 }
@@ -295,8 +300,7 @@ int coroutine_fn qcow2_co_settle(Qcow2 *q)
 int coroutine_fn qcow2_co_relieve(Qcow2 *q)
 {
     uint64_t entries = geo_clusters(&q->geo, atomic_load(&q->bs->total_bytes));
-    bool crowded = is_crowded(q->l2_cache, entries * q->geo.l2_entry_size) ||
-                   refcounts_press(q);
+    bool crowded = is_crowded(q->l2_cache, entries * q->geo.l2_entry_size) || refcounts_press(q);
     int ret;
 
     if (likely(!crowded && qcow2_pin_waiting_bytes(q) <= MAX_QUARANTINE)) {
@@ -318,7 +322,8 @@ int coroutine_fn qcow2_co_flush_to_os(BlockDriverState *bs)
         return 0;
     }
     ret = qcow2_co_flush_metadata(q, true);
-    /* What the flush set free: on failure that stays in quarantine, and the flush itself is done. */
+    /* What the flush set free: on failure that stays in quarantine, and the flush itself is
+     * done. */
     return ret < 0 ? ret : (qcow2_co_pin_reap(q), 0);
 }
 

@@ -20,18 +20,18 @@ typedef struct Geometry {
     unsigned cluster_bits;
     uint64_t cluster_size;
     bool extended_l2;
-    bool external_data;        /* host cluster offset == guest offset, no refcounts for data */
+    bool external_data; /* host cluster offset == guest offset, no refcounts for data */
     bool data_raw;
-    unsigned subclusters;      /* per cluster: 32, or 1 */
+    unsigned subclusters; /* per cluster: 32, or 1 */
     unsigned subcluster_bits;
     uint64_t subcluster_size;
-    unsigned l2_entry_size;    /* 8 or 16 */
-    unsigned l2_bits;          /* log2 of entries per L2 table */
+    unsigned l2_entry_size; /* 8 or 16 */
+    unsigned l2_bits;       /* log2 of entries per L2 table */
     unsigned refcount_order;
     unsigned refcount_bits;
-    unsigned refblock_bits;    /* log2 of entries per refcount block */
+    unsigned refblock_bits; /* log2 of entries per refcount block */
     uint64_t refcount_max;
-    unsigned csize_shift;      /* compressed descriptor: 62 - (cluster_bits - 8) */
+    unsigned csize_shift; /* compressed descriptor: 62 - (cluster_bits - 8) */
     uint64_t csize_mask, coffset_mask;
 } Geometry;
 

@@ -23,14 +23,9 @@ typedef struct Feature {
 } Feature;
 
 static const Feature features[] = {
-    { 0, 0, "dirty bit" },
-    { 0, 1, "corrupt bit" },
-    { 0, 2, "external data file" },
-    { 0, 3, "compression type" },
-    { 0, 4, "extended L2 entries" },
-    { 1, 0, "lazy refcounts" },
-    { 2, 0, "bitmaps" },
-    { 2, 1, "raw external data" },
+    { 0, 0, "dirty bit" },        { 0, 1, "corrupt bit" },         { 0, 2, "external data file" },
+    { 0, 3, "compression type" }, { 0, 4, "extended L2 entries" }, { 1, 0, "lazy refcounts" },
+    { 2, 0, "bitmaps" },          { 2, 1, "raw external data" },
 };
 
 /* ---- Parse ---- */
@@ -54,8 +49,10 @@ static int parse_bitmaps(Qcow2Header *h, const uint8_t *data, uint32_t len, GErr
         return error_set(errp, EINVAL, "found bitmaps extension with zero bitmaps");
     }
     if (h->nb_bitmaps > 65535) {
-        return error_set(errp, EINVAL, "bitmaps_ext: image has %u bitmaps, exceeding the supported maximum of 65535",
-                         h->nb_bitmaps);
+        return error_set(
+            errp, EINVAL,
+            "bitmaps_ext: image has %u bitmaps, exceeding the supported maximum of 65535",
+            h->nb_bitmaps);
     }
     if (h->bitmap_dir_offset & ((UINT64_C(1) << h->cluster_bits) - 1)) {
         return error_set(errp, EINVAL, "bitmaps_ext: invalid bitmap directory offset");
@@ -63,7 +60,8 @@ static int parse_bitmaps(Qcow2Header *h, const uint8_t *data, uint32_t len, GErr
     if (h->bitmap_dir_size > UINT64_C(65535) * 1024) {
         return error_set(errp, EINVAL,
                          "bitmaps_ext: bitmap directory size (%" G_GUINT64_FORMAT
-                         ") exceeds the maximum supported size (%d)", h->bitmap_dir_size, 65535 * 1024);
+                         ") exceeds the maximum supported size (%d)",
+                         h->bitmap_dir_size, 65535 * 1024);
     }
     return 0;
 }
@@ -75,13 +73,14 @@ static void keep_unknown(Qcow2Header *h, uint32_t type, const uint8_t *data, uin
     g_array_append_val(h->unknown_exts, e);
 }
 
-static int parse_one(Qcow2Header *h, uint32_t type, const uint8_t *data, uint32_t len, GError **errp)
+static int parse_one(Qcow2Header *h, uint32_t type, const uint8_t *data, uint32_t len,
+                     GError **errp)
 {
     switch (type) {
     case EXT_BACKING_FORMAT:
         if (len >= 16) {
-            return error_set(errp, EINVAL,
-                             "ERROR: ext_backing_format: len=%u too large (>=16)", len);
+            return error_set(errp, EINVAL, "ERROR: ext_backing_format: len=%u too large (>=16)",
+                             len);
         }
         g_free(h->backing_format);
         h->backing_format = g_strndup((const char *)data, len);

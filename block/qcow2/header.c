@@ -51,7 +51,8 @@ static int parse_fixed(Qcow2Header *h, const uint8_t *b, size_t len, GError **er
         return error_set(errp, ENOTSUP, "Unsupported qcow2 version %u", h->version);
     }
     if (len < (h->version == 2 ? V2_LENGTH : V3_LENGTH)) {
-        return error_set(errp, EINVAL, "Could not read qcow2 header: the file ends after %zu bytes", len);
+        return error_set(errp, EINVAL, "Could not read qcow2 header: the file ends after %zu bytes",
+                         len);
     }
     h->cluster_bits = ldbe32(b + 20);
     h->size = ldbe64(b + 24);
@@ -89,8 +90,9 @@ static int parse_v3(Qcow2Header *h, const uint8_t *b, size_t len, GError **errp)
         return error_set(errp, EINVAL, "qcow2 header exceeds cluster size");
     }
     if (h->header_length > len) {
-        return error_set(errp, EINVAL, "Could not read unknown qcow2 header fields: the file ends after %zu bytes",
-                         len);
+        return error_set(
+            errp, EINVAL,
+            "Could not read unknown qcow2 header fields: the file ends after %zu bytes", len);
     }
     if (h->header_length > V3_LENGTH) {
         h->compression_type = b[104];
@@ -149,13 +151,15 @@ static int check_features(const Qcow2Header *h, const uint8_t *b, size_t len, in
         return error_set(errp, ENOTSUP, "Encrypted images (encryption method %u) are not supported",
                          h->crypt_method);
     }
-    if ((h->incompatible & QCOW2_INCOMPAT_EXTL2) && h->cluster_bits < QCOW2_EXTL2_MIN_CLUSTER_BITS) {
-        return error_set(errp, EINVAL,
-                         "Extended L2 entries are only supported with cluster sizes of at least %u bytes",
-                         1u << QCOW2_EXTL2_MIN_CLUSTER_BITS);
+    if ((h->incompatible & QCOW2_INCOMPAT_EXTL2) &&
+        h->cluster_bits < QCOW2_EXTL2_MIN_CLUSTER_BITS) {
+        return error_set(
+            errp, EINVAL,
+            "Extended L2 entries are only supported with cluster sizes of at least %u bytes",
+            1u << QCOW2_EXTL2_MIN_CLUSTER_BITS);
     }
-    if ((h->autoclear & QCOW2_AUTOCLEAR_DATA_RAW) && !(h->incompatible & QCOW2_INCOMPAT_DATA_FILE) &&
-        !(flags & BLK_O_NO_IO)) {
+    if ((h->autoclear & QCOW2_AUTOCLEAR_DATA_RAW) &&
+        !(h->incompatible & QCOW2_INCOMPAT_DATA_FILE) && !(flags & BLK_O_NO_IO)) {
         return error_set(errp, EINVAL, "data-file-raw requires a data file");
     }
     return check_compression(h, errp);
@@ -231,8 +235,8 @@ static int parse_backing(Qcow2Header *h, const uint8_t *b, size_t len, GError **
         return error_set(errp, EINVAL, "Backing file name too long");
     }
     if (offset + size > len) {
-        return error_set(errp, EINVAL, "Could not read backing file name: the file ends after %zu bytes",
-                         len);
+        return error_set(errp, EINVAL,
+                         "Could not read backing file name: the file ends after %zu bytes", len);
     }
     if (size > 0) {
         h->backing_file = g_strndup((const char *)b + offset, size);
@@ -329,9 +333,11 @@ int qcow2_header_serialise(const Qcow2Header *h, uint8_t *buf, size_t len, GErro
     }
     /* The table of feature names is a courtesy: in clusters of 512 bytes it may have no room. */
     if (!serialise(h, buf, len, true) && !serialise(h, buf, len, false)) {
-        return error_set(errp, ENOSPC,
-                         "The qcow2 header, its extensions and the backing file name do not fit into "
-                         "a cluster of %zu bytes: choose a larger cluster size or a shorter name", len);
+        return error_set(
+            errp, ENOSPC,
+            "The qcow2 header, its extensions and the backing file name do not fit into "
+            "a cluster of %zu bytes: choose a larger cluster size or a shorter name",
+            len);
     }
     return 0;
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The header and its extensions: parse, validate, serialise. No I/O but in the two _co_ functions. */
+/* The header and its extensions: parse, validate, serialise. No I/O but in the two _co_
+ * functions. */
 #ifndef QCOW2_HEADER_H
 #define QCOW2_HEADER_H
 
@@ -16,7 +17,10 @@
 #define QCOW2_AUTOCLEAR_BITMAPS (UINT64_C(1) << 0)
 #define QCOW2_AUTOCLEAR_DATA_RAW (UINT64_C(1) << 1)
 
-typedef enum Qcow2CompressionType { QCOW2_COMPRESSION_ZLIB, QCOW2_COMPRESSION_ZSTD } Qcow2CompressionType;
+typedef enum Qcow2CompressionType {
+    QCOW2_COMPRESSION_ZLIB,
+    QCOW2_COMPRESSION_ZSTD
+} Qcow2CompressionType;
 
 typedef struct HeaderExt { /* an extension we do not interpret; kept when the header is rewritten */
     uint32_t type, len;
@@ -38,10 +42,12 @@ typedef struct Qcow2Header {
     uint32_t refcount_order;
     uint32_t header_length;
     uint8_t compression_type;
-    uint8_t *unknown_fields; size_t unknown_fields_len; /* header bytes past those known, kept */
+    uint8_t *unknown_fields;
+    size_t unknown_fields_len; /* header bytes past those known, kept */
     char *backing_file, *backing_format, *data_file;
     bool has_bitmaps;
-    uint32_t nb_bitmaps; uint64_t bitmap_dir_size, bitmap_dir_offset;
+    uint32_t nb_bitmaps;
+    uint64_t bitmap_dir_size, bitmap_dir_offset;
     GArray *unknown_exts; /* HeaderExt */
 } Qcow2Header;
 
@@ -49,7 +55,8 @@ void qcow2_header_clear(Qcow2Header *h);
 /* Parse and validate the first @len bytes (at least one cluster, or the whole file where shorter).
  * Messages are the reference's.
  * @file_length bounds tables. */
-int qcow2_header_parse(Qcow2Header *h, const uint8_t *buf, size_t len, int64_t file_length, int flags, GError **errp);
+int qcow2_header_parse(Qcow2Header *h, const uint8_t *buf, size_t len, int64_t file_length,
+                       int flags, GError **errp);
 /* Serialise into a zeroed cluster; -ENOSPC with message if it does not fit. */
 int qcow2_header_serialise(const Qcow2Header *h, uint8_t *buf, size_t len, GError **errp);
 int coroutine_fn qcow2_co_header_read(BdrvChild *file, Qcow2Header *h, int flags, GError **errp);

@@ -21,7 +21,8 @@ Options *qcow2_get_specific_info(BlockDriverState *bs, GError **errp)
     Options *o = opts_new();
 
     opts_set(o, "compat", h->version == 2 ? "0.10" : "1.1");
-    opts_set(o, "compression-type", h->compression_type == QCOW2_COMPRESSION_ZSTD ? "zstd" : "zlib");
+    opts_set(o, "compression-type",
+             h->compression_type == QCOW2_COMPRESSION_ZSTD ? "zstd" : "zlib");
     if (h->version >= 3) {
         opts_set_bool(o, "lazy-refcounts", h->compatible & QCOW2_COMPAT_LAZY_REFCOUNTS);
     }

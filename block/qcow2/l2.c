@@ -7,7 +7,6 @@
 
 #include "util/bytes.h"
 
-
 static inline uint32_t alloc_bits(L2Entry e)
 {
     return (uint32_t)e.bitmap;
@@ -130,8 +129,10 @@ const char *l2_defect(const Geometry *g, L2Entry e, uint64_t guest)
     uint64_t host = e.desc & QCOW2_OFFSET_MASK;
 
     if (e.desc & L2E_COMPRESSED) {
-        /* COPIED there is wrong, and check says so; it changes nothing: no compressed cluster is written in place. */
-        return g->external_data ? "compressed cluster in an image with an external data file" : NULL;
+        /* COPIED there is wrong, and check says so; it changes nothing: no compressed cluster is
+         * written in place. */
+        return g->external_data ? "compressed cluster in an image with an external data file"
+                                : NULL;
     }
     if (host & (g->cluster_size - 1)) {
         return "host cluster offset is not aligned to a cluster";

@@ -2,8 +2,8 @@
 /*
  * Look-up: guest offset to a run of one kind; and the slice of an entry, to read or to change.
  *
- * A look-up without meta_lock reads the L1 entry atomically and decodes under the cache's spin lock.
- * What it finds may be let go of at once; the caller's pin keeps it from being used again.
+ * A look-up without meta_lock reads the L1 entry atomically and decodes under the cache's spin
+ * lock. What it finds may be let go of at once; the caller's pin keeps it from being used again.
  */
 #include "qcow2.h"
 
@@ -146,10 +146,11 @@ int coroutine_fn qcow2_co_l2_load(Qcow2 *q, uint64_t l1_index, uint64_t table, u
     if (cached) {
         meta_cache_peek_end(q->l2_cache);
     }
-    /* A table that the file does not hold would read as zeroes: as data lost in silence. (A new one is in the
-     * cache, dirty, until it is written.) */
+    /* A table that the file does not hold would read as zeroes: as data lost in silence. (A new one
+     * is in the cache, dirty, until it is written.) */
     if (unlikely(!cached && (int64_t)table >= bdrv_co_getlength(q->file->bs))) {
-        return qcow2_co_corrupt(q, "L1 entry", (int64_t)l1_index, "L2 table is behind the end of the file");
+        return qcow2_co_corrupt(q, "L1 entry", (int64_t)l1_index,
+                                "L2 table is behind the end of the file");
     }
     return meta_cache_co_get(q->l2_cache, table + at * q->geo.l2_entry_size, slice);
 }
@@ -241,7 +242,8 @@ int coroutine_fn qcow2_co_l2_get_writable(Qcow2 *q, uint64_t guest, MetaSlice **
     if (geo_in_cluster(&q->geo, e & QCOW2_OFFSET_MASK)) {
         return qcow2_co_corrupt(q, "L1 entry", (int64_t)l1_index, "L2 table offset is not aligned");
     }
-    if (!(e & L2E_COPIED) || !(e & QCOW2_OFFSET_MASK)) { /* shared, or none, whatever its flag says */
+    if (!(e & L2E_COPIED) ||
+        !(e & QCOW2_OFFSET_MASK)) { /* shared, or none, whatever its flag says */
         ret = co_new_table(q, l1_index, e & QCOW2_OFFSET_MASK);
         if (ret < 0) {
             return ret;

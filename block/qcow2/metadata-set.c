@@ -58,7 +58,8 @@ void qcow2_metadata_add(Qcow2 *q, uint64_t offset, uint64_t bytes, const char *w
         const char *was = g_hash_table_lookup(q->metadata->clusters, key(c));
 
         /* An L2 table may have several owners; a refcount block that has two would lie to one. */
-        if (was && (strcmp(was, what) || !strcmp(what, "refcount block")) && !q->metadata->overlap) {
+        if (was && (strcmp(was, what) || !strcmp(what, "refcount block")) &&
+            !q->metadata->overlap) {
             q->metadata->overlap = was;
             q->metadata->overlap_at = c << q->geo.cluster_bits;
         }

@@ -19,9 +19,10 @@ static void init_geometry(Qcow2 *q)
 {
     const Qcow2Header *h = &q->hdr;
 
-    geometry_init(&q->geo, (int)h->version, h->cluster_bits, h->refcount_order,
-                  h->incompatible & QCOW2_INCOMPAT_EXTL2, h->incompatible & QCOW2_INCOMPAT_DATA_FILE,
-                  (h->incompatible & QCOW2_INCOMPAT_DATA_FILE) && (h->autoclear & QCOW2_AUTOCLEAR_DATA_RAW));
+    geometry_init(
+        &q->geo, (int)h->version, h->cluster_bits, h->refcount_order,
+        h->incompatible & QCOW2_INCOMPAT_EXTL2, h->incompatible & QCOW2_INCOMPAT_DATA_FILE,
+        (h->incompatible & QCOW2_INCOMPAT_DATA_FILE) && (h->autoclear & QCOW2_AUTOCLEAR_DATA_RAW));
 }
 
 static int coroutine_fn co_open_data_file(Qcow2 *q, Options *o, int flags, GError **errp)
@@ -30,8 +31,9 @@ static int coroutine_fn co_open_data_file(Qcow2 *q, Options *o, int flags, GErro
 
     if (!q->geo.external_data) {
         q->data = q->file;
-        return given ? error_set(errp, EINVAL, "'data-file' can only be set for images with an "
-                                               "external data file")
+        return given ? error_set(errp, EINVAL,
+                                 "'data-file' can only be set for images with an "
+                                 "external data file")
                      : 0;
     }
     if (!given && (flags & BLK_O_NO_IO)) {
@@ -40,8 +42,9 @@ static int coroutine_fn co_open_data_file(Qcow2 *q, Options *o, int flags, GErro
     if (!given && !q->hdr.data_file) {
         return error_set(errp, EINVAL, "'data-file' is required for this image");
     }
-    q->data = given ? bdrv_co_open_child(NULL, o, "data-file", q->bs, flags, BDRV_ROLE_DATA, false, errp)
-                    : bdrv_co_open_data_file(q->hdr.data_file, "data-file", q->bs, flags, errp);
+    q->data =
+        given ? bdrv_co_open_child(NULL, o, "data-file", q->bs, flags, BDRV_ROLE_DATA, false, errp)
+              : bdrv_co_open_data_file(q->hdr.data_file, "data-file", q->bs, flags, errp);
     return q->data ? 0 : -EINVAL;
 }
 
@@ -53,13 +56,16 @@ static int check_caps(Qcow2 *q, uint64_t *left, GError **errp)
     uint64_t reftable = q->hdr.reftable_clusters * q->geo.cluster_size;
 
     if (MAX(l1, reftable) > caps->table_size) {
-        return error_set(errp, EFBIG, "The image has a table of %" G_GUINT64_FORMAT " bytes, more than "
-                         "limits.table-size=%" G_GUINT64_FORMAT " allows", MAX(l1, reftable), caps->table_size);
+        return error_set(errp, EFBIG,
+                         "The image has a table of %" G_GUINT64_FORMAT " bytes, more than "
+                         "limits.table-size=%" G_GUINT64_FORMAT " allows",
+                         MAX(l1, reftable), caps->table_size);
     }
     if (l1 + reftable + MIN_CACHES > caps->metadata) {
-        return error_set(errp, EFBIG, "The image needs %" G_GUINT64_FORMAT " bytes for its metadata, more than "
-                         "limits.metadata=%" G_GUINT64_FORMAT " allows", l1 + reftable + MIN_CACHES,
-                         caps->metadata);
+        return error_set(errp, EFBIG,
+                         "The image needs %" G_GUINT64_FORMAT " bytes for its metadata, more than "
+                         "limits.metadata=%" G_GUINT64_FORMAT " allows",
+                         l1 + reftable + MIN_CACHES, caps->metadata);
     }
     *left = caps->metadata - l1 - reftable;
     return 0;
@@ -87,11 +93,13 @@ static int make_caches(Qcow2 *q, const Qcow2Options *opt, GError **errp)
         ref = MIN(4 * g->cluster_size, left / 4);
     }
     if (l2 + ref > left) {
-        return error_set(errp, EFBIG, "Caches of %" G_GUINT64_FORMAT " bytes are more than limits.metadata allows",
-                         l2 + ref);
+        return error_set(
+            errp, EFBIG,
+            "Caches of %" G_GUINT64_FORMAT " bytes are more than limits.metadata allows", l2 + ref);
     }
     q->l2_cache = meta_cache_new(q->file, slice, MAX(l2, 2 * slice), BLKDBG_L2_LOAD);
-    q->ref_cache = meta_cache_new(q->file, ref_slice, MAX(ref, 4 * ref_slice), BLKDBG_REFBLOCK_LOAD);
+    q->ref_cache =
+        meta_cache_new(q->file, ref_slice, MAX(ref, 4 * ref_slice), BLKDBG_REFBLOCK_LOAD);
     q->pin = qcow2_pin_new();
     if (!q->l2_cache || !q->ref_cache || !q->pin || qcow2_metadata_init(q) < 0 ||
         qcow2_decompress_init(q) < 0 || qcow2_compress_init(q) < 0 || cow_buffers_init(q) < 0) {
@@ -140,8 +148,8 @@ static void publish_backing(Qcow2 *q)
     q->bs->backing_format = g_strdup(q->hdr.backing_format);
 }
 
-/* What a writer does first: features that it does not keep up are no longer true. The header with the
- * bits cleared is synced before any other write. */
+/* What a writer does first: features that it does not keep up are no longer true. The header with
+ * the bits cleared is synced before any other write. */
 static int coroutine_fn co_start_writing(Qcow2 *q, int flags, GError **errp)
 {
     uint64_t keep = q->hdr.autoclear & (q->geo.external_data ? QCOW2_AUTOCLEAR_DATA_RAW : 0);
@@ -235,7 +243,8 @@ static int coroutine_fn co_open_parts(Qcow2 *q, Options *o, int flags, GError **
                          q->hdr.compression_type);
     }
     init_geometry(q);
-    q->bs->total_bytes = (int64_t)ALIGN_DOWN(q->hdr.size, UINT64_C(512)); /* whole sectors, as the reference */
+    q->bs->total_bytes =
+        (int64_t)ALIGN_DOWN(q->hdr.size, UINT64_C(512)); /* whole sectors, as the reference */
     publish_backing(q);
     ret = qcow2_take_options(&q->geo, o, flags, &opt, errp);
     ret = ret < 0 ? ret : co_open_data_file(q, o, flags, errp);

@@ -33,7 +33,8 @@ static int take_cache(const Geometry *g, Options *o, Qcow2Options *r, GError **e
         (r->l2_slice_bytes & (r->l2_slice_bytes - 1))) {
         return error_set(errp, EINVAL,
                          "L2 cache entry size must be a power of two between 512 and the cluster "
-                         "size (%" G_GUINT64_FORMAT ")", g->cluster_size);
+                         "size (%" G_GUINT64_FORMAT ")",
+                         g->cluster_size);
     }
     if (r->clean_interval_s > UINT32_MAX) {
         return error_set(errp, EINVAL, "Cache clean interval too big");
@@ -42,8 +43,9 @@ static int take_cache(const Geometry *g, Options *o, Qcow2Options *r, GError **e
         return 0;
     }
     if (l2 && ref) {
-        return error_set(errp, EINVAL, "cache-size, l2-cache-size and refcount-cache-size may not be "
-                                       "set at the same time");
+        return error_set(errp, EINVAL,
+                         "cache-size, l2-cache-size and refcount-cache-size may not be "
+                         "set at the same time");
     }
     if (l2 && r->l2_cache_bytes > total) {
         return error_set(errp, EINVAL, "l2-cache-size may not exceed cache-size");
@@ -62,15 +64,18 @@ static int take_cache(const Geometry *g, Options *o, Qcow2Options *r, GError **e
     return 0;
 }
 
-/* Our check of writes against metadata is one and always of all kinds: it can be turned off whole. */
+/* Our check of writes against metadata is one and always of all kinds: it can be turned off
+ * whole. */
 static int take_overlap(Options *o, Qcow2Options *r, GError **errp)
 {
     g_autofree char *said = g_strdup(opts_peek(o, "overlap-check.template"));
     int mode, template;
 
     if (said && opts_has(o, "overlap-check") && strcmp(said, opts_peek(o, "overlap-check"))) {
-        return error_set(errp, EINVAL, "Conflicting values for qcow2 options 'overlap-check' ('%s') and "
-                                       "'overlap-check.template' ('%s')", opts_peek(o, "overlap-check"), said);
+        return error_set(errp, EINVAL,
+                         "Conflicting values for qcow2 options 'overlap-check' ('%s') and "
+                         "'overlap-check.template' ('%s')",
+                         opts_peek(o, "overlap-check"), said);
     }
     if (opts_has(o, "overlap-check")) {
         g_free(said);
@@ -78,8 +83,10 @@ static int take_overlap(Options *o, Qcow2Options *r, GError **errp)
     }
     if (!opts_take_enum(o, "overlap-check.template", overlap_names, 2, &template, NULL) ||
         !opts_take_enum(o, "overlap-check", overlap_names, template, &mode, NULL)) {
-        return error_set(errp, EINVAL, "Unsupported value '%s' for qcow2 option 'overlap-check'. Allowed "
-                                       "are any of the following: none, constant, cached, all", said);
+        return error_set(errp, EINVAL,
+                         "Unsupported value '%s' for qcow2 option 'overlap-check'. Allowed "
+                         "are any of the following: none, constant, cached, all",
+                         said);
     }
     r->overlap_off = mode == 0;
     for (unsigned i = 0; i < G_N_ELEMENTS(overlap_parts); i++) {
@@ -90,8 +97,10 @@ static int take_overlap(Options *o, Qcow2Options *r, GError **errp)
             return -EINVAL;
         }
         if (on == r->overlap_off) {
-            return error_set(errp, ENOTSUP, "%s=%s is not supported: the check covers all metadata, or "
-                                            "nothing with overlap-check=none", key, on ? "on" : "off");
+            return error_set(errp, ENOTSUP,
+                             "%s=%s is not supported: the check covers all metadata, or "
+                             "nothing with overlap-check=none",
+                             key, on ? "on" : "off");
         }
     }
     return 0;
@@ -117,8 +126,9 @@ int qcow2_take_options(const Geometry *g, Options *o, int flags, Qcow2Options *r
         return -EINVAL;
     }
     if (r->lazy_refcounts && g->version < 3) {
-        return error_set(errp, EINVAL, "Lazy refcounts require a qcow2 image with at least qemu 1.1 "
-                                       "compatibility level");
+        return error_set(errp, EINVAL,
+                         "Lazy refcounts require a qcow2 image with at least qemu 1.1 "
+                         "compatibility level");
     }
     if (r->discard_no_unref && g->version < 3) {
         return error_set(errp, EINVAL, "discard-no-unref is only supported since qcow2 version 3");

@@ -3,21 +3,19 @@
  * Pins and the quarantine of freed clusters.
  *
  * A request pins the image from before its lookup to after its last I/O. A cluster that a
- * table lets go of goes to quarantine with its refcount untouched, so no allocation can find it, and
- * leaves when
- *   (a) every request that was pinned when it was let go has left: such a request may have looked
- *       the cluster up before; later ones cannot reach it any more, and
- *   (b) the change that let go of it is on stable storage (INV-W-4).
- * Then it is punched, if wanted and nobody else counts on it, still with its refcount; then the
- * refcount drops.
+ * table lets go of goes to quarantine with its refcount untouched, so no allocation can find it,
+ * and leaves when (a) every request that was pinned when it was let go has left: such a request may
+ * have looked the cluster up before; later ones cannot reach it any more, and (b) the change that
+ * let go of it is on stable storage (INV-W-4). Then it is punched, if wanted and nobody else counts
+ * on it, still with its refcount; then the refcount drops.
  *
  * Pins are counted per epoch parity, in stripes against cache line bouncing.
  *
  * INV-PIN-1  The epoch moves from E to E+1 only when no pin of E-1 is left, so two parities do.
  * INV-PIN-2  Entries are queued under meta_lock after the table's change, in the same hold of the
  *            lock; their epochs and generations never decrease, so the queue is FIFO.
- * INV-PIN-3  A request pins (a sequentially consistent add) before it reads a table; so whoever sees
- *            a count of zero after the change of the table knows that no request holds the old mapping.
+ * INV-PIN-3  A request pins (a sequentially consistent add) before it reads a table; so whoever
+ * sees a count of zero after the change of the table knows that no request holds the old mapping.
  */
 #include "refcount-int.h"
 #include "rules.h"
@@ -26,7 +24,7 @@
 
 typedef struct Quarantined {
     struct Quarantined *next;
-    uint64_t offset, bytes;   /* cluster aligned, or a compressed range */
+    uint64_t offset, bytes; /* cluster aligned, or a compressed range */
     uint64_t epoch, gen;
     bool punch, compressed;
 } Quarantined;
@@ -143,7 +141,8 @@ static bool is_ready(PinState *p, const Quarantined *q)
     if (q->gen > atomic_load(&p->synced_gen) && !RULE_BROKEN(QUARANTINE_SYNC)) {
         return false;
     }
-    return RULE_BROKEN(QUARANTINE_PINS) || e >= q->epoch + 2 || (e == q->epoch + 1 && parity_empty(p, q->epoch));
+    return RULE_BROKEN(QUARANTINE_PINS) || e >= q->epoch + 2 ||
+           (e == q->epoch + 1 && parity_empty(p, q->epoch));
 }
 
 void qcow2_pin_synced(Qcow2 *q, uint64_t gen)
@@ -170,13 +169,17 @@ static void free_later(Qcow2 *q, uint64_t offset, uint64_t bytes, bool punch, bo
     e = g_try_new0(Quarantined, 1);
     spin_lock(&p->lock);
     t = p->tail;
-    if (t && whole && !t->compressed && IS_ALIGNED(t->offset | t->bytes, cs) && t->offset + t->bytes == offset &&
-        t->punch == punch && t->gen == q->meta_gen && t->epoch == atomic_load(&p->epoch)) {
+    if (t && whole && !t->compressed && IS_ALIGNED(t->offset | t->bytes, cs) &&
+        t->offset + t->bytes == offset && t->punch == punch && t->gen == q->meta_gen &&
+        t->epoch == atomic_load(&p->epoch)) {
         t->bytes += bytes;
         atomic_fetch_add(&p->bytes, bytes);
     } else if (e) {
-        *e = (Quarantined){ .offset = offset, .bytes = bytes, .gen = q->meta_gen,
-                            .epoch = atomic_load(&p->epoch), .punch = punch,
+        *e = (Quarantined){ .offset = offset,
+                            .bytes = bytes,
+                            .gen = q->meta_gen,
+                            .epoch = atomic_load(&p->epoch),
+                            .punch = punch,
                             .compressed = compressed };
         if (t) {
             t->next = e;
@@ -276,8 +279,8 @@ static int coroutine_fn release(Qcow2 *q, const Quarantined *e)
     int ret;
 
     if (e->compressed) {
-        /* What was unpacked from there is no longer valid. Not before: a request that found the entry before it
-         * was let go of may have kept it until now. */
+        /* What was unpacked from there is no longer valid. Not before: a request that found the
+         * entry before it was let go of may have kept it until now. */
         atomic_fetch_add(&q->compressed_gen, 1);
     }
     if (e->punch && !RULE_BROKEN(PUNCH_COUNTED)) {
@@ -287,7 +290,8 @@ static int coroutine_fn release(Qcow2 *q, const Quarantined *e)
     bdrv_co_debug_event(q->file, BLKDBG_CLUSTER_FREE);
     ret = qcow2_co_refcount_add(q, first, last - first + 1, -1);
     co_mutex_unlock(&q->meta_lock);
-    if (e->punch && RULE_BROKEN(PUNCH_COUNTED) && IS_ALIGNED(e->offset | e->bytes, q->geo.cluster_size)) {
+    if (e->punch && RULE_BROKEN(PUNCH_COUNTED) &&
+        IS_ALIGNED(e->offset | e->bytes, q->geo.cluster_size)) {
         (void)bdrv_co_pdiscard(q->file, e->offset, e->bytes);
     }
     return ret;

@@ -31,8 +31,8 @@ static int coroutine_fn write_zeroes(Qcow2 *q, uint64_t host, uint64_t bytes)
 }
 
 /*
- * Make [host, +bytes) of the file exist and read zero, with space if @mode says so. Nobody else writes meanwhile
- * (an image is made or resized alone), so that growing the file cuts nothing off.
+ * Make [host, +bytes) of the file exist and read zero, with space if @mode says so. Nobody else
+ * writes meanwhile (an image is made or resized alone), so that growing the file cuts nothing off.
  */
 static int coroutine_fn fill_host(Qcow2 *q, uint64_t host, uint64_t bytes, BlockPrealloc mode)
 {
@@ -97,9 +97,10 @@ static uint64_t count_run(Qcow2 *q, MetaSlice *s, unsigned index, uint64_t max, 
     return n;
 }
 
-/* As far as one slice and one run go; clusters done or -errno. Under meta_lock, dropped for the I/O. */
-static int64_t coroutine_fn reserve_run(Qcow2 *q, uint64_t cluster, uint64_t max, BlockPrealloc mode,
-                                        GError **errp)
+/* As far as one slice and one run go; clusters done or -errno. Under meta_lock, dropped for the
+ * I/O. */
+static int64_t coroutine_fn reserve_run(Qcow2 *q, uint64_t cluster, uint64_t max,
+                                        BlockPrealloc mode, GError **errp)
 {
     const Geometry *g = &q->geo;
     uint64_t guest = cluster << g->cluster_bits, host, n, want = 0;

@@ -2,14 +2,14 @@
 /*
  * The open image and the internal contracts of the driver's parts.
  *
- * Lock order (outer first): flush_lock, meta_lock, feature_lock, then the spin locks (caches', pin's), which
- * never nest in one another.
+ * Lock order (outer first): flush_lock, meta_lock, feature_lock, then the spin locks (caches',
+ * pin's), which never nest in one another.
  *
  * INV-W-1  A refcount reaches the disk before any table that refers to the cluster.
- * INV-W-2  Data (the guest's and what copy-on-write fills in) reaches the disk before the L2 entry that shows it.
- * INV-W-3  A new L2 table or refcount block reaches the disk whole before its parent points to it.
- * INV-W-4  The last reference to a cluster leaves the disk before its refcount drops, and
- *          before the cluster is used again or punched (pin.h).
+ * INV-W-2  Data (the guest's and what copy-on-write fills in) reaches the disk before the L2 entry
+ * that shows it. INV-W-3  A new L2 table or refcount block reaches the disk whole before its parent
+ * points to it. INV-W-4  The last reference to a cluster leaves the disk before its refcount drops,
+ * and before the cluster is used again or punched (pin.h).
  */
 #ifndef QCOW2_QCOW2_H
 #define QCOW2_QCOW2_H
@@ -21,7 +21,7 @@
 #include "l2.h"
 
 typedef struct Qcow2 Qcow2;
-typedef struct PinState PinState;         /* pin.h */
+typedef struct PinState PinState;           /* pin.h */
 typedef struct InflightAlloc InflightAlloc; /* write.c */
 typedef struct CowBuffers CowBuffers;       /* cow-buffer.c */
 
@@ -30,65 +30,75 @@ typedef struct Snapshot {
     uint32_t l1_size;
     char *id, *name;
     uint64_t disk_size, vm_state_size;
-    uint32_t date_sec, date_nsec; uint64_t vm_clock_nsec; uint64_t icount;
-    uint8_t *extra; uint32_t extra_len; /* unknown extra data */
+    uint32_t date_sec, date_nsec;
+    uint64_t vm_clock_nsec;
+    uint64_t icount;
+    uint8_t *extra;
+    uint32_t extra_len; /* unknown extra data */
 } Snapshot;
 
 struct Qcow2 {
     BlockDriverState *bs;
-    BdrvChild *file;          /* metadata (and data) */
-    BdrvChild *data;          /* == file, or the external data file; NULL with BLK_O_NO_IO and none there */
-    Geometry geo;             /* constant after open */
-    Qcow2Header hdr;          /* meta_lock */
-    Snapshot *snapshots;      /* constant after open; hdr.nb_snapshots */
+    BdrvChild *file; /* metadata (and data) */
+    BdrvChild *data; /* == file, or the external data file; NULL with BLK_O_NO_IO and none there */
+    Geometry geo;    /* constant after open */
+    Qcow2Header hdr; /* meta_lock */
+    Snapshot *snapshots; /* constant after open; hdr.nb_snapshots */
 
-    CoMutex meta_lock;        /* allocation state, L1, reftable, and every change of a slice */
-    CoMutex flush_lock;       /* one metadata flush at a time */
-    CoMutex feature_lock;     /* the feature bits of the header on disk */
+    CoMutex meta_lock;    /* allocation state, L1, reftable, and every change of a slice */
+    CoMutex flush_lock;   /* one metadata flush at a time */
+    CoMutex feature_lock; /* the feature bits of the header on disk */
     atomic_uint_fast64_t flush_begun; /* count of flushes begun; */
-    uint64_t flush_done;      /* ... and the last one that ended well (flush_lock) */
-    atomic_uint_fast64_t compressed_gen; /* moved before the place of a compressed cluster is used again */
+    uint64_t flush_done;              /* ... and the last one that ended well (flush_lock) */
+    atomic_uint_fast64_t
+        compressed_gen; /* moved before the place of a compressed cluster is used again */
     struct DecompressCache *decompressed; /* decompress.c */
-    struct PackOrder *pack_order; /* compress.c */
+    struct PackOrder *pack_order;         /* compress.c */
 
     /* L1: host byte order, entries as on disk (flags included). Changed under meta_lock with
-     * atomic stores; read anywhere with atomic loads. l1_table is replaced (resize) only while drained. */
+     * atomic stores; read anywhere with atomic loads. l1_table is replaced (resize) only while
+     * drained. */
     _Atomic uint64_t *l1;
     uint32_t l1_size;
-    bool l1_dirty; uint32_t l1_dirty_first, l1_dirty_last;   /* meta_lock */
+    bool l1_dirty;
+    uint32_t l1_dirty_first, l1_dirty_last; /* meta_lock */
     MetaCache *l2_cache;
 
     /* Refcounts (meta_lock). reftable: host byte order. */
     uint64_t *reftable;
     uint64_t reftable_entries;
-    bool reftable_dirty; uint64_t reftable_dirty_first, reftable_dirty_last;
-    uint64_t reftable_new_offset;  /* not 0: the table grew; the flush moves it there (refblock.c) */
+    bool reftable_dirty;
+    uint64_t reftable_dirty_first, reftable_dirty_last;
+    uint64_t reftable_new_offset; /* not 0: the table grew; the flush moves it there (refblock.c) */
     uint64_t reftable_sealed_offset; /* a flush is writing the moved table there */
     MetaCache *ref_cache;
-    uint64_t free_hint;       /* cluster index where the search for free clusters starts */
-    uint64_t compress_next;   /* next byte for compressed data, 0: none */
+    uint64_t free_hint;     /* cluster index where the search for free clusters starts */
+    uint64_t compress_next; /* next byte for compressed data, 0: none */
 
     PinState *pin;
-    uint64_t meta_gen;        /* meta_lock: tag of changes not yet sealed; see flush.c */
+    uint64_t meta_gen; /* meta_lock: tag of changes not yet sealed; see flush.c */
     CowBuffers *cow_buffers;
     InflightAlloc *inflight_allocs; /* intrusive list, meta_lock; write.c */
-    atomic_bool fresh_unsafe; /* a data write failed: clusters past the end of file may not read zero */
+    atomic_bool
+        fresh_unsafe; /* a data write failed: clusters past the end of file may not read zero */
 
     bool lazy_refcounts;
     atomic_bool write_counts; /* flushes write counts, lazy or not */
     atomic_bool corrupt;      /* found so while open: no more writes */
     atomic_int write_error;   /* a metadata write failed: no more writes (-errno) */
     bool discard_passthrough, discard_no_unref;
-    bool discard_other;       /* punch what writes let go of, too */
-    bool overlap_off;         /* overlap-check=none */
-    uint64_t budget_taken;    /* of the process's budget; budget.c */
+    bool discard_other;           /* punch what writes let go of, too */
+    bool overlap_off;             /* overlap-check=none */
+    uint64_t budget_taken;        /* of the process's budget; budget.c */
     struct MetadataSet *metadata; /* metadata-set.c */
-    atomic_int preallocated;  /* status.c: 1 clusters are reserved that the host has no space for, -1 not, 0 unknown */
-    uint64_t cache_clean_interval_ns; AioTimer *clean_timer;
+    atomic_int preallocated; /* status.c: 1 clusters are reserved that the host has no space for, -1
+                                not, 0 unknown */
+    uint64_t cache_clean_interval_ns;
+    AioTimer *clean_timer;
 };
 
-/* ---- corrupt.c ---- The one function for bad bytes in an image. Remembers, marks the image corrupt
- * (if writable) once, returns -EIO. */
+/* ---- corrupt.c ---- The one function for bad bytes in an image. Remembers, marks the image
+ * corrupt (if writable) once, returns -EIO. */
 int coroutine_fn qcow2_co_corrupt(Qcow2 *q, const char *site, int64_t offset, const char *what);
 /* 0, or why nothing may be written (-EIO, write_error). */
 int qcow2_may_write(Qcow2 *q);
@@ -96,24 +106,29 @@ int qcow2_may_write(Qcow2 *q);
 /* ---- map.c ---- A run of one kind and (with a host offset) of one state of COPIED. */
 typedef struct Extent {
     ScKind kind;
-    uint64_t bytes;   /* > 0 */
-    uint64_t host;    /* of the first byte, for NORMAL, ZERO_ALLOC, UNALLOCATED_ALLOC; COMPRESSED: see entry */
-    L2Entry entry;    /* of the first cluster */
+    uint64_t bytes; /* > 0 */
+    uint64_t host;  /* of the first byte, for NORMAL, ZERO_ALLOC, UNALLOCATED_ALLOC; COMPRESSED: see
+                       entry */
+    L2Entry entry;  /* of the first cluster */
 } Extent;
-/* Longest run from @guest, at most @bytes, that is one kind and, where a host offset counts, contiguous on
- * the host; may end at a slice boundary. No allocation and no yield on a cache hit. SC_INVALID never
- * returned: corrupt is reported, -EIO. */
+/* Longest run from @guest, at most @bytes, that is one kind and, where a host offset counts,
+ * contiguous on the host; may end at a slice boundary. No allocation and no yield on a cache hit.
+ * SC_INVALID never returned: corrupt is reported, -EIO. */
 int coroutine_fn qcow2_co_map(Qcow2 *q, uint64_t guest, uint64_t bytes, Extent *ret);
-/* The slice with entry @at of the L2 table at @table; refuses a table that lies behind the end of the file. */
-int coroutine_fn qcow2_co_l2_load(Qcow2 *q, uint64_t l1_index, uint64_t table, uint64_t at, MetaSlice **slice);
-/* Under meta_lock: the slice and index for the entry of @guest; *slice NULL if there is no L2 table. */
+/* The slice with entry @at of the L2 table at @table; refuses a table that lies behind the end of
+ * the file. */
+int coroutine_fn qcow2_co_l2_load(Qcow2 *q, uint64_t l1_index, uint64_t table, uint64_t at,
+                                  MetaSlice **slice);
+/* Under meta_lock: the slice and index for the entry of @guest; *slice NULL if there is no L2
+ * table. */
 int coroutine_fn qcow2_co_l2_get(Qcow2 *q, uint64_t guest, MetaSlice **slice, unsigned *index);
 /* The same for change: allocates the table, or copies it when shared (L1 COPIED clear). */
-int coroutine_fn qcow2_co_l2_get_writable(Qcow2 *q, uint64_t guest, MetaSlice **slice, unsigned *index);
+int coroutine_fn qcow2_co_l2_get_writable(Qcow2 *q, uint64_t guest, MetaSlice **slice,
+                                          unsigned *index);
 /* Under meta_lock, memory only. */
 void qcow2_l1_set(Qcow2 *q, uint32_t index, uint64_t entry);
-/* True if host cluster of @offset is known metadata (header, L1s, L2 tables, reftable, refblocks, snapshot
- * table): data must not be written there. NULL or what it is. Any thread, cheap. */
+/* True if host cluster of @offset is known metadata (header, L1s, L2 tables, reftable, refblocks,
+ * snapshot table): data must not be written there. NULL or what it is. Any thread, cheap. */
 const char *qcow2_metadata_at(Qcow2 *q, uint64_t offset, uint64_t bytes);
 void qcow2_metadata_add(Qcow2 *q, uint64_t offset, uint64_t bytes, const char *what);
 /* NULL, or what the first cluster that was added as two things was first. */
@@ -124,8 +139,9 @@ void qcow2_metadata_remove(Qcow2 *q, uint64_t offset, uint64_t bytes);
 
 /* ---- read.c, compress.c, status.c ---- */
 int coroutine_fn qcow2_co_preadv(BlockDriverState *bs, int64_t offset, IOVector *v, unsigned flags);
-int coroutine_fn qcow2_co_block_status(BlockDriverState *bs, bool want_zero, int64_t offset, int64_t bytes,
-                                       int64_t *pnum, int64_t *map, BlockDriverState **file);
+int coroutine_fn qcow2_co_block_status(BlockDriverState *bs, bool want_zero, int64_t offset,
+                                       int64_t bytes, int64_t *pnum, int64_t *map,
+                                       BlockDriverState **file);
 /* Whole cluster of @e, decompressed into @buf (cluster_size bytes). */
 int coroutine_fn qcow2_co_read_compressed(Qcow2 *q, L2Entry e, void *buf);
 int qcow2_compress_init(Qcow2 *q);
@@ -133,15 +149,15 @@ void qcow2_compress_fini(Qcow2 *q);
 int coroutine_fn qcow2_co_pwritev_compressed(BlockDriverState *bs, int64_t offset, IOVector *v);
 
 /* ---- flush.c ---- Metadata to the file in the order of INV-W-1..3:
- * refcount blocks; sync; reftable; sync (data too); L2 slices; sync; L1. Steps with nothing to do, and their
- * syncs, fall away. With @final a sync ends it and cleared references are reported to pin. No lock held by
- * the caller. */
+ * refcount blocks; sync; reftable; sync (data too); L2 slices; sync; L1. Steps with nothing to do,
+ * and their syncs, fall away. With @final a sync ends it and cleared references are reported to
+ * pin. No lock held by the caller. */
 int coroutine_fn qcow2_co_flush_metadata(Qcow2 *q, bool final);
-/* Before a write takes meta_lock: keeps the quarantine in bounds, and dirty slices under half of a cache that
- * is smaller than its tables. */
+/* Before a write takes meta_lock: keeps the quarantine in bounds, and dirty slices under half of a
+ * cache that is smaller than its tables. */
 int coroutine_fn qcow2_co_relieve(Qcow2 *q);
-/* All of it to the file, refcounts too where they are lazy, and what is in quarantine free as far as no request is in
- * flight: for a check, and at the end. */
+/* All of it to the file, refcounts too where they are lazy, and what is in quarantine free as far
+ * as no request is in flight: for a check, and at the end. */
 int coroutine_fn qcow2_co_settle(Qcow2 *q);
 int coroutine_fn qcow2_co_flush_to_os(BlockDriverState *bs);
 void coroutine_fn qcow2_co_flushed(BlockDriverState *bs);
@@ -149,12 +165,14 @@ void coroutine_fn qcow2_co_flushed(BlockDriverState *bs);
 /* ---- refcount.c, alloc.c (meta_lock held in all) ---- */
 int coroutine_fn qcow2_refcount_co_load_table(Qcow2 *q, GError **errp);
 int coroutine_fn qcow2_co_refcount_get(Qcow2 *q, uint64_t cluster, uint64_t *ret);
-/* Add @delta to clusters [first, first + n): makes refcount blocks, grows the table. All or nothing. */
+/* Add @delta to clusters [first, first + n): makes refcount blocks, grows the table. All or
+ * nothing. */
 int coroutine_fn qcow2_co_refcount_add(Qcow2 *q, uint64_t first, uint64_t n, int delta);
-/* The reftable's way to disk, for flush.c. hdr.reftable_offset is what the header on disk says; a grown table lives in
- * memory until a flush has written it whole, synced, and switched the header.
- * seal (meta_lock, with the other seals; -ENOMEM leaves all as it was); write after the sync of the refblocks;
- * the caller syncs; switch (no lock held; nothing to do unless moved; synced within); clear always (no lock held;
+/* The reftable's way to disk, for flush.c. hdr.reftable_offset is what the header on disk says; a
+ * grown table lives in memory until a flush has written it whole, synced, and switched the header.
+ * seal (meta_lock, with the other seals; -ENOMEM leaves all as it was); write after the sync of the
+ * refblocks; the caller syncs; switch (no lock held; nothing to do unless moved; synced within);
+ * clear always (no lock held;
  * @failed: dirty again). n == 0: nothing to write. */
 typedef struct ReftableSeal {
     uint64_t table_offset, first, n; /* entries [first, first + n) of the table at table_offset */
@@ -169,7 +187,8 @@ void coroutine_fn qcow2_co_reftable_seal_clear(Qcow2 *q, ReftableSeal *s, bool f
 /* @n contiguous free clusters, refcount 1; *offset. */
 int coroutine_fn qcow2_co_alloc_clusters(Qcow2 *q, uint64_t n, uint64_t *offset);
 /* Up to @n contiguous free clusters, at @want if that is free (0: anywhere); *got >= 1. */
-int coroutine_fn qcow2_co_alloc_upto(Qcow2 *q, uint64_t want, uint64_t n, uint64_t *offset, uint64_t *got);
+int coroutine_fn qcow2_co_alloc_upto(Qcow2 *q, uint64_t want, uint64_t n, uint64_t *offset,
+                                     uint64_t *got);
 /* Room for @bytes of compressed data, packed behind the last. */
 int coroutine_fn qcow2_co_alloc_bytes(Qcow2 *q, uint64_t bytes, uint64_t *offset);
 /* Never on disk, never in any table: refcount drops now. (Undo of a failed allocation.) */
@@ -184,7 +203,7 @@ void qcow2_free_entry_later(Qcow2 *q, L2Entry e, bool punch);
 PinState *qcow2_pin_new(void);
 void qcow2_pin_free(PinState *p);
 /* Every request brackets itself, from before its lookup to after its last I/O or table change. */
-unsigned qcow2_pin_enter(Qcow2 *q);      /* returns a token */
+unsigned qcow2_pin_enter(Qcow2 *q); /* returns a token */
 void qcow2_pin_leave(Qcow2 *q, unsigned token);
 /* Metadata changes up to generation @gen are on stable storage. */
 void qcow2_pin_synced(Qcow2 *q, uint64_t gen);
@@ -198,23 +217,26 @@ void qcow2_pin_retire(Qcow2 *q, void *mem);
 int coroutine_fn qcow2_co_vmstate(BlockDriverState *bs, int64_t pos, IOVector *v, bool save);
 
 /* ---- write.c, cow.c, zero.c, discard.c, truncate.c ---- */
-int coroutine_fn qcow2_co_pwritev(BlockDriverState *bs, int64_t offset, IOVector *v, unsigned flags);
-int coroutine_fn qcow2_co_pwrite_zeroes(BlockDriverState *bs, int64_t offset, int64_t bytes, unsigned flags);
+int coroutine_fn qcow2_co_pwritev(BlockDriverState *bs, int64_t offset, IOVector *v,
+                                  unsigned flags);
+int coroutine_fn qcow2_co_pwrite_zeroes(BlockDriverState *bs, int64_t offset, int64_t bytes,
+                                        unsigned flags);
 int coroutine_fn qcow2_co_pdiscard(BlockDriverState *bs, int64_t offset, int64_t bytes);
-int coroutine_fn qcow2_co_truncate(BlockDriverState *bs, int64_t bytes, bool exact, BlockPrealloc prealloc,
-                                   unsigned flags, GError **errp);
+int coroutine_fn qcow2_co_truncate(BlockDriverState *bs, int64_t bytes, bool exact,
+                                   BlockPrealloc prealloc, unsigned flags, GError **errp);
 /* The L1 table gets @entries at least. The caller is alone on the image. */
 int coroutine_fn qcow2_co_grow_l1(Qcow2 *q, uint64_t entries);
-/* Wait, under meta_lock (dropped meanwhile), for allocating writes that touch the clusters of the range;
- * true if it waited (look again). */
+/* Wait, under meta_lock (dropped meanwhile), for allocating writes that touch the clusters of the
+ * range; true if it waited (look again). */
 bool coroutine_fn qcow2_co_wait_allocs(Qcow2 *q, uint64_t guest, uint64_t bytes);
 /* Reserve host clusters for the range (preallocation=metadata and on), as its bits say. */
-int coroutine_fn qcow2_co_preallocate(Qcow2 *q, uint64_t guest, uint64_t bytes, BlockPrealloc mode, GError **errp);
+int coroutine_fn qcow2_co_preallocate(Qcow2 *q, uint64_t guest, uint64_t bytes, BlockPrealloc mode,
+                                      GError **errp);
 
 /* ---- cow-buffer.c ---- */
 int cow_buffers_init(Qcow2 *q);
 void cow_buffers_fini(Qcow2 *q);
-void *cow_buffer_get(Qcow2 *q, uint64_t bytes); /* aligned for I/O; NULL without memory */
+void *cow_buffer_get(Qcow2 *q, uint64_t bytes);           /* aligned for I/O; NULL without memory */
 void cow_buffer_put(Qcow2 *q, void *buf, uint64_t bytes); /* the same @bytes; NULL is fine */
 void cow_buffers_trim(Qcow2 *q); /* give back what was not used since the last call */
 

@@ -3,9 +3,9 @@
  * New refcount blocks, and a refcount table that grows and moves.
  *
  * Nothing here writes under meta_lock: blocks are made in the cache, the table in memory. The
- * flush writes blocks, syncs, then the table (INV-W-3). A grown table moves: it is written whole to its
- * new place, synced, then the header points there and is synced, and only then the old one is freed,
- * through the quarantine (INV-W-4).
+ * flush writes blocks, syncs, then the table (INV-W-3). A grown table moves: it is written whole to
+ * its new place, synced, then the header points there and is synced, and only then the old one is
+ * freed, through the quarantine (INV-W-4).
  *
  * INV-RB-1  hdr.reftable_offset is always what the header on disk says.
  * INV-RB-2  A block that holds its own refcount has it set before it is reachable from the table.
@@ -155,7 +155,8 @@ int coroutine_fn refblock_co_ensure(Qcow2 *q, ClusterRange r, ClusterRange avoid
 }
 
 /* Where a table of at least @needed entries goes, behind @avoid, so that it can describe itself. */
-static int coroutine_fn place_table(Qcow2 *q, uint64_t needed, ClusterRange avoid, ClusterRange *ret)
+static int coroutine_fn place_table(Qcow2 *q, uint64_t needed, ClusterRange avoid,
+                                    ClusterRange *ret)
 {
     const Geometry *g = &q->geo;
     uint64_t max = QCOW2_MAX_REFTABLE_BYTES >> g->cluster_bits;

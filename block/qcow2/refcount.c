@@ -87,8 +87,8 @@ int coroutine_fn refcount_co_slice(Qcow2 *q, uint64_t cluster, MetaSlice **slice
     }
     in_block = cluster & ((UINT64_C(1) << q->geo.refblock_bits) - 1);
     *index = in_block % per;
-    return meta_cache_co_get(q->ref_cache, block + in_block / per * meta_cache_slice_size(q->ref_cache),
-                             slice);
+    return meta_cache_co_get(q->ref_cache,
+                             block + in_block / per * meta_cache_slice_size(q->ref_cache), slice);
 }
 
 int coroutine_fn qcow2_co_refcount_get(Qcow2 *q, uint64_t cluster, uint64_t *ret)

@@ -1,40 +1,52 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Rules of the write path, each with a name.  The crash explorer's self-test is built with
- * QCOW2_BREAK_RULES: it breaks one rule at a time and must find what that does to an image.  In all other builds
- * RULE_BROKEN() is 0, and the compiler drops what depends on it.
+ * QCOW2_BREAK_RULES: it breaks one rule at a time and must find what that does to an image.  In all
+ * other builds RULE_BROKEN() is 0, and the compiler drops what depends on it.
  */
 #ifndef QCOW2_RULES_H
 #define QCOW2_RULES_H
 
 /* X(name, where it is found first, what) */
-#define QCOW2_RULES(X) \
-    X(REFBLOCKS_BEFORE_REFTABLE, "refcount-growth", "refcount blocks are on disk before the table names them") \
-    X(REFCOUNTS_BEFORE_L2, "alloc", "refcounts are on disk before L2 entries that rely on them") \
-    X(REFTABLE_BEFORE_L2, "alloc", "the refcount table is on disk before L2 entries that rely on it") \
-    X(REFTABLE_BEFORE_SWITCH, "refcount-growth", "a moved refcount table is on disk before the header names it") \
-    X(SWITCH_BEFORE_L2, "refcount-growth", "the header names a moved refcount table before L2 entries rely on it") \
-    X(DATA_BEFORE_L2, "prealloc", "data is on disk before the L2 entry that shows it") \
+#define QCOW2_RULES(X)                                                                             \
+    X(REFBLOCKS_BEFORE_REFTABLE, "refcount-growth",                                                \
+      "refcount blocks are on disk before the table names them")                                   \
+    X(REFCOUNTS_BEFORE_L2, "alloc", "refcounts are on disk before L2 entries that rely on them")   \
+    X(REFTABLE_BEFORE_L2, "alloc",                                                                 \
+      "the refcount table is on disk before L2 entries that rely on it")                           \
+    X(REFTABLE_BEFORE_SWITCH, "refcount-growth",                                                   \
+      "a moved refcount table is on disk before the header names it")                              \
+    X(SWITCH_BEFORE_L2, "refcount-growth",                                                         \
+      "the header names a moved refcount table before L2 entries rely on it")                      \
+    X(DATA_BEFORE_L2, "prealloc", "data is on disk before the L2 entry that shows it")             \
     X(DATA_FILE_BEFORE_L2, "data-file", "data in an external file is on disk before the L2 entry") \
-    X(L2_BEFORE_L1, "lazy,kill,reuse,extended", "an L2 table is on disk before the L1 entry that names it") \
-    X(SYNC_BEFORE_RELEASE, "reuse", "tables are on disk before what they let go of leaves quarantine") \
-    X(QUARANTINE_SYNC, "reuse", "quarantine waits for the change that freed a cluster to be on disk") \
-    X(QUARANTINE_PINS, "race", "quarantine waits for the requests that were in flight") \
-    X(PUNCH_COUNTED, "reuse,race", "a cluster is punched while it still has its refcount") \
-    X(PUNCH_UNSHARED, "compress", "a cluster that others use is not punched") \
-    X(DIRTY_BEFORE_LAZY, "lazy", "the dirty bit is on disk before tables run ahead of the refcounts") \
-    X(CLEAN_LAST, "lazy", "the dirty bit goes when the refcounts are on disk") \
+    X(L2_BEFORE_L1, "lazy,kill,reuse,extended",                                                    \
+      "an L2 table is on disk before the L1 entry that names it")                                  \
+    X(SYNC_BEFORE_RELEASE, "reuse",                                                                \
+      "tables are on disk before what they let go of leaves quarantine")                           \
+    X(QUARANTINE_SYNC, "reuse",                                                                    \
+      "quarantine waits for the change that freed a cluster to be on disk")                        \
+    X(QUARANTINE_PINS, "race", "quarantine waits for the requests that were in flight")            \
+    X(PUNCH_COUNTED, "reuse,race", "a cluster is punched while it still has its refcount")         \
+    X(PUNCH_UNSHARED, "compress", "a cluster that others use is not punched")                      \
+    X(DIRTY_BEFORE_LAZY, "lazy",                                                                   \
+      "the dirty bit is on disk before tables run ahead of the refcounts")                         \
+    X(CLEAN_LAST, "lazy", "the dirty bit goes when the refcounts are on disk")                     \
     X(REBUILT_BEFORE_SWITCH, "kill", "rebuilt refcounts are on disk before the header names them") \
-    X(L1_COUNTED, "l1-growth", "the refcount of a new L1 table is on disk before the header names it") \
-    X(L1_WRITTEN, "l1-growth", "a new L1 table is on disk before the header names it") \
+    X(L1_COUNTED, "l1-growth",                                                                     \
+      "the refcount of a new L1 table is on disk before the header names it")                      \
+    X(L1_WRITTEN, "l1-growth", "a new L1 table is on disk before the header names it")             \
     X(L1_OLD_KEPT, "l1-growth", "an old L1 table is not used again before the header has left it") \
-    X(HIDDEN_BEFORE_GROWN, "resize", "what a larger disk must not show is hidden before the size is written") \
-    X(FORGOTTEN_BEFORE_SHRUNK, "resize", "entries behind the new end are gone before the size is written") \
-    X(CREATE_HEADER_LAST, "create", "a new image's tables are on disk before its header") \
-    X(CREATE_PREALLOC_SYNCED, "create", "preallocation of a new image keeps all orders") \
-    X(LINK_AFTER_WRITE, "overwrite,race", "an entry is changed in memory when its data has been written") \
-    X(ALLOCS_WAIT, "alloc", "allocating writes of one cluster wait for each other") \
-    X(SHARED_NOT_IN_PLACE, "snapshot", "a cluster that others share is not written in place") \
+    X(HIDDEN_BEFORE_GROWN, "resize",                                                               \
+      "what a larger disk must not show is hidden before the size is written")                     \
+    X(FORGOTTEN_BEFORE_SHRUNK, "resize",                                                           \
+      "entries behind the new end are gone before the size is written")                            \
+    X(CREATE_HEADER_LAST, "create", "a new image's tables are on disk before its header")          \
+    X(CREATE_PREALLOC_SYNCED, "create", "preallocation of a new image keeps all orders")           \
+    X(LINK_AFTER_WRITE, "overwrite,race",                                                          \
+      "an entry is changed in memory when its data has been written")                              \
+    X(ALLOCS_WAIT, "alloc", "allocating writes of one cluster wait for each other")                \
+    X(SHARED_NOT_IN_PLACE, "snapshot", "a cluster that others share is not written in place")      \
     X(STALE_NOT_ZERO, "reuse", "a cluster that was used before is not taken to read zero")
 
 #ifdef QCOW2_BREAK_RULES

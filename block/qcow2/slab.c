@@ -2,11 +2,11 @@
 /*
  * Slabs of buffers: see slab.h.
  *
- * INV-SLAB-1  A slab is in its pool's list exactly while one of its buffers is free and one is not; with the
- *             last one back it is freed.
+ * INV-SLAB-1  A slab is in its pool's list exactly while one of its buffers is free and one is not;
+ * with the last one back it is freed.
  *
- * Slabs are mappings of their own: the heap keeps what is freed below something in use, and a cache that
- * is cleaned is to leave memory.
+ * Slabs are mappings of their own: the heap keeps what is freed below something in use, and a cache
+ * that is cleaned is to leave memory.
  */
 #include "slab.h"
 
@@ -26,7 +26,7 @@ struct SlabPool {
     BlockDriverState *bs;
     size_t size;
     unsigned per_slab;
-    size_t page; /* of a mapping; 0: from the heap, which aligns as the node wants */
+    size_t page;   /* of a mapping; 0: from the heap, which aligns as the node wants */
     SpinLock lock; /* guards the list and the slabs */
     Slab *partial;
 };
@@ -47,7 +47,8 @@ SlabPool *slab_pool_new(BlockDriverState *bs, size_t size)
         p->size = size;
         p->per_slab = (unsigned)CLAMP(SLAB_BYTES / size, 1, SLAB_MAX);
         p->page = (size_t)sysconf(_SC_PAGESIZE);
-        if (SLAB_MAX == 1 || bs->limits.opt_mem_alignment > p->page || size * p->per_slab % p->page) {
+        if (SLAB_MAX == 1 || bs->limits.opt_mem_alignment > p->page ||
+            size * p->per_slab % p->page) {
             p->page = 0;
         }
         spin_init(&p->lock);

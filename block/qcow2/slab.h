@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Buffers of one size, aligned for I/O, many to an allocation: alone, an aligned block of 4 KiB takes 8 KiB.
- * Any thread; nothing sleeps.
+ * Buffers of one size, aligned for I/O, many to an allocation: alone, an aligned block of 4 KiB
+ * takes 8 KiB. Any thread; nothing sleeps.
  */
 #ifndef QCOW2_SLAB_H
 #define QCOW2_SLAB_H

@@ -27,8 +27,8 @@ void qcow2_free_snapshots(Qcow2 *q)
 }
 
 /* Variable part: extra data, id, name. */
-static int coroutine_fn co_read_rest(Qcow2 *q, Snapshot *s, uint64_t at, uint32_t extra, uint16_t id,
-                                     uint16_t name, GError **errp)
+static int coroutine_fn co_read_rest(Qcow2 *q, Snapshot *s, uint64_t at, uint32_t extra,
+                                     uint16_t id, uint16_t name, GError **errp)
 {
     size_t len = (size_t)extra + id + name;
     g_autofree uint8_t *buf = g_try_malloc(MAX(len, 1));
@@ -80,8 +80,9 @@ static int coroutine_fn co_read_one(Qcow2 *q, Snapshot *s, uint64_t *at, GError 
     return ret;
 }
 
-/* Where its L1 table lies; a bad one is left to check, and never followed. Tables do not overlap, so all of
- * them are no longer than the file: *@left bounds the work that 65536 entries of the same large table would make. */
+/* Where its L1 table lies; a bad one is left to check, and never followed. Tables do not overlap,
+ * so all of them are no longer than the file: *@left bounds the work that 65536 entries of the same
+ * large table would make. */
 static void register_l1(Qcow2 *q, const Snapshot *s, uint64_t file_length, uint64_t *left)
 {
     uint64_t bytes = s->l1_size * UINT64_C(8);
@@ -112,8 +113,10 @@ int coroutine_fn qcow2_co_load_snapshots(Qcow2 *q, GError **errp)
     if (length < 0) {
         return error_set_errno(errp, (int)length, "Failed to read snapshot table");
     }
-    if (at > (uint64_t)length || q->hdr.nb_snapshots * (uint64_t)FIXED_SIZE > (uint64_t)length - at) {
-        return error_set(errp, EIO, "Failed to read snapshot table: it lies behind the end of the file");
+    if (at > (uint64_t)length ||
+        q->hdr.nb_snapshots * (uint64_t)FIXED_SIZE > (uint64_t)length - at) {
+        return error_set(errp, EIO,
+                         "Failed to read snapshot table: it lies behind the end of the file");
     }
     left = (uint64_t)length;
     q->snapshots = g_try_new0(Snapshot, q->hdr.nb_snapshots);

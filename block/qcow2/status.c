@@ -25,7 +25,8 @@ static int64_t coroutine_fn co_count_used(Qcow2 *q, uint64_t *c, uint64_t end)
     return ret < 0 ? ret : used;
 }
 
-/* Are clearly more clusters in use than the host gave the file space for: reserved, never written? */
+/* Are clearly more clusters in use than the host gave the file space for: reserved, never
+ * written? */
 static bool coroutine_fn co_is_preallocated(Qcow2 *q)
 {
     int64_t length = bdrv_co_getlength(q->file->bs);

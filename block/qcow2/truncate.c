@@ -2,18 +2,20 @@
 /*
  * Resizing the disk.
  *
- * Growing, in the order of the disk: a larger L1 table's clusters are counted and that is flushed; the
- * table is written whole and synced (INV-W-3); the header points to it and is synced; the old
- * table goes to quarantine (INV-W-4). Then what the new area would show of a longer backing file or of old
- * content behind the end is set zero, then space is reserved, and the header's size comes last.
+ * Growing, in the order of the disk: a larger L1 table's clusters are counted and that is flushed;
+ * the table is written whole and synced (INV-W-3); the header points to it and is synced; the old
+ * table goes to quarantine (INV-W-4). Then what the new area would show of a longer backing file or
+ * of old content behind the end is set zero, then space is reserved, and the header's size comes
+ * last.
  *
- * Shrinking: entries go in memory (to zero where a backing file would show), that is flushed, the header's size is
- * written and synced; then the L2 tables that describe nothing go, that is flushed, and only then do refcounts
- * fall, clusters get punched, and the file is cut behind the last cluster in use. If it ends in the middle, what was to
- * be cut is old or zero, and never what a backing file holds.
+ * Shrinking: entries go in memory (to zero where a backing file would show), that is flushed, the
+ * header's size is written and synced; then the L2 tables that describe nothing go, that is
+ * flushed, and only then do refcounts fall, clusters get punched, and the file is cut behind the
+ * last cluster in use. If it ends in the middle, what was to be cut is old or zero, and never what
+ * a backing file holds.
  *
- * INV-TR-1  q->l1 is replaced by a table with the same prefix under meta_lock, and the old one lives
- *           until close: lookups without a lock may still read it, and a stale look at an entry is what
+ * INV-TR-1  q->l1 is replaced by a table with the same prefix under meta_lock, and the old one
+ * lives until close: lookups without a lock may still read it, and a stale look at an entry is what
  *           they would have seen a moment before.
  */
 #include "rules.h"
@@ -186,7 +188,8 @@ static void coroutine_fn drop_tables(Qcow2 *q, uint64_t keep)
     }
 }
 
-/* A state of a virtual machine lies behind a disk of @size: it must not show in the disk when that grows. */
+/* A state of a virtual machine lies behind a disk of @size: it must not show in the disk when that
+ * grows. */
 static int coroutine_fn forget_vmstate(Qcow2 *q, uint64_t size)
 {
     unsigned shift = q->geo.l2_bits + q->geo.cluster_bits;
@@ -289,11 +292,11 @@ static int coroutine_fn hide_new_area(Qcow2 *q, uint64_t old, uint64_t size)
 }
 
 /*
- * What a longer file holds behind the old end would show once entries say that it is there. Without preallocation
- * no longer file is left: no entry refers to what is cut.
+ * What a longer file holds behind the old end would show once entries say that it is there. Without
+ * preallocation no longer file is left: no entry refers to what is cut.
  */
-static int coroutine_fn grow_data_file(Qcow2 *q, uint64_t old, uint64_t size, bool exact, BlockPrealloc prealloc,
-                                       GError **errp)
+static int coroutine_fn grow_data_file(Qcow2 *q, uint64_t old, uint64_t size, bool exact,
+                                       BlockPrealloc prealloc, GError **errp)
 {
     int64_t len = bdrv_co_getlength(q->data->bs);
     int ret;
@@ -302,7 +305,8 @@ static int coroutine_fn grow_data_file(Qcow2 *q, uint64_t old, uint64_t size, bo
         return error_set_errno(errp, len, "Failed to inquire current file length");
     }
     if ((uint64_t)len > old && prealloc != BLK_PREALLOC_OFF) {
-        ret = bdrv_co_pwrite_zeroes(q->data, old, MIN((uint64_t)len, size) - old, BLK_REQ_MAY_UNMAP);
+        ret =
+            bdrv_co_pwrite_zeroes(q->data, old, MIN((uint64_t)len, size) - old, BLK_REQ_MAY_UNMAP);
         if (ret < 0) {
             return error_set_errno(errp, ret, "Failed to zero out the new area");
         }
@@ -316,8 +320,8 @@ static int coroutine_fn grow_data_file(Qcow2 *q, uint64_t old, uint64_t size, bo
     return (uint64_t)len == size ? 0 : bdrv_co_truncate(q->data, size, exact, prealloc, 0, errp);
 }
 
-static int coroutine_fn grow(Qcow2 *q, uint64_t old, uint64_t size, bool exact, BlockPrealloc prealloc,
-                             GError **errp)
+static int coroutine_fn grow(Qcow2 *q, uint64_t old, uint64_t size, bool exact,
+                             BlockPrealloc prealloc, GError **errp)
 {
     int ret = forget_vmstate(q, old);
 
@@ -373,7 +377,8 @@ static int coroutine_fn end_of_use(Qcow2 *q, uint64_t file_bytes, uint64_t *end)
     return 0;
 }
 
-/* Cut the file; best effort. meta_lock keeps allocations away; clusters with I/O under way have counts. */
+/* Cut the file; best effort. meta_lock keeps allocations away; clusters with I/O under way have
+ * counts. */
 static void coroutine_fn cut_file(Qcow2 *q)
 {
     int64_t len = bdrv_co_getlength(q->file->bs);
@@ -417,7 +422,8 @@ static int coroutine_fn shrink(Qcow2 *q, uint64_t old, uint64_t size, bool exact
         (void)qcow2_co_pin_reap(q);
     }
     if (q->geo.external_data) {
-        return bdrv_co_truncate(q->data, size, exact, BLK_PREALLOC_OFF, 0, errp); /* nothing refers to the rest */
+        return bdrv_co_truncate(q->data, size, exact, BLK_PREALLOC_OFF, 0,
+                                errp); /* nothing refers to the rest */
     }
     cut_file(q);
     return 0;
@@ -427,7 +433,8 @@ int coroutine_fn qcow2_co_truncate(BlockDriverState *bs, int64_t bytes, bool exa
                                    BlockPrealloc prealloc, unsigned flags, GError **errp)
 {
     Qcow2 *q = bs->opaque;
-    uint64_t old = (uint64_t)atomic_load(&bs->total_bytes); /* not hdr.size, which may end within a sector */
+    uint64_t old =
+        (uint64_t)atomic_load(&bs->total_bytes); /* not hdr.size, which may end within a sector */
     int ret = qcow2_may_write(q);
 
     if (ret < 0) {
@@ -450,6 +457,7 @@ int coroutine_fn qcow2_co_truncate(BlockDriverState *bs, int64_t bytes, bool exa
     }
     ret = (uint64_t)bytes < old ? shrink(q, old, bytes, exact, errp)
                                 : grow(q, old, bytes, exact, prealloc, errp);
-    atomic_store(&bs->total_bytes, (int64_t)ALIGN_DOWN(q->hdr.size, UINT64_C(512))); /* also after a failure */
+    atomic_store(&bs->total_bytes,
+                 (int64_t)ALIGN_DOWN(q->hdr.size, UINT64_C(512))); /* also after a failure */
     return ret;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The state of a virtual machine: bytes behind the disk, from the first L1 entry on that the disk has no use for.
- * They are written and read as the guest's are.
+ * The state of a virtual machine: bytes behind the disk, from the first L1 entry on that the disk
+ * has no use for. They are written and read as the guest's are.
  */
 #include "qcow2.h"
 

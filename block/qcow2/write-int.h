@@ -27,18 +27,19 @@ uint64_t inflight_next(Qcow2 *q, uint64_t cluster);
 typedef struct WriteRun {
     InflightAlloc inflight;
     uint64_t start, end, cow_start, cow_end;
-    uint64_t first;          /* guest cluster */
-    uint64_t n;              /* clusters */
-    uint64_t host;           /* host offset of the first cluster */
-    bool fresh;              /* newly allocated: undo frees them */
-    bool beyond_eof;         /* ... and never written in this file: read zero */
+    uint64_t first;            /* guest cluster */
+    uint64_t n;                /* clusters */
+    uint64_t host;             /* host offset of the first cluster */
+    bool fresh;                /* newly allocated: undo frees them */
+    bool beyond_eof;           /* ... and never written in this file: read zero */
     bool head_zero, tail_zero; /* what is to fill in reads zero */
-    bool merge;              /* read head, middle and tail at once */
-    MetaSlice *slice;        /* of the entries; held */
+    bool merge;                /* read head, middle and tail at once */
+    MetaSlice *slice;          /* of the entries; held */
     unsigned index;
 } WriteRun;
 
-/* cow.c: one vector of head, the guest's data (@v from @v_offset) and tail to the run's clusters. No lock held. */
+/* cow.c: one vector of head, the guest's data (@v from @v_offset) and tail to the run's clusters.
+ * No lock held. */
 int coroutine_fn cow_co_write(Qcow2 *q, const WriteRun *r, IOVector *v, size_t v_offset,
                               unsigned flags);
 /* Where copy-on-write must begin and end around [start, end) in the cluster of @e, which is
@@ -61,21 +62,23 @@ static inline bool entry_in_place(const Geometry *g, L2Entry e)
 /* -EIO with the image marked corrupt if @e has invalid bits. */
 int coroutine_fn entry_co_check(Qcow2 *q, L2Entry e, uint64_t guest);
 
-/* zero.c: guest [start, end) of a raw external data file becomes zero, as zero writes and discards have it. */
+/* zero.c: guest [start, end) of a raw external data file becomes zero, as zero writes and discards
+ * have it. */
 int coroutine_fn zero_co_raw_file(Qcow2 *q, uint64_t start, uint64_t end, unsigned flags);
 /* discard.c: punch or zero [guest, +bytes) of an external data file, whose clusters the caller's
  * InflightAlloc guards. */
 int coroutine_fn data_file_co_drop(Qcow2 *q, uint64_t guest, uint64_t bytes);
-/* discard.c, for truncate: the entries of guest [start, end), cluster aligned, become 0. No lock held. */
+/* discard.c, for truncate: the entries of guest [start, end), cluster aligned, become 0. No lock
+ * held. */
 int coroutine_fn discard_co_forget(Qcow2 *q, uint64_t start, uint64_t end);
 
 /* ---- entry-change.c, under meta_lock ---- */
-/* The writable slice of @start's entry, at *@index, with no allocation in flight over [start, *room): as much of
- * [start, end) as the slice describes. The caller puts it. */
-int coroutine_fn entries_co_get_idle(Qcow2 *q, uint64_t start, uint64_t end, MetaSlice **s, unsigned *index,
-                                     uint64_t *room);
-/* Cluster @guest's entry becomes @e; what that lets go of goes to quarantine in the same hold (INV-W-4), unless it
- * is defect. */
+/* The writable slice of @start's entry, at *@index, with no allocation in flight over [start,
+ * *room): as much of [start, end) as the slice describes. The caller puts it. */
+int coroutine_fn entries_co_get_idle(Qcow2 *q, uint64_t start, uint64_t end, MetaSlice **s,
+                                     unsigned *index, uint64_t *room);
+/* Cluster @guest's entry becomes @e; what that lets go of goes to quarantine in the same hold
+ * (INV-W-4), unless it is defect. */
 void entry_replace(Qcow2 *q, MetaSlice *s, unsigned index, uint64_t guest, L2Entry e, bool punch);
 
 #endif

@@ -2,8 +2,8 @@
 /*
  * Guest writes.
  *
- * Overwrites of readable clusters that nobody shares (COPIED) take no lock: pin, look up, check, one
- * write, unpin. Everything else goes run by run: plan (under meta_lock: allocate), run (no
+ * Overwrites of readable clusters that nobody shares (COPIED) take no lock: pin, look up, check,
+ * one write, unpin. Everything else goes run by run: plan (under meta_lock: allocate), run (no
  * lock: copy-on-write and data in one write), finish (under meta_lock: the entries, or the undo).
  *
  * What reaches the disk when: the data is written before the entry changes in memory, and a flush
@@ -154,8 +154,8 @@ static int coroutine_fn allocate_run(Qcow2 *q, WriteRun *r)
     return 0;
 }
 
-/* Fill in @r for a prefix of guest [start, start + bytes). Under meta_lock. On success the slice is held
- * and the run is in flight. */
+/* Fill in @r for a prefix of guest [start, start + bytes). Under meta_lock. On success the slice is
+ * held and the run is in flight. */
 static int coroutine_fn plan_run(Qcow2 *q, uint64_t start, uint64_t bytes, WriteRun *r)
 {
     const Geometry *g = &q->geo;
@@ -188,8 +188,7 @@ static int coroutine_fn plan_run(Qcow2 *q, uint64_t start, uint64_t bytes, Write
     if (ret == 0 && in_place) {
         r->host = l2_host(g, e0);
         if (!g->external_data && qcow2_metadata_at(q, r->host, r->n << g->cluster_bits)) {
-            ret = qcow2_co_corrupt(q, "write", r->host,
-                                   "Preventing invalid write on metadata");
+            ret = qcow2_co_corrupt(q, "write", r->host, "Preventing invalid write on metadata");
         }
     } else if (ret == 0) {
         ret = allocate_run(q, r);
@@ -249,7 +248,8 @@ static void store_entries(Qcow2 *q, const WriteRun *r, uint64_t i, uint64_t n)
     meta_cache_modify_end(q->l2_cache, r->slice);
 }
 
-/* Under meta_lock; no yield between an entry's change and its old cluster's quarantine (INV-W-4). */
+/* Under meta_lock; no yield between an entry's change and its old cluster's quarantine
+ * (INV-W-4). */
 static void link_run(Qcow2 *q, const WriteRun *r)
 {
     const Geometry *g = &q->geo;
@@ -311,7 +311,8 @@ static int64_t coroutine_fn write_run(Qcow2 *q, uint64_t offset, uint64_t bytes,
     return ret < 0 ? ret : (int64_t)(r.end - r.start);
 }
 
-/* Overwrite the prefix that is readable and ours. Bytes done (0: needs a plan) or -errno. Pinned. */
+/* Overwrite the prefix that is readable and ours. Bytes done (0: needs a plan) or -errno.
+ * Pinned. */
 static int64_t coroutine_fn overwrite(Qcow2 *q, uint64_t offset, uint64_t bytes, IOVector *v,
                                       size_t v_offset, unsigned flags)
 {

@@ -2,9 +2,9 @@
 /*
  * Zero writes by flag: entries only, no data.
  *
- * Clusters that are let go of go to quarantine in the same hold of meta_lock as their entry's change
- * (INV-W-4). Clusters that stay keep their content, which no reader sees again: a
- * later write fills the whole (sub)cluster or sets it zero.
+ * Clusters that are let go of go to quarantine in the same hold of meta_lock as their entry's
+ * change (INV-W-4). Clusters that stay keep their content, which no reader sees again: a later
+ * write fills the whole (sub)cluster or sets it zero.
  */
 #include "write-int.h"
 
@@ -40,9 +40,9 @@ static bool same_entry(L2Entry a, L2Entry b)
 }
 
 /*
- * A partial subcluster at an edge of the request can be set zero if the rest of it reads zero anyway.
- * Decided under the meta_lock that the change is made under; nobody overwrites in place what reads
- * zero by its entry.
+ * A partial subcluster at an edge of the request can be set zero if the rest of it reads zero
+ * anyway. Decided under the meta_lock that the change is made under; nobody overwrites in place
+ * what reads zero by its entry.
  */
 static bool edges_read_zero(Qcow2 *q, L2Entry e, uint64_t start, uint64_t end, const ZeroOp *op)
 {
@@ -121,9 +121,10 @@ static int coroutine_fn zero_entries(Qcow2 *q, uint64_t start, uint64_t end, con
 }
 
 /*
- * A raw external data file is itself the disk, so it is what becomes zero; the entries stay as they are: those
- * of written clusters show the file, all others read zero already. (Zero by entry would part the two when
- * a write that found the entry before ends between the file's change and the entry's.)
+ * A raw external data file is itself the disk, so it is what becomes zero; the entries stay as they
+ * are: those of written clusters show the file, all others read zero already. (Zero by entry would
+ * part the two when a write that found the entry before ends between the file's change and the
+ * entry's.)
  */
 int coroutine_fn zero_co_raw_file(Qcow2 *q, uint64_t start, uint64_t end, unsigned flags)
 {
@@ -141,8 +142,11 @@ int coroutine_fn qcow2_co_pwrite_zeroes(BlockDriverState *bs, int64_t offset, in
 {
     Qcow2 *q = bs->opaque;
     uint64_t sub = q->geo.subcluster_size;
-    uint64_t start = ALIGN_DOWN((uint64_t)offset, sub), end = ALIGN_UP((uint64_t)(offset + bytes), sub);
-    ZeroOp op = { .start = offset, .end = offset + bytes, .unmap = flags & BLK_REQ_MAY_UNMAP,
+    uint64_t start = ALIGN_DOWN((uint64_t)offset, sub),
+             end = ALIGN_UP((uint64_t)(offset + bytes), sub);
+    ZeroOp op = { .start = offset,
+                  .end = offset + bytes,
+                  .unmap = flags & BLK_REQ_MAY_UNMAP,
                   .punch = q->discard_passthrough };
     int ret = qcow2_may_write(q);
 

@@ -19,8 +19,9 @@ void block_init(void);
 
 /* Open @filename (plain, proto:…, json:{}; may be NULL with options) with
  * @options (consumed, may be NULL; "driver" forces the format). NULL with @errp set.
- * The message has no prefix of the core's ("Image is not in qcow2 format"; the file driver's own begins
- * "Could not open 'x': "): the img tool adds "Could not open 'x': ", the io tool "can't open device x: ". */
+ * The message has no prefix of the core's ("Image is not in qcow2 format"; the file driver's own
+ * begins "Could not open 'x': "): the img tool adds "Could not open 'x': ", the io tool "can't open
+ * device x: ". */
 BlockBackend *blk_open(const char *filename, Options *options, int flags, GError **errp);
 /* The same; what the image refers to is opened by @open_reference (policy.h), and by it alone. */
 BlockBackend *blk_open_confined(const char *filename, Options *options, int flags,
@@ -29,13 +30,14 @@ void blk_close(BlockBackend *blk); /* drains, flushes caches; NULL is fine */
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(BlockBackend, blk_close)
 
 BlockDriverState *blk_bs(BlockBackend *blk);
-/* Opened for writing with a guessed format, and that is raw: the name of its file, for a warning (writes to
- * its first sector that make it another format are refused); else NULL. */
+/* Opened for writing with a guessed format, and that is raw: the name of its file, for a warning
+ * (writes to its first sector that make it another format are refused); else NULL. */
 const char *blk_probed_raw(BlockBackend *blk);
 /* What a person should know of an open that went well, node by node; g_strfreev(). */
 char **blk_warnings(BlockBackend *blk);
-/* From now on @report is told what a person should know of the image, once each (that it is found corrupt): a line
- * without newline, in the thread of the request that met it. NULL: nobody is. Set it before requests run. */
+/* From now on @report is told what a person should know of the image, once each (that it is found
+ * corrupt): a line without newline, in the thread of the request that met it. NULL: nobody is. Set
+ * it before requests run. */
 void blk_set_report(BlockBackend *blk, BlockReportFunc *report, void *opaque);
 bool blk_is_writable(BlockBackend *blk);
 int64_t blk_getlength(BlockBackend *blk); /* cached; or -errno */
@@ -43,15 +45,19 @@ int64_t coroutine_fn blk_co_getlength(BlockBackend *blk);
 
 int coroutine_fn blk_co_preadv(BlockBackend *blk, int64_t offset, IOVector *v, unsigned flags);
 int coroutine_fn blk_co_pwritev(BlockBackend *blk, int64_t offset, IOVector *v, unsigned flags);
-int coroutine_fn blk_co_pread(BlockBackend *blk, int64_t offset, int64_t bytes, void *buf, unsigned flags);
-int coroutine_fn blk_co_pwrite(BlockBackend *blk, int64_t offset, int64_t bytes, const void *buf, unsigned flags);
-int coroutine_fn blk_co_pwrite_zeroes(BlockBackend *blk, int64_t offset, int64_t bytes, unsigned flags);
+int coroutine_fn blk_co_pread(BlockBackend *blk, int64_t offset, int64_t bytes, void *buf,
+                              unsigned flags);
+int coroutine_fn blk_co_pwrite(BlockBackend *blk, int64_t offset, int64_t bytes, const void *buf,
+                               unsigned flags);
+int coroutine_fn blk_co_pwrite_zeroes(BlockBackend *blk, int64_t offset, int64_t bytes,
+                                      unsigned flags);
 int coroutine_fn blk_co_pdiscard(BlockBackend *blk, int64_t offset, int64_t bytes);
 int coroutine_fn blk_co_flush(BlockBackend *blk);
-int coroutine_fn blk_co_truncate(BlockBackend *blk, int64_t bytes, bool exact, BlockPrealloc prealloc,
-                                 unsigned flags, GError **errp);
+int coroutine_fn blk_co_truncate(BlockBackend *blk, int64_t bytes, bool exact,
+                                 BlockPrealloc prealloc, unsigned flags, GError **errp);
 int coroutine_fn blk_co_pwritev_compressed(BlockBackend *blk, int64_t offset, IOVector *v);
-/* The state of a virtual machine that the image holds beside the disk; -ENOTSUP where it has no place for one. */
+/* The state of a virtual machine that the image holds beside the disk; -ENOTSUP where it has no
+ * place for one. */
 int coroutine_fn blk_co_save_vmstate(BlockBackend *blk, int64_t pos, IOVector *v);
 int coroutine_fn blk_co_load_vmstate(BlockBackend *blk, int64_t pos, IOVector *v);
 
@@ -60,11 +66,14 @@ int blk_pwrite(BlockBackend *blk, int64_t offset, int64_t bytes, const void *buf
 int blk_pwrite_zeroes(BlockBackend *blk, int64_t offset, int64_t bytes, unsigned flags);
 int blk_pdiscard(BlockBackend *blk, int64_t offset, int64_t bytes);
 int blk_flush(BlockBackend *blk);
-int blk_truncate(BlockBackend *blk, int64_t bytes, bool exact, BlockPrealloc prealloc, unsigned flags, GError **errp);
-int blk_check(BlockBackend *blk, BlockCheckResult *res, unsigned fix, BlockReportFunc *report, void *opaque);
+int blk_truncate(BlockBackend *blk, int64_t bytes, bool exact, BlockPrealloc prealloc,
+                 unsigned flags, GError **errp);
+int blk_check(BlockBackend *blk, BlockCheckResult *res, unsigned fix, BlockReportFunc *report,
+              void *opaque);
 /* Sync form of bdrv_co_block_status_above(). */
-int blk_block_status_above(BlockDriverState *bs, BlockDriverState *base, int64_t offset, int64_t bytes,
-                           int64_t *pnum, int64_t *map, BlockDriverState **file, int *depth);
+int blk_block_status_above(BlockDriverState *bs, BlockDriverState *base, int64_t offset,
+                           int64_t bytes, int64_t *pnum, int64_t *map, BlockDriverState **file,
+                           int *depth);
 int blk_is_allocated(BlockDriverState *bs, int64_t offset, int64_t bytes, int64_t *pnum);
 
 void blk_drain(BlockBackend *blk);
@@ -81,9 +90,10 @@ char *blk_backing_path(BlockDriverState *bs, GError **errp);
 
 /* Create an image: @format with @opts (consumed; "size", "backing_file" … as -o names them). */
 int blk_create(const char *filename, const char *format, Options *opts, GError **errp);
-/* What `create` of the tool does: also checks the backing file, takes its size when none is given, validates names.
- * @size < 0: not given. @opts consumed; on success *ret_opts (may be NULL) holds the complete options for
- * "Formatting …". */
+/* What `create` of the tool does: also checks the backing file, takes its size when none is given,
+ * validates names.
+ * @size < 0: not given. @opts consumed; on success *ret_opts (may be NULL) holds the complete
+ * options for "Formatting …". */
 typedef struct BlockCreateParams {
     const char *filename, *format;
     const char *base_filename, *base_format; /* -b, -F */
@@ -91,14 +101,16 @@ typedef struct BlockCreateParams {
     bool no_backing_open; /* -u */
     Options *opts;
 } BlockCreateParams;
-/* *@ret_opts is set on failure too when only the creation itself failed ("Formatting" is printed before). */
+/* *@ret_opts is set on failure too when only the creation itself failed ("Formatting" is printed
+ * before). */
 bool blk_create_image(BlockCreateParams *params, Options **ret_opts, GError **errp);
-/* The options that a format and its protocol take, each once, for `-o help`; ends with name == NULL. g_free().
- * NULL: the format is unknown or cannot create. */
+/* The options that a format and its protocol take, each once, for `-o help`; ends with name ==
+ * NULL. g_free(). NULL: the format is unknown or cannot create. */
 BlockCreateOption *blk_create_options(const char *filename, const char *format, GError **errp);
 
 /* Whether @opts hold nothing but these, with values that they take. */
-bool blk_check_create_options(const char *filename, const char *format, const Options *opts, GError **errp);
+bool blk_check_create_options(const char *filename, const char *format, const Options *opts,
+                              GError **errp);
 
 /* Debug (blkdebug below): 0 or -errno. */
 int blk_debug_breakpoint(BlockBackend *blk, const char *event, const char *tag);
@@ -106,7 +118,8 @@ int blk_debug_remove_breakpoint(BlockBackend *blk, const char *tag);
 int blk_debug_resume(BlockBackend *blk, const char *tag);
 bool blk_debug_is_suspended(BlockBackend *blk, const char *tag);
 
-/* cache=none|writeback|writethrough|directsync|unsafe and discard=, as -t and -d read them; false: unknown. */
+/* cache=none|writeback|writethrough|directsync|unsafe and discard=, as -t and -d read them; false:
+ * unknown. */
 bool blk_parse_cache_mode(const char *mode, int *flags, bool *writethrough);
 bool blk_parse_discard(const char *mode, int *flags);
 /* aio=threads|native|io_uring, as -i reads it; false: unknown. */

@@ -16,24 +16,26 @@ typedef struct BlockBackend BlockBackend;
 
 typedef enum BlockOpenFlags {
     BLK_O_RDWR = 1 << 0,
-    BLK_O_NOCACHE = 1 << 1,     /* O_DIRECT */
-    BLK_O_NO_FLUSH = 1 << 2,    /* cache=unsafe: flush ends in the format layer */
-    BLK_O_NO_BACKING = 1 << 3,  /* do not open the backing chain */
-    BLK_O_FORCE_SHARE = 1 << 4, /* -U: others may write; read-only only */
-    BLK_O_CHECK = 1 << 5,       /* for check: a dirty image is not rebuilt at open */
-    BLK_O_UNMAP = 1 << 6,       /* discard=unmap */
-    BLK_O_NO_IO = 1 << 7,       /* metadata only: no guest data will be touched (info) */
-    BLK_O_PROTOCOL = 1 << 8,    /* internal: open the protocol layer, no format probing */
-    BLK_O_RESIZE = 1 << 9,      /* also ask for the resize permission */
+    BLK_O_NOCACHE = 1 << 1,       /* O_DIRECT */
+    BLK_O_NO_FLUSH = 1 << 2,      /* cache=unsafe: flush ends in the format layer */
+    BLK_O_NO_BACKING = 1 << 3,    /* do not open the backing chain */
+    BLK_O_FORCE_SHARE = 1 << 4,   /* -U: others may write; read-only only */
+    BLK_O_CHECK = 1 << 5,         /* for check: a dirty image is not rebuilt at open */
+    BLK_O_UNMAP = 1 << 6,         /* discard=unmap */
+    BLK_O_NO_IO = 1 << 7,         /* metadata only: no guest data will be touched (info) */
+    BLK_O_PROTOCOL = 1 << 8,      /* internal: open the protocol layer, no format probing */
+    BLK_O_RESIZE = 1 << 9,        /* also ask for the resize permission */
     BLK_O_WRITETHROUGH = 1 << 10, /* blk flushes after each write */
-    BLK_O_TEMPORARY = 1 << 11,  /* snapshot=on */
-    BLK_O_AUTO_RDONLY = 1 << 12, /* fall back to read-only when writing is refused */
-    BLK_O_NO_LINKS = 1 << 14,   /* internal: named by an image under a policy: follow no symbolic link */
+    BLK_O_TEMPORARY = 1 << 11,    /* snapshot=on */
+    BLK_O_AUTO_RDONLY = 1 << 12,  /* fall back to read-only when writing is refused */
+    BLK_O_NO_LINKS =
+        1 << 14, /* internal: named by an image under a policy: follow no symbolic link */
     BLK_O_AIO_THREADS = 1 << 15, /* how files do I/O where they are not told, here and below */
     BLK_O_AIO_NATIVE = 1 << 16,
     BLK_O_AIO_URING = 1 << 17,
     BLK_O_AIO = BLK_O_AIO_THREADS | BLK_O_AIO_NATIVE | BLK_O_AIO_URING,
-    BLK_O_NO_SHARE = 1 << 18,   /* nobody else may write to any layer meanwhile, even where its format allows it */
+    BLK_O_NO_SHARE =
+        1 << 18, /* nobody else may write to any layer meanwhile, even where its format allows it */
 } BlockOpenFlags;
 
 /* Values are those of the lock bytes that the reference takes on files
@@ -47,10 +49,10 @@ typedef enum BlockPerm {
 } BlockPerm;
 
 typedef enum BlockReqFlags {
-    BLK_REQ_FUA = 1 << 0,          /* on stable storage before the return */
-    BLK_REQ_MAY_UNMAP = 1 << 1,    /* zero write may deallocate */
-    BLK_REQ_NO_FALLBACK = 1 << 2,  /* zero write: -ENOTSUP rather than writing a buffer */
-    BLK_REQ_ZERO_WRITE = 1 << 5,   /* truncate: the new area reads zero */
+    BLK_REQ_FUA = 1 << 0,         /* on stable storage before the return */
+    BLK_REQ_MAY_UNMAP = 1 << 1,   /* zero write may deallocate */
+    BLK_REQ_NO_FALLBACK = 1 << 2, /* zero write: -ENOTSUP rather than writing a buffer */
+    BLK_REQ_ZERO_WRITE = 1 << 5,  /* truncate: the new area reads zero */
 } BlockReqFlags;
 
 typedef enum BlockStatus {
@@ -73,20 +75,20 @@ typedef enum BlockPrealloc {
 extern const char *const blk_prealloc_names[]; /* NULL-terminated */
 
 typedef struct BlockLimits {
-    uint32_t request_alignment;     /* power of two, >= 1 */
-    uint32_t max_transfer;          /* 0: no limit */
+    uint32_t request_alignment; /* power of two, >= 1 */
+    uint32_t max_transfer;      /* 0: no limit */
     uint32_t opt_transfer;
     int64_t max_pdiscard;
     uint32_t pdiscard_alignment;
     int64_t max_pwrite_zeroes;
     uint32_t pwrite_zeroes_alignment;
-    uint32_t min_mem_alignment;     /* of buffers */
+    uint32_t min_mem_alignment; /* of buffers */
     uint32_t opt_mem_alignment;
     int max_iov;
 } BlockLimits;
 
 typedef struct BlockDriverInfo {
-    uint32_t cluster_size;   /* 0: none */
+    uint32_t cluster_size; /* 0: none */
     uint32_t subcluster_size;
     bool is_dirty;
     int64_t vm_state_offset;
@@ -116,7 +118,12 @@ typedef struct BlockSnapshotInfo {
 /* One line of a report, without newline. */
 typedef void BlockReportFunc(const char *line, void *opaque);
 
-typedef enum BlockOptionType { BLK_OPT_STRING, BLK_OPT_BOOL, BLK_OPT_NUMBER, BLK_OPT_SIZE } BlockOptionType;
+typedef enum BlockOptionType {
+    BLK_OPT_STRING,
+    BLK_OPT_BOOL,
+    BLK_OPT_NUMBER,
+    BLK_OPT_SIZE
+} BlockOptionType;
 
 /* For `create -o help` and validation; an array ends with name == NULL. */
 typedef struct BlockCreateOption {

@@ -26,51 +26,52 @@ typedef enum BdrvRole {
 
 struct BdrvChild {
     BlockDriverState *bs;
-    char *name;             /* "file", "backing", "data-file", "root" */
+    char *name; /* "file", "backing", "data-file", "root" */
     BdrvRole role;
     BlockDriverState *parent; /* NULL: a BlockBackend's root */
-    unsigned perm, shared;  /* BlockPerm */
-    BlockBackend *blk;      /* whose root it is; else NULL */
+    unsigned perm, shared;    /* BlockPerm */
+    BlockBackend *blk;        /* whose root it is; else NULL */
 };
 
 struct BlockDriverState {
     const BlockDriver *drv;
-    void *opaque;           /* drv->instance_size bytes, zeroed before open */
-    char *node_name;        /* generated "#blockNNN" if not given */
-    char *filename;         /* what a person sees: plain, or json:{} */
-    char *exact_filename;   /* plain filename, or "" */
-    char *warning;          /* set by open: it went well, but not as the user wants it; NULL: nothing to say */
-    int open_flags;         /* BlockOpenFlags */
+    void *opaque;         /* drv->instance_size bytes, zeroed before open */
+    char *node_name;      /* generated "#blockNNN" if not given */
+    char *filename;       /* what a person sees: plain, or json:{} */
+    char *exact_filename; /* plain filename, or "" */
+    char *
+        warning; /* set by open: it went well, but not as the user wants it; NULL: nothing to say */
+    int open_flags; /* BlockOpenFlags */
     bool read_only;
-    bool probed;            /* format was guessed */
-    Options *options;       /* as given, with driver and children */
+    bool probed;               /* format was guessed */
+    Options *options;          /* as given, with driver and children */
     BdrvChild *file, *backing; /* of children */
-    GPtrArray *children;    /* BdrvChild *, owned */
+    GPtrArray *children;       /* BdrvChild *, owned */
     BlockLimits limits;
     _Atomic int64_t total_bytes; /* cached length; drivers keep it through truncate */
     /* From the image, set by co_open of a format: */
-    char *backing_file;     /* as stored; NULL: none */
+    char *backing_file; /* as stored; NULL: none */
     char *backing_format;
-    unsigned supported_write_flags;    /* BLK_REQ_FUA … that co_pwritev handles itself */
+    unsigned supported_write_flags; /* BLK_REQ_FUA … that co_pwritev handles itself */
     unsigned supported_zero_flags;
     unsigned supported_truncate_flags;
     bool encrypted;
     bool debug_below; /* this node or one under it through bs->file takes debug events */
     /* Core's own: */
     atomic_int refcnt;
-    uint8_t detect_zeroes;  /* BDRV_DETECT_ZEROES_* */
-    atomic_bool unsynced;   /* a write ended since the last sync to disk began, or none began yet */
-    struct BdrvCore *core;  /* request tracking, parents, wait queues; private to block/ */
+    uint8_t detect_zeroes; /* BDRV_DETECT_ZEROES_* */
+    atomic_bool unsynced;  /* a write ended since the last sync to disk began, or none began yet */
+    struct BdrvCore *core; /* request tracking, parents, wait queues; private to block/ */
 };
 
 struct BlockDriver {
     const char *format_name;
     const char *protocol_name; /* "file": answers file:…; NULL: a format */
     size_t instance_size;
-    bool is_filter;            /* passes data of bs->file unchanged */
+    bool is_filter; /* passes data of bs->file unchanged */
     bool is_format;
     bool supports_backing;
-    bool zero_init;            /* a fresh image reads zero */
+    bool zero_init; /* a fresh image reads zero */
 
     /* Confidence 0..100 that the first bytes are this format. */
     int (*probe)(const uint8_t *buf, size_t len, const char *filename);
@@ -80,31 +81,40 @@ struct BlockDriver {
     /* Take own options out of @options (what is left is refused by the core, children's
      * subtrees are opened with bdrv_co_open_child()). */
     int coroutine_fn (*co_open)(BlockDriverState *bs, Options *options, int flags, GError **errp);
-    /* Flushes what is needed; cannot fail. Children are closed by the core. Called after a failed co_open
-     * too (read_only is set then): takes whatever state that left. */
+    /* Flushes what is needed; cannot fail. Children are closed by the core. Called after a failed
+     * co_open too (read_only is set then): takes whatever state that left. */
     void coroutine_fn (*co_close)(BlockDriverState *bs);
     void (*refresh_limits)(BlockDriverState *bs);
-    /* Protocols: @perm is held and @shared is let to others (BlockPerm; locks on the file). Called before
-     * the first I/O and at each change; on failure the old locks still hold. Without it: nothing to do. */
+    /* Protocols: @perm is held and @shared is let to others (BlockPerm; locks on the file). Called
+     * before the first I/O and at each change; on failure the old locks still hold. Without it:
+     * nothing to do. */
     int (*set_perm)(BlockDriverState *bs, unsigned perm, unsigned shared, GError **errp);
 
-    /* What a child must give and may let others do, for parents of this node that hold @perm and share
-     * @shared. Without it: filters pass both on; formats guard their file, share their backing file. */
+    /* What a child must give and may let others do, for parents of this node that hold @perm and
+     * share
+     * @shared. Without it: filters pass both on; formats guard their file, share their backing
+     * file. */
     void (*child_perm)(BlockDriverState *bs, BdrvRole role, unsigned perm, unsigned shared,
                        unsigned *child_perm, unsigned *child_shared);
-    /* Options that change what the guest sees (NULL-terminated): a node with one has no plain filename. */
+    /* Options that change what the guest sees (NULL-terminated): a node with one has no plain
+     * filename. */
     const char *const *strong_options;
 
     const BlockCreateOption *create_options;
-    /* @filename is without protocol prefix for a protocol driver. Takes what it knows of @opts ("size" among them). */
+    /* @filename is without protocol prefix for a protocol driver. Takes what it knows of @opts
+     * ("size" among them). */
     int coroutine_fn (*co_create)(const char *filename, Options *opts, GError **errp);
-    /* Protocols: take back what co_create made (@filename as there); -ENOTSUP: it is no file of its own. */
+    /* Protocols: take back what co_create made (@filename as there); -ENOTSUP: it is no file of its
+     * own. */
     int (*remove)(const char *filename);
 
-    int coroutine_fn (*co_preadv)(BlockDriverState *bs, int64_t offset, IOVector *v, unsigned flags);
-    int coroutine_fn (*co_pwritev)(BlockDriverState *bs, int64_t offset, IOVector *v, unsigned flags);
+    int coroutine_fn (*co_preadv)(BlockDriverState *bs, int64_t offset, IOVector *v,
+                                  unsigned flags);
+    int coroutine_fn (*co_pwritev)(BlockDriverState *bs, int64_t offset, IOVector *v,
+                                   unsigned flags);
     /* -ENOTSUP: the core writes a zero buffer. */
-    int coroutine_fn (*co_pwrite_zeroes)(BlockDriverState *bs, int64_t offset, int64_t bytes, unsigned flags);
+    int coroutine_fn (*co_pwrite_zeroes)(BlockDriverState *bs, int64_t offset, int64_t bytes,
+                                         unsigned flags);
     int coroutine_fn (*co_pdiscard)(BlockDriverState *bs, int64_t offset, int64_t bytes);
     /* @bytes == 0: the end mark (pad and finish). Whole clusters but for the image's tail. */
     int coroutine_fn (*co_pwritev_compressed)(BlockDriverState *bs, int64_t offset, IOVector *v);
@@ -124,7 +134,8 @@ struct BlockDriver {
     int64_t coroutine_fn (*co_getlength)(BlockDriverState *bs);
     int64_t coroutine_fn (*co_get_allocated_size)(BlockDriverState *bs); /* on the host */
 
-    /* A machine's state, beside the disk: @v to (@save) or from byte @pos of it. Alone on the image if @save. */
+    /* A machine's state, beside the disk: @v to (@save) or from byte @pos of it. Alone on the image
+     * if @save. */
     int coroutine_fn (*co_vmstate)(BlockDriverState *bs, int64_t pos, IOVector *v, bool save);
 
     int coroutine_fn (*co_check)(BlockDriverState *bs, BlockCheckResult *res, unsigned fix,
@@ -132,7 +143,8 @@ struct BlockDriver {
     int coroutine_fn (*co_amend)(BlockDriverState *bs, Options *opts, GError **errp);
     int coroutine_fn (*co_change_backing)(BlockDriverState *bs, const char *file, const char *fmt);
     int (*get_info)(BlockDriverState *bs, BlockDriverInfo *info);
-    /* Typed keys for info's "format-specific" data ("compression-type"); NULL: none. g_free by opts_free. */
+    /* Typed keys for info's "format-specific" data ("compression-type"); NULL: none. g_free by
+     * opts_free. */
     Options *(*get_specific_info)(BlockDriverState *bs, GError **errp);
 
     /* Of BlockSnapshotInfo; g_array_unref(). */
@@ -146,8 +158,9 @@ struct BlockDriver {
     bool (*debug_is_suspended)(BlockDriverState *bs, const char *tag);
 };
 
-/* Registration: block/registry.c lists every driver, one line each. A driver from elsewhere (a test's, an
- * embedder's) adds itself before it is named; the table must live as long as the process. */
+/* Registration: block/registry.c lists every driver, one line each. A driver from elsewhere (a
+ * test's, an embedder's) adds itself before it is named; the table must live as long as the
+ * process. */
 void block_register_driver(const BlockDriver *drv);
 const BlockDriver *bdrv_find_format(const char *name);
 const BlockDriver *bdrv_find_protocol(const char *filename);

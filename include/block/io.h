@@ -10,8 +10,10 @@
 
 int coroutine_fn bdrv_co_preadv(BdrvChild *c, int64_t offset, IOVector *v, unsigned flags);
 int coroutine_fn bdrv_co_pwritev(BdrvChild *c, int64_t offset, IOVector *v, unsigned flags);
-int coroutine_fn bdrv_co_pread(BdrvChild *c, int64_t offset, int64_t bytes, void *buf, unsigned flags);
-int coroutine_fn bdrv_co_pwrite(BdrvChild *c, int64_t offset, int64_t bytes, const void *buf, unsigned flags);
+int coroutine_fn bdrv_co_pread(BdrvChild *c, int64_t offset, int64_t bytes, void *buf,
+                               unsigned flags);
+int coroutine_fn bdrv_co_pwrite(BdrvChild *c, int64_t offset, int64_t bytes, const void *buf,
+                                unsigned flags);
 int coroutine_fn bdrv_co_pwrite_zeroes(BdrvChild *c, int64_t offset, int64_t bytes, unsigned flags);
 int coroutine_fn bdrv_co_pdiscard(BdrvChild *c, int64_t offset, int64_t bytes);
 /* Whole flush of a node: to_os, children, to_disk, flushed. */
@@ -29,24 +31,27 @@ int coroutine_fn bdrv_co_block_status_above(BlockDriverState *bs, BlockDriverSta
                                             int64_t offset, int64_t bytes, int64_t *pnum,
                                             int64_t *map, BlockDriverState **file, int *depth);
 /* 1 / 0 / -errno: allocated in @bs itself. */
-int coroutine_fn bdrv_co_is_allocated(BlockDriverState *bs, int64_t offset, int64_t bytes, int64_t *pnum);
+int coroutine_fn bdrv_co_is_allocated(BlockDriverState *bs, int64_t offset, int64_t bytes,
+                                      int64_t *pnum);
 
 /* Open the child described by "name.*" keys or a "name" node reference of @options,
- * or @filename (may be NULL). The child gets flags derived from @flags and @role. Attached to @parent;
- * NULL on error (or when @allow_none and nothing is given). */
+ * or @filename (may be NULL). The child gets flags derived from @flags and @role. Attached to
+ * @parent; NULL on error (or when @allow_none and nothing is given). */
 BdrvChild *coroutine_fn bdrv_co_open_child(const char *filename, Options *options, const char *name,
                                            BlockDriverState *parent, int flags, BdrvRole role,
                                            bool allow_none, GError **errp);
 
-/* Open the data file that @parent's image itself names (a plain file, never a protocol or json:), as the
- * policy of the root lets it. A relative name starts at the working folder. */
+/* Open the data file that @parent's image itself names (a plain file, never a protocol or json:),
+ * as the policy of the root lets it. A relative name starts at the working folder. */
 BdrvChild *coroutine_fn bdrv_co_open_data_file(const char *reference, const char *name,
                                                BlockDriverState *parent, int flags, GError **errp);
 /* What the root's user lets an image take. */
 const BlockCaps *bdrv_caps(BlockDriverState *bs);
-/* Tell those who hold @bs, through whatever nodes (blk_set_report). Any thread; @line is copied by who keeps it. */
+/* Tell those who hold @bs, through whatever nodes (blk_set_report). Any thread; @line is copied by
+ * who keeps it. */
 void bdrv_report(BlockDriverState *bs, const char *line);
-/* For a protocol driver's open: the descriptor that stands for the file, taken over; -1: open it by name. */
+/* For a protocol driver's open: the descriptor that stands for the file, taken over; -1: open it by
+ * name. */
 int bdrv_take_open_fd(BlockDriverState *bs);
 
 /* For co_create of formats: create the protocol file, and open a node for it, RDWR|RESIZE,
@@ -56,7 +61,8 @@ int coroutine_fn bdrv_co_create_file(const char *filename, Options *opts, GError
 void coroutine_fn bdrv_co_remove_file(const char *filename);
 /* A root child on @filename's protocol layer (or, without BLK_O_PROTOCOL, any image);
  * drop it with bdrv_co_close_child(). @options may be NULL, is consumed. */
-BdrvChild *coroutine_fn bdrv_co_open_root(const char *filename, Options *options, int flags, GError **errp);
+BdrvChild *coroutine_fn bdrv_co_open_root(const char *filename, Options *options, int flags,
+                                          GError **errp);
 void coroutine_fn bdrv_co_close_child(BdrvChild *c);
 
 /* Buffer for I/O on @bs (its memory alignment); NULL without memory; mem_align_free(). */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * What an image may make its user do: which files it may name (backing file, data file), and how
- * much it may take. The user of a root says it in options; every node that is opened on the word of an
- * image below that root inherits it, and no image can loosen it.
+ * much it may take. The user of a root says it in options; every node that is opened on the word of
+ * an image below that root inherits it, and no image can loosen it.
  *
  *   references=any            what QEMU does (the default)
  *   references=none           no file but the given one
@@ -21,10 +21,11 @@
 #include "block/common.h"
 
 /*
- * Opens @reference, which @image names, and returns a descriptor that the library takes over (open for
- * writing if @writable), or -errno to refuse. @image and @reference are as written, unchecked.
+ * Opens @reference, which @image names, and returns a descriptor that the library takes over (open
+ * for writing if @writable), or -errno to refuse. @image and @reference are as written, unchecked.
  */
-typedef int BlockOpenReference(const char *image, const char *reference, bool writable, void *opaque);
+typedef int BlockOpenReference(const char *image, const char *reference, bool writable,
+                               void *opaque);
 
 /* Caps in bytes; UINT64_MAX: none but the format's own. */
 typedef struct BlockCaps {

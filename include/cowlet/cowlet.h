@@ -40,19 +40,21 @@ COWLET_API CowletImage *cowlet_open(const char *filename, const char *options,
 
 /*
  * The same for an image that is not trusted. What it refers to (backing files, a data file) is
- * opened by @open_reference alone: it returns a descriptor, open for writing if @writable, which the
- * library takes over, or a negative errno value to refuse. @image and @reference are what the image says,
- * unchecked. It is called during cowlet_open_confined(), in its thread.
+ * opened by @open_reference alone: it returns a descriptor, open for writing if @writable, which
+ * the library takes over, or a negative errno value to refuse. @image and @reference are what the
+ * image says, unchecked. It is called during cowlet_open_confined(), in its thread.
  *
- * Without a callback, @options of cowlet_open() confine an image: "references=none" (no file but the given
- * one), "references=same-folder", "references=list,references.0=/images/base.qcow2"; and
- * "limits.virtual-size=", "limits.metadata=", "limits.table-size=" (bytes), "limits.chain-depth=" (images).
+ * Without a callback, @options of cowlet_open() confine an image: "references=none" (no file but
+ * the given one), "references=same-folder", "references=list,references.0=/images/base.qcow2"; and
+ * "limits.virtual-size=", "limits.metadata=", "limits.table-size=" (bytes), "limits.chain-depth="
+ * (images).
  */
 typedef int CowletOpenReference(const char *image, const char *reference, gboolean writable,
                                 void *opaque);
 COWLET_API CowletImage *cowlet_open_confined(const char *filename, const char *options,
-                                             CowletOpenFlags flags, CowletOpenReference *open_reference,
-                                             void *opaque, GError **error);
+                                             CowletOpenFlags flags,
+                                             CowletOpenReference *open_reference, void *opaque,
+                                             GError **error);
 
 /* Waits for requests in flight, writes what is cached, closes. NULL is fine. */
 COWLET_API void cowlet_close(CowletImage *image);
@@ -65,8 +67,9 @@ COWLET_API gboolean cowlet_create(const char *filename, const char *format, int6
                                   const char *options, GError **error);
 
 /*
- * From now on @report is told what a person should know of the image, once each (that it is found to be
- * corrupt): one line without newline, in the thread of the request that met it. Set it before requests run.
+ * From now on @report is told what a person should know of the image, once each (that it is found
+ * to be corrupt): one line without newline, in the thread of the request that met it. Set it before
+ * requests run.
  */
 typedef void CowletReport(const char *line, void *opaque);
 COWLET_API void cowlet_set_report(CowletImage *image, CowletReport *report, void *opaque);

@@ -34,11 +34,11 @@ AioContext *aio_set_current(AioContext *ctx);
 /* Run one iteration; with @blocking wait for an event. True if progress. */
 bool aio_poll(AioContext *ctx, bool blocking);
 /* aio_poll() until !cond. */
-#define AIO_WAIT_WHILE(ctx, cond)                                              \
-    do {                                                                       \
-        while (cond) {                                                         \
-            aio_poll((ctx), true);                                             \
-        }                                                                      \
+#define AIO_WAIT_WHILE(ctx, cond)                                                                  \
+    do {                                                                                           \
+        while (cond) {                                                                             \
+            aio_poll((ctx), true);                                                                 \
+        }                                                                                          \
     } while (0)
 
 /* Wake a blocked aio_poll() / main loop. Any thread. */
@@ -50,10 +50,10 @@ void aio_context_set_poll(AioContext *ctx, int64_t max_ns);
 void aio_bh_schedule_oneshot(AioContext *ctx, AioFunc *fn, void *opaque);
 
 /* fd handlers; NULL both removes. From the context's own thread. */
-void aio_set_fd_handler(AioContext *ctx, int fd, AioFunc *io_read,
-                        AioFunc *io_write, void *opaque);
+void aio_set_fd_handler(AioContext *ctx, int fd, AioFunc *io_read, AioFunc *io_write, void *opaque);
 
-/* Timers, CLOCK_MONOTONIC ns. From the context's own thread; del and free from any, after which @fn runs no more. */
+/* Timers, CLOCK_MONOTONIC ns. From the context's own thread; del and free from any, after which @fn
+ * runs no more. */
 AioTimer *aio_timer_new(AioContext *ctx, AioFunc *fn, void *opaque);
 void aio_timer_mod(AioTimer *t, int64_t expire_ns);
 void aio_timer_del(AioTimer *t);

@@ -73,9 +73,9 @@ static inline void coroutine_fn co_mutex_guard_leave(CoMutex **m)
         co_mutex_unlock(*m);
     }
 }
-#define WITH_CO_LOCK(m)                                                        \
-    for (__attribute__((cleanup(co_mutex_guard_leave))) CoMutex *co_guard_ =   \
-             co_mutex_guard_enter(m);                                          \
+#define WITH_CO_LOCK(m)                                                                            \
+    for (__attribute__((cleanup(co_mutex_guard_leave)))                                            \
+         CoMutex *co_guard_ = co_mutex_guard_enter(m);                                             \
          co_guard_; co_mutex_unlock(co_guard_), co_guard_ = NULL)
 
 #endif

@@ -16,10 +16,10 @@
 #define unlikely(x) __builtin_expect(!!(x), 0)
 
 /* n and m are of one type, m a power of two. */
-#define ALIGN_DOWN(n, m) ((n) & ~((__typeof__(n))(m) - 1))
-#define ALIGN_UP(n, m) ALIGN_DOWN((n) + (m) - 1, (m))
-#define IS_ALIGNED(n, m) (((n) & ((__typeof__(n))(m) - 1)) == 0)
-#define DIV_ROUND_UP(n, d) (((n) + (d) - 1) / (d))
+#define ALIGN_DOWN(n, m) ((n) & ~((__typeof__(n))(m)-1))
+#define ALIGN_UP(n, m) ALIGN_DOWN((n) + (m)-1, (m))
+#define IS_ALIGNED(n, m) (((n) & ((__typeof__(n))(m)-1)) == 0)
+#define DIV_ROUND_UP(n, d) (((n) + (d)-1) / (d))
 #define ROUND_UP(n, d) (DIV_ROUND_UP(n, d) * (d))
 
 #define KiB (INT64_C(1) << 10)

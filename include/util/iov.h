@@ -17,8 +17,8 @@
 typedef struct IOVector {
     struct iovec *iov; /* points to one, to inl, or to heap */
     int niov;
-    int nalloc;        /* > IOV_INLINE: iov is on the heap and owned; 0: a view, not owned */
-    size_t size;       /* bytes in all; the length of the request */
+    int nalloc;  /* > IOV_INLINE: iov is on the heap and owned; 0: a view, not owned */
+    size_t size; /* bytes in all; the length of the request */
     struct iovec inl[IOV_INLINE];
 } IOVector;
 

@@ -24,10 +24,12 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(Options, opts_free)
 bool opts_parse(Options *o, const char *str, const char *implied_key, GError **errp);
 /* Parse a JSON object text (without the "json:" prefix), flattened. */
 bool opts_parse_json(Options *o, const char *json, GError **errp);
-/* {"a": {"b": "c"}} again; keys sorted as the reference does (by insertion); strings stay strings. g_free(). */
+/* {"a": {"b": "c"}} again; keys sorted as the reference does (by insertion); strings stay strings.
+ * g_free(). */
 char *opts_to_json(const Options *o);
 
-/* "name: value" lines, nested by the dots of the keys and @indent steps of 4 deep; for info. g_free(). */
+/* "name: value" lines, nested by the dots of the keys and @indent steps of 4 deep; for info.
+ * g_free(). */
 char *opts_to_text(const Options *o, int indent);
 
 void opts_set(Options *o, const char *key, const char *value); /* string */
@@ -44,13 +46,14 @@ void opts_foreach(const Options *o, OptsForeach *fn, void *opaque); /* insertion
 void opts_merge(Options *o, const Options *from, bool overwrite);
 
 /* Takers: remove the key; default if unset. */
-char *opts_take_str(Options *o, const char *key);              /* NULL if unset; g_free */
+char *opts_take_str(Options *o, const char *key); /* NULL if unset; g_free */
 bool opts_take_bool(Options *o, const char *key, bool def, bool *ret, GError **errp);
 bool opts_take_size(Options *o, const char *key, uint64_t def, uint64_t *ret, GError **errp);
 /* Modulo 2^64: "-1" is the largest (and refused by whoever has a limit). */
 bool opts_take_uint(Options *o, const char *key, uint64_t def, uint64_t *ret, GError **errp);
 /* @names is NULL-terminated; *ret is the index. */
-bool opts_take_enum(Options *o, const char *key, const char *const *names, int def, int *ret, GError **errp);
+bool opts_take_enum(Options *o, const char *key, const char *const *names, int def, int *ret,
+                    GError **errp);
 /* Remove all keys that start with "@prefix." and return them without it (empty if none). */
 Options *opts_take_subtree(Options *o, const char *prefix);
 /* The reverse: all of @sub as "@prefix.key". */

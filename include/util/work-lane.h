@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * WorkLane: a lane of the process's thread pool whose jobs run one after the other, in order; for calls that
- * the kernel does not run side by side anyway, such as buffered writes to one file, where more
- * threads would only wait for each other.
+ * WorkLane: a lane of the process's thread pool whose jobs run one after the other, in order; for
+ * calls that the kernel does not run side by side anyway, such as buffered writes to one file,
+ * where more threads would only wait for each other.
  */
 #ifndef UTIL_WORK_LANE_H
 #define UTIL_WORK_LANE_H
@@ -16,8 +16,9 @@ WorkLane *work_lane_new(void); /* NULL without memory */
 void work_lane_unref(WorkLane *l);
 /* Run @fn in the lane; the coroutine sleeps; @fn's return value. Any event loop. */
 int coroutine_fn work_lane_co_run(WorkLane *l, ThreadPoolFunc *fn, void *opaque);
-/* For a job that takes hardly longer than waking a thread: do others come while such a job runs, so that
- * the lane is of use? Learns from the jobs so far, and tries again now and then. Any thread. */
+/* For a job that takes hardly longer than waking a thread: do others come while such a job runs, so
+ * that the lane is of use? Learns from the jobs so far, and tries again now and then. Any thread.
+ */
 bool work_lane_pays(WorkLane *l);
 
 #endif

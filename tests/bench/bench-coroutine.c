@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What the runtime costs: a switch in and out, a coroutine's life, locks, bottom halves.  The best of some rounds,
- * as others use the machine too.  Prints; nothing passes or fails.
+ * What the runtime costs: a switch in and out, a coroutine's life, locks, bottom halves.  The best
+ * of some rounds, as others use the machine too.  Prints; nothing passes or fails.
  */
 #include "util/aio.h"
 #include "util/co-lock.h"
@@ -102,10 +102,8 @@ static void run_reschedule(int n)
 int main(void)
 {
     static const Bench t[] = {
-        { "switch in and out", run_switch },
-        { "create, run and end", run_life },
-        { "mutex lock and unlock", run_mutex },
-        { "bottom half", run_bh },
+        { "switch in and out", run_switch },       { "create, run and end", run_life },
+        { "mutex lock and unlock", run_mutex },    { "bottom half", run_bh },
         { "reschedule and poll", run_reschedule },
     };
 

@@ -57,8 +57,8 @@ static void coroutine_fn worker(void *opaque)
 
         b->issued++;
         iov_init_buf(&v, buf, (size_t)b->size);
-        ret = b->write ? blk_co_pwritev(b->blk, offset, &v, 0)
-                       : blk_co_preadv(b->blk, offset, &v, 0);
+        ret =
+            b->write ? blk_co_pwritev(b->blk, offset, &v, 0) : blk_co_preadv(b->blk, offset, &v, 0);
         if (ret < 0) {
             b->ret = ret;
         }
@@ -93,7 +93,9 @@ static int run(Bench *b, int depth, double seconds)
 
 int main(int argc, char **argv)
 {
-    Bench b = { .size = 4096, .seed = 88172645463325252u, .mult = 0x9e3779b97f4a7c15u | 1,
+    Bench b = { .size = 4096,
+                .seed = 88172645463325252u,
+                .mult = 0x9e3779b97f4a7c15u | 1,
                 .limit = INT64_MAX };
     g_autoptr(Options) o = opts_new();
     g_autoptr(GError) err = NULL;

@@ -23,8 +23,12 @@ static bool is_wanted(const Campaign *c, const char *name)
 static bool try_program(const Campaign *c, const Program *p, uint64_t max, Run **run, Explorer *x)
 {
     *run = run_program(p);
-    *x = (Explorer){ .run = *run, .seed = mix64(p->seed), .per_event = c->per_event, .max_states = max,
-                     .deep_every = c->deep_every, .reference_every = c->reference_every,
+    *x = (Explorer){ .run = *run,
+                     .seed = mix64(p->seed),
+                     .per_event = c->per_event,
+                     .max_states = max,
+                     .deep_every = c->deep_every,
+                     .reference_every = c->reference_every,
                      .before = c->done };
     if ((*run)->error) {
         return true;
@@ -35,7 +39,8 @@ static bool try_program(const Campaign *c, const Program *p, uint64_t max, Run *
 
 /* ---- A failing program, smaller ---- */
 
-static bool fails_without(const Campaign *c, const Program *p, guint first, guint n, Program **smaller)
+static bool fails_without(const Campaign *c, const Program *p, guint first, guint n,
+                          Program **smaller)
 {
     Program *s = program_copy(p);
     Run *run;
@@ -78,7 +83,8 @@ static Program *shrink(const Campaign *c, const Program *p)
 
 static char *report(Campaign *c, const Program *p)
 {
-    g_autofree char *whole = program_ops_text(p), *cfg = program_config_text(p), *ops = NULL, *state = NULL;
+    g_autofree char *whole = program_ops_text(p), *cfg = program_config_text(p), *ops = NULL,
+                    *state = NULL;
     g_autoptr(Program) best = c->no_shrink ? program_copy(p) : shrink(c, p);
     GString *s = g_string_new(NULL);
     Run *run;
@@ -94,16 +100,18 @@ static char *report(Campaign *c, const Program *p)
         state = explorer_state_text(&x);
     }
     ops = program_ops_text(run->p);
-    g_string_append_printf(s, "workload %s, seed %" G_GUINT64_FORMAT "\nimage: %s\nprogram: %s\n", p->workload, p->seed,
-                           cfg, whole);
+    g_string_append_printf(s, "workload %s, seed %" G_GUINT64_FORMAT "\nimage: %s\nprogram: %s\n",
+                           p->workload, p->seed, cfg, whole);
     g_string_append_printf(s, "smallest program: %s\n", ops);
     if (x.why) {
-        g_string_append_printf(s, "power fails at event %u; requests since the sync:\n%s%s\n", x.event, state, x.why);
+        g_string_append_printf(s, "power fails at event %u; requests since the sync:\n%s%s\n",
+                               x.event, state, x.why);
     } else {
         g_string_append_printf(s, "%s\n", run->error ? run->error : "(it did not fail again)");
     }
-    g_string_append_printf(s, "again: explore --workload %s --seed %" G_GUINT64_FORMAT " --once -o %s --ops '%s'\n",
-                           p->workload, p->seed, cfg, ops);
+    g_string_append_printf(
+        s, "again: explore --workload %s --seed %" G_GUINT64_FORMAT " --once -o %s --ops '%s'\n",
+        p->workload, p->seed, cfg, ops);
     explorer_clear(&x);
     run_free(run);
     return g_string_free(s, FALSE);
@@ -152,8 +160,8 @@ static char *run_one(Campaign *c, unsigned index, uint64_t seed)
     c->reference += x.reference;
     c->duplicates += x.duplicates;
     if (c->verbose) {
-        printf("#   %u events, %d states, %d twice, %.2f s\n", run->log->events->len, (int)x.states, (int)x.duplicates,
-               now() - start);
+        printf("#   %u events, %d states, %d twice, %.2f s\n", run->log->events->len, (int)x.states,
+               (int)x.duplicates, now() - start);
         fflush(stdout);
     }
     explorer_clear(&x);

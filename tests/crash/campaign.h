@@ -7,16 +7,16 @@
 
 typedef struct Campaign {
     uint64_t seed;
-    uint64_t states;           /* to check; 0: no limit */
-    double seconds;            /* to use; 0: no limit */
-    uint64_t per_program;      /* states of one program */
+    uint64_t states;      /* to check; 0: no limit */
+    double seconds;       /* to use; 0: no limit */
+    uint64_t per_program; /* states of one program */
     unsigned per_event;
     unsigned deep_every;
     uint64_t reference_every;
-    const char *only;          /* workloads, comma separated; NULL: all */
-    const char *override;      /* image options */
-    const char *ops;           /* the program's operations instead of the workload's */
-    bool once;                 /* one program of each workload, with exactly this seed */
+    const char *only;     /* workloads, comma separated; NULL: all */
+    const char *override; /* image options */
+    const char *ops;      /* the program's operations instead of the workload's */
+    bool once;            /* one program of each workload, with exactly this seed */
     bool no_shrink;
     bool verbose;
     /* Results */

@@ -82,8 +82,10 @@ void choice_apply(MemFile *f, const Event *e, Choice c)
 
 char *choice_text(const Event *e, Choice c)
 {
-    static const char *const what[] = { "dropped", "kept", "torn: first blocks", "torn: last blocks",
-                                        "torn: some blocks", "length only" };
+    static const char *const what[] = {
+        "dropped",           "kept",       "torn: first blocks", "torn: last blocks",
+        "torn: some blocks", "length only"
+    };
     static const char *const type[] = { "write", "zero", "punch", "truncate" };
     const char *file = e->file ? "data file" : "image";
     GString *s = g_string_new(NULL);
@@ -91,12 +93,13 @@ char *choice_text(const Event *e, Choice c)
     if (e->type == EV_TRUNCATE) {
         g_string_append_printf(s, "%s: truncate to 0x%" G_GINT64_MODIFIER "x", file, e->offset);
     } else {
-        g_string_append_printf(s, "%s: %s 0x%" G_GINT64_MODIFIER "x+0x%" G_GINT64_MODIFIER "x", file, type[e->type],
-                               e->offset, e->bytes);
+        g_string_append_printf(s, "%s: %s 0x%" G_GINT64_MODIFIER "x+0x%" G_GINT64_MODIFIER "x",
+                               file, type[e->type], e->offset, e->bytes);
     }
     g_string_append_printf(s, ": %s", what[c.kind]);
     if (c.kind >= CHOICE_HEAD && c.kind <= CHOICE_SOME) {
-        g_string_append_printf(s, " (%u of %u)", c.kind == CHOICE_SOME ? 0 : c.arg, 1u << c.block_bits);
+        g_string_append_printf(s, " (%u of %u)", c.kind == CHOICE_SOME ? 0 : c.arg,
+                               1u << c.block_bits);
     }
     return g_string_free(s, FALSE);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What a sector holds: zeroes, or a word (not 0) 64 times over, or, when bit 1 of the word is set, a
- * stream that begins with the word and cannot be compressed.
+ * What a sector holds: zeroes, or a word (not 0) 64 times over, or, when bit 1 of the word is set,
+ * a stream that begins with the word and cannot be compressed.
  */
 #ifndef CRASH_CONTENT_H
 #define CRASH_CONTENT_H

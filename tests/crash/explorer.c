@@ -8,7 +8,8 @@ typedef struct Walk {
     Explorer *x;
     Model *model;
     MemFile base[2];
-    GArray *pending;  /* uint32_t: begun, not certain to be on the disk; those that ended first, in that order */
+    GArray *pending;  /* uint32_t: begun, not certain to be on the disk; those that ended first, in
+                         that order */
     guint ended;      /* how many have */
     GArray *choices;  /* Choice, one for each */
     GHashTable *seen; /* hashes of states checked since candidates fell away last */
@@ -162,7 +163,8 @@ static void choose_random(Walk *w, int newest)
         }
     }
     if (newest >= 0) {
-        *choice_at(w, (guint)newest) = rnd(w) & 1 ? (Choice){ .kind = CHOICE_KEEP } : random_tear(w, (guint)newest);
+        *choice_at(w, (guint)newest) =
+            rnd(w) & 1 ? (Choice){ .kind = CHOICE_KEEP } : random_tear(w, (guint)newest);
     }
 }
 
@@ -327,7 +329,9 @@ static void walk_init(Walk *w, Explorer *x)
     w->pending = g_array_new(FALSE, FALSE, sizeof(uint32_t));
     w->choices = g_array_new(FALSE, FALSE, sizeof(Choice));
     w->seen = g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, NULL);
-    w->check = (StateCheck){ .run = x->run, .model = w->model, .reference_every = x->reference_every,
+    w->check = (StateCheck){ .run = x->run,
+                             .model = w->model,
+                             .reference_every = x->reference_every,
                              .checked = x->before };
 }
 
@@ -449,7 +453,8 @@ char *explorer_state_text(const Explorer *x)
 
     for (guint i = 0; i < x->pending->len; i++) {
         uint32_t at = g_array_index(x->pending, uint32_t, i);
-        g_autofree char *t = choice_text(log_event(x->run->log, at), g_array_index(x->choices, Choice, i));
+        g_autofree char *t =
+            choice_text(log_event(x->run->log, at), g_array_index(x->choices, Choice, i));
 
         g_string_append_printf(s, "  event %u, %s\n", at, t);
     }

@@ -2,9 +2,9 @@
 /*
  * What happened to the files, and when the guest's operations began and ended.
  *
- * crash-record, a filter between qcow2 and crash-mem, writes the log: an event when a request begins (with
- * its data) and one when it has ended.  Between the two it yields a few times, at random from a seed, so that
- * requests of the driver mix in ways that a real file would allow.
+ * crash-record, a filter between qcow2 and crash-mem, writes the log: an event when a request
+ * begins (with its data) and one when it has ended.  Between the two it yields a few times, at
+ * random from a seed, so that requests of the driver mix in ways that a real file would allow.
  */
 #ifndef CRASH_LOG_H
 #define CRASH_LOG_H
@@ -14,19 +14,24 @@
 #include <glib.h>
 
 typedef enum EventType {
-    EV_WRITE, EV_ZERO, EV_PUNCH, EV_TRUNCATE, /* begin; "offset" is the new size of a truncate */
+    EV_WRITE,
+    EV_ZERO,
+    EV_PUNCH,
+    EV_TRUNCATE, /* begin; "offset" is the new size of a truncate */
     EV_DONE,     /* ... and the end of the one at index "ref" */
     EV_SYNC,
     EV_SYNCED,   /* the end of the sync at "ref": what was done before that is on the disk */
     EV_OP,       /* the guest's operation "ref" begins */
     EV_OP_DONE,  /* ... has ended; "result" */
-    EV_POWER,    /* power failed before: the files are those in Run.after[result] now; "ref" is the operation */
-    EV_OBSERVED, /* what stands in "bytes" at "offset" of the guest's disk after operation "ref": a word a sector */
+    EV_POWER,    /* power failed before: the files are those in Run.after[result] now; "ref" is the
+                    operation */
+    EV_OBSERVED, /* what stands in "bytes" at "offset" of the guest's disk after operation "ref": a
+                    word a sector */
 } EventType;
 
 typedef struct Event {
     EventType type;
-    uint8_t file;  /* 0 the image, 1 the external data file */
+    uint8_t file; /* 0 the image, 1 the external data file */
     int result;
     uint32_t ref;
     uint32_t done; /* index of EV_DONE; 0: not yet */

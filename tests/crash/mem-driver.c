@@ -64,7 +64,8 @@ static int64_t coroutine_fn mem_co_getlength(BlockDriverState *bs)
     return (int64_t)((MemState *)bs->opaque)->file->size;
 }
 
-static int coroutine_fn mem_co_preadv(BlockDriverState *bs, int64_t offset, IOVector *v, unsigned flags)
+static int coroutine_fn mem_co_preadv(BlockDriverState *bs, int64_t offset, IOVector *v,
+                                      unsigned flags)
 {
     const MemFile *f = ((MemState *)bs->opaque)->file;
 
@@ -75,7 +76,8 @@ static int coroutine_fn mem_co_preadv(BlockDriverState *bs, int64_t offset, IOVe
     return 0;
 }
 
-static int coroutine_fn mem_co_pwritev(BlockDriverState *bs, int64_t offset, IOVector *v, unsigned flags)
+static int coroutine_fn mem_co_pwritev(BlockDriverState *bs, int64_t offset, IOVector *v,
+                                       unsigned flags)
 {
     MemFile *f = ((MemState *)bs->opaque)->file;
 

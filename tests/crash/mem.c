@@ -146,7 +146,9 @@ static uint64_t page_hash(MemPage *p)
             h[k] ^= h[k] >> 32;
         }
     }
-    p->hash = buffer_is_zero(p->data, MEM_PAGE) ? 0 : mix64(h[0] ^ mix64(h[1] ^ mix64(h[2] ^ mix64(h[3]))));
+    p->hash = buffer_is_zero(p->data, MEM_PAGE)
+                  ? 0
+                  : mix64(h[0] ^ mix64(h[1] ^ mix64(h[2] ^ mix64(h[3]))));
     p->hashed = true;
     return p->hash;
 }

@@ -22,11 +22,11 @@ typedef struct MemPage {
 
 typedef struct MemFile {
     uint64_t size;
-    size_t npages;   /* of the array; a NULL page is a hole */
+    size_t npages; /* of the array; a NULL page is a hole */
     MemPage **pages;
 } MemFile;
 
-void mem_clear(MemFile *f);               /* empty; frees all */
+void mem_clear(MemFile *f);                      /* empty; frees all */
 void mem_copy(MemFile *dst, const MemFile *src); /* dst is cleared first */
 void mem_read(const MemFile *f, uint64_t offset, void *buf, size_t len);
 void mem_write(MemFile *f, uint64_t offset, const void *buf, size_t len); /* NULL: zeroes */

@@ -81,8 +81,11 @@ static void add_range(Model *m, uint32_t op, uint32_t at, bool zero, bool weak)
     uint64_t first = o->offset / SECTOR, end = first + o->bytes / SECTOR;
 
     for (uint64_t i = first; i < MIN(end, m->nsectors); i++) {
-        add(&m->s[i], (Candidate){ .word = zero ? 0 : content_word(o->id, i, o->noisy), .begin = at, .end = NOT_YET,
-                                   .op = op, .weak = weak });
+        add(&m->s[i], (Candidate){ .word = zero ? 0 : content_word(o->id, i, o->noisy),
+                                   .begin = at,
+                                   .end = NOT_YET,
+                                   .op = op,
+                                   .weak = weak });
     }
 }
 
@@ -95,7 +98,9 @@ static void begin_resize(Model *m, uint32_t op, uint32_t at)
     for (uint64_t i = MIN(size, m->cur_size) / SECTOR; i < MAX(size, m->cur_size) / SECTOR; i++) {
         add(&m->s[i], (Candidate){ .begin = at, .end = NOT_YET, .op = op, .weak = !grow });
         if (!grow && below(m->p, i)) {
-            add(&m->s[i], (Candidate){ .word = below(m->p, i), .begin = at, .end = NOT_YET, .op = op, .weak = true });
+            add(&m->s[i],
+                (Candidate){
+                    .word = below(m->p, i), .begin = at, .end = NOT_YET, .op = op, .weak = true });
         }
     }
 }
@@ -289,8 +294,8 @@ char *model_sector_text(const Model *m, uint64_t sector)
     const ModelSector *s = &m->s[sector];
 
     for (uint32_t i = 0; i < s->n; i++) {
-        g_string_append_printf(t, "%s%016" G_GINT64_MODIFIER "x (op %u%s)", i ? ", " : "", s->c[i].word, s->c[i].op,
-                               s->c[i].weak ? ", weak" : "");
+        g_string_append_printf(t, "%s%016" G_GINT64_MODIFIER "x (op %u%s)", i ? ", " : "",
+                               s->c[i].word, s->c[i].op, s->c[i].weak ? ", weak" : "");
     }
     return g_string_free(t, FALSE);
 }

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What the guest's disk may hold after a loss of power: for each sector the candidates, each with when it was
- * written.  A candidate falls away when a flush has completed that began after the end of a write that
- * itself began after the candidate's end.  A weak one (a hint, a failed request, what a shrink lets go of) makes no
- * other fall away.
+ * What the guest's disk may hold after a loss of power: for each sector the candidates, each with
+ * when it was written.  A candidate falls away when a flush has completed that began after the end
+ * of a write that itself began after the candidate's end.  A weak one (a hint, a failed request,
+ * what a shrink lets go of) makes no other fall away.
  */
 #ifndef CRASH_MODEL_H
 #define CRASH_MODEL_H
@@ -27,12 +27,12 @@ typedef struct ModelSector {
 
 typedef struct Model {
     const Program *p;
-    bool live;          /* of the running image: nothing is lost, so the end of a write is enough */
+    bool live; /* of the running image: nothing is lost, so the end of a write is enough */
     uint64_t nsectors;
     ModelSector *s;
-    ModelSector size;   /* candidates of the disk's size */
-    uint64_t cur_size;  /* after the last resize that ended */
-    bool created;       /* the image is there, or its creation has ended */
+    ModelSector size;  /* candidates of the disk's size */
+    uint64_t cur_size; /* after the last resize that ended */
+    bool created;      /* the image is there, or its creation has ended */
 } Model;
 
 Model *model_new(const Program *p, bool live);

@@ -92,11 +92,15 @@ char *program_ops_text(const Program *p)
     for (guint i = 0; i < p->ops->len; i++) {
         const Op *op = program_op(p, i);
 
-        g_string_append_printf(s, "%s%s%c%s", i ? " " : "", op->setup ? "_" : op->with ? "&" : op->then ? ">" : "",
+        g_string_append_printf(s, "%s%s%c%s", i ? " " : "",
+                               op->setup  ? "_"
+                               : op->with ? "&"
+                               : op->then ? ">"
+                                          : "",
                                letters[op->type], op->noisy ? "!" : "");
         if (has_range(op->type)) {
-            g_string_append_printf(s, "%u:%" G_GUINT64_FORMAT "+%" G_GUINT64_FORMAT, op->id, op->offset / SECTOR,
-                                   op->bytes / SECTOR);
+            g_string_append_printf(s, "%u:%" G_GUINT64_FORMAT "+%" G_GUINT64_FORMAT, op->id,
+                                   op->offset / SECTOR, op->bytes / SECTOR);
         } else if (op->type == OP_RESIZE) {
             g_string_append_printf(s, "%" G_GUINT64_FORMAT, op->bytes / SECTOR);
         }
@@ -121,7 +125,8 @@ static bool parse_op(Program *p, const char *t)
     type = (OpType)(l - letters);
     noisy = *++t == '!';
     t += noisy;
-    if (has_range(type) && sscanf(t, "%u:%" G_GUINT64_FORMAT "+%" G_GUINT64_FORMAT, &id, &offset, &bytes) != 3) {
+    if (has_range(type) &&
+        sscanf(t, "%u:%" G_GUINT64_FORMAT "+%" G_GUINT64_FORMAT, &id, &offset, &bytes) != 3) {
         return false;
     }
     if (type == OP_RESIZE && sscanf(t, "%" G_GUINT64_FORMAT, &bytes) != 1) {
@@ -159,11 +164,15 @@ typedef struct Field {
     size_t at, size;
 } Field;
 
-#define FIELD(f) { #f, offsetof(ImageConfig, f), sizeof(((ImageConfig *)0)->f) }
+#define FIELD(f)                                                                                   \
+    {                                                                                              \
+#f, offsetof(ImageConfig, f), sizeof(((ImageConfig *)0)->f)                                \
+    }
 static const Field fields[] = {
-    FIELD(cluster_bits), FIELD(refcount_bits), FIELD(version), FIELD(extended), FIELD(lazy), FIELD(zstd),
-    FIELD(no_unref), FIELD(punch_other), FIELD(no_unmap), FIELD(backing), FIELD(backing_size), FIELD(data_file),
-    FIELD(prealloc), FIELD(size), FIELD(l2_cache), FIELD(snapshot),
+    FIELD(cluster_bits), FIELD(refcount_bits), FIELD(version),      FIELD(extended),
+    FIELD(lazy),         FIELD(zstd),          FIELD(no_unref),     FIELD(punch_other),
+    FIELD(no_unmap),     FIELD(backing),       FIELD(backing_size), FIELD(data_file),
+    FIELD(prealloc),     FIELD(size),          FIELD(l2_cache),     FIELD(snapshot),
 };
 
 static uint64_t field_get(const ImageConfig *c, const Field *f)
@@ -182,7 +191,8 @@ char *program_config_text(const Program *p)
         uint64_t v = field_get(&p->cfg, &fields[i]);
 
         if (v) {
-            g_string_append_printf(s, "%s%s=%" G_GUINT64_FORMAT, s->len ? "," : "", fields[i].name, v);
+            g_string_append_printf(s, "%s%s=%" G_GUINT64_FORMAT, s->len ? "," : "", fields[i].name,
+                                   v);
         }
     }
     return g_string_free(s, FALSE);
@@ -197,7 +207,8 @@ static bool override(ImageConfig *c, const char *text)
         bool found = false;
 
         for (size_t i = 0; i < G_N_ELEMENTS(fields) && eq; i++) {
-            if (strlen(fields[i].name) == (size_t)(eq - *w) && !strncmp(fields[i].name, *w, (size_t)(eq - *w))) {
+            if (strlen(fields[i].name) == (size_t)(eq - *w) &&
+                !strncmp(fields[i].name, *w, (size_t)(eq - *w))) {
                 uint64_t v = strtoull(eq + 1, NULL, 0);
 
                 memcpy((char *)c + fields[i].at, &v, fields[i].size);
@@ -221,7 +232,8 @@ bool program_fix(Program *p)
     if (c->extended) {
         c->cluster_bits = MAX(c->cluster_bits, 14);
     }
-    if (c->extended || c->lazy || c->zstd || c->no_unref || c->data_file || c->refcount_bits != 16) {
+    if (c->extended || c->lazy || c->zstd || c->no_unref || c->data_file ||
+        c->refcount_bits != 16) {
         c->version = 3;
     }
     return true;

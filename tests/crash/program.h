@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A program: an image with its options, and what the guest does to it.  Made by a workload from a seed, so
- * that workload, seed and the text of the operations say all.
+ * A program: an image with its options, and what the guest does to it.  Made by a workload from a
+ * seed, so that workload, seed and the text of the operations say all.
  *
- * The guest works in sectors of 512 bytes.  Each write fills its sectors with words that name the operation and
- * the sector, so that what stands in a sector tells who wrote it (content.h).
+ * The guest works in sectors of 512 bytes.  Each write fills its sectors with words that name the
+ * operation and the sector, so that what stands in a sector tells who wrote it (content.h).
  */
 #ifndef CRASH_PROGRAM_H
 #define CRASH_PROGRAM_H
@@ -16,7 +16,12 @@
 #define SECTOR 512
 
 typedef enum OpType {
-    OP_WRITE, OP_ZERO, OP_UNMAP /* zero, may unmap */, OP_DISCARD, OP_COMPRESS, OP_FLUSH,
+    OP_WRITE,
+    OP_ZERO,
+    OP_UNMAP /* zero, may unmap */,
+    OP_DISCARD,
+    OP_COMPRESS,
+    OP_FLUSH,
     OP_RESIZE, /* "bytes" is the new size */
     OP_REOPEN, /* close and open */
     OP_KILL,   /* the process dies, and a new one opens the image */
@@ -38,13 +43,13 @@ typedef struct Op {
 typedef struct ImageConfig {
     unsigned cluster_bits, refcount_bits, version;
     bool extended, lazy, zstd, no_unref, punch_other, no_unmap;
-    bool snapshot;      /* an internal one is taken before the recording, where the reference is there */
-    unsigned backing;   /* 0 none, 1 raw, 2 qcow2 */
+    bool snapshot; /* an internal one is taken before the recording, where the reference is there */
+    unsigned backing; /* 0 none, 1 raw, 2 qcow2 */
     uint64_t backing_size;
     unsigned data_file; /* 0 none, 1, 2 raw */
     unsigned prealloc;  /* BlockPrealloc */
     uint64_t size;
-    unsigned l2_cache;  /* bytes; 0 by default */
+    unsigned l2_cache; /* bytes; 0 by default */
 } ImageConfig;
 
 typedef struct Program {
@@ -52,7 +57,7 @@ typedef struct Program {
     uint64_t seed;
     ImageConfig cfg;
     const char *fixed; /* options that the workload does not choose; NULL: none */
-    GArray *ops; /* of Op */
+    GArray *ops;       /* of Op */
 } Program;
 
 typedef struct Workload {

@@ -79,21 +79,26 @@ static void coroutine_fn co_dawdle(void)
     }
 }
 
-static uint32_t begin(BlockDriverState *bs, EventType type, int64_t offset, int64_t bytes, uint8_t *data)
+static uint32_t begin(BlockDriverState *bs, EventType type, int64_t offset, int64_t bytes,
+                      uint8_t *data)
 {
     if (!crash_log) {
         g_free(data);
         return 0;
     }
-    return log_add(crash_log, (Event){ .type = type, .file = ((RecordState *)bs->opaque)->file,
-                                       .offset = (uint64_t)offset, .bytes = (uint64_t)bytes, .data = data });
+    return log_add(crash_log, (Event){ .type = type,
+                                       .file = ((RecordState *)bs->opaque)->file,
+                                       .offset = (uint64_t)offset,
+                                       .bytes = (uint64_t)bytes,
+                                       .data = data });
 }
 
 static void end(uint32_t ref, EventType type)
 {
     if (crash_log) {
-        uint32_t at = log_add(crash_log, (Event){ .type = type, .ref = ref,
-                                                  .file = log_event(crash_log, ref)->file });
+        uint32_t at =
+            log_add(crash_log,
+                    (Event){ .type = type, .ref = ref, .file = log_event(crash_log, ref)->file });
 
         log_event(crash_log, ref)->done = at;
     }
@@ -118,7 +123,8 @@ static int coroutine_fn record_co_open(BlockDriverState *bs, Options *o, int fla
     opts_set(below, "driver", "crash-mem");
     opts_set(below, "name", name);
     opts_put_subtree(o, "image", below);
-    bs->file = bdrv_co_open_child(NULL, o, "image", bs, flags | BLK_O_PROTOCOL, BDRV_ROLE_FILE, false, errp);
+    bs->file = bdrv_co_open_child(NULL, o, "image", bs, flags | BLK_O_PROTOCOL, BDRV_ROLE_FILE,
+                                  false, errp);
     if (!bs->file) {
         return -EINVAL;
     }
@@ -139,7 +145,8 @@ static int64_t coroutine_fn record_co_getlength(BlockDriverState *bs)
     return bdrv_co_getlength(bs->file->bs);
 }
 
-static int coroutine_fn record_co_preadv(BlockDriverState *bs, int64_t offset, IOVector *v, unsigned flags)
+static int coroutine_fn record_co_preadv(BlockDriverState *bs, int64_t offset, IOVector *v,
+                                         unsigned flags)
 {
     int ret;
 
@@ -149,7 +156,8 @@ static int coroutine_fn record_co_preadv(BlockDriverState *bs, int64_t offset, I
     return ret;
 }
 
-static int coroutine_fn record_co_pwritev(BlockDriverState *bs, int64_t offset, IOVector *v, unsigned flags)
+static int coroutine_fn record_co_pwritev(BlockDriverState *bs, int64_t offset, IOVector *v,
+                                          unsigned flags)
 {
     uint8_t *data;
     uint32_t ref;

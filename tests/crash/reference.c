@@ -17,15 +17,20 @@ bool reference_available(void)
 
 static char *run_check(const Program *p, const char *image, const char *data)
 {
-    g_autofree char *ext = p->cfg.data_file
-        ? g_strdup_printf(",\"data-file\":{\"driver\":\"file\",\"filename\":\"%s\"}", data) : g_strdup("");
-    g_autofree char *name = g_strdup_printf("json:{\"driver\":\"qcow2\",\"backing\":null,\"file\":{\"driver\":\"file\","
-                                            "\"filename\":\"%s\"}%s}", image, ext);
+    g_autofree char *ext =
+        p->cfg.data_file
+            ? g_strdup_printf(",\"data-file\":{\"driver\":\"file\",\"filename\":\"%s\"}", data)
+            : g_strdup("");
+    g_autofree char *name =
+        g_strdup_printf("json:{\"driver\":\"qcow2\",\"backing\":null,\"file\":{\"driver\":\"file\","
+                        "\"filename\":\"%s\"}%s}",
+                        image, ext);
     const char *argv[] = { "qemu-img", "check", name, NULL };
     g_autofree char *out = NULL, *err = NULL;
     int status = -1;
 
-    if (!g_spawn_sync(NULL, (char **)argv, NULL, G_SPAWN_SEARCH_PATH, NULL, NULL, &out, &err, &status, NULL)) {
+    if (!g_spawn_sync(NULL, (char **)argv, NULL, G_SPAWN_SEARCH_PATH, NULL, NULL, &out, &err,
+                      &status, NULL)) {
         return NULL;
     }
     if (WIFEXITED(status) && (WEXITSTATUS(status) == 0 || WEXITSTATUS(status) == LEAKS_ONLY)) {

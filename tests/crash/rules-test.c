@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Breaks one rule after the other.  Built twice: into "explore", where no rule can be broken, and into
- * "explore-rules", with a copy of the driver that can.
+ * Breaks one rule after the other.  Built twice: into "explore", where no rule can be broken, and
+ * into "explore-rules", with a copy of the driver that can.
  */
 #include "rules-test.h"
 
@@ -75,8 +75,8 @@ int rules_test(const Campaign *like, const char *only)
         failure = find(like, &all[i], &c);
         qcow2_broken_rule = RULE_NONE;
         missed += !failure;
-        printf("%sok %u - found when broken: %s (%s; %d states, %.1f s)\n", failure ? "" : "not ", ++n, all[i].what,
-               all[i].name, (int)c.done, c.used);
+        printf("%sok %u - found when broken: %s (%s; %d states, %.1f s)\n", failure ? "" : "not ",
+               ++n, all[i].what, all[i].name, (int)c.done, c.used);
         fflush(stdout);
         if (like->verbose && failure) {
             printf("%s", failure);

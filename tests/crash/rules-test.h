@@ -6,7 +6,7 @@
 #include "campaign.h"
 
 void rules_list(void);
-bool rules_break(const char *name);       /* false: unknown, or not in this build */
+bool rules_break(const char *name);                     /* false: unknown, or not in this build */
 int rules_test(const Campaign *like, const char *only); /* TAP; an exit status */
 
 #endif

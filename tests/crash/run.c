@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Runs a program on the driver.  Operations marked "with" begin another lane of requests that run together; "then"
- * continues a lane; all others wait until everything has ended.
+ * Runs a program on the driver.  Operations marked "with" begin another lane of requests that run
+ * together; "then" continues a lane; all others wait until everything has ended.
  */
 #include "run.h"
 
@@ -33,8 +33,8 @@ static void fail(Run *r, const char *fmt, ...)
 
 /* ---- The image ---- */
 
-BlockBackend *open_image(const Program *p, const char *driver, const char *image, const char *data, int flags,
-                         GError **errp)
+BlockBackend *open_image(const Program *p, const char *driver, const char *image, const char *data,
+                         int flags, GError **errp)
 {
     Options *o = opts_new();
     const ImageConfig *c = &p->cfg;
@@ -87,8 +87,9 @@ static bool create_backing(const Program *p, GError **errp)
     return blk && blk_pwrite(blk, 0, (int64_t)size, buf, 0) == 0 && blk_flush(blk) == 0;
 }
 
-/* A creation opens the data file by a plain name, which ours has not: so the raw bit (of the autoclear bits) is set by
- * hand while the disk is empty, then it grows, preallocated as a creation would leave it. */
+/* A creation opens the data file by a plain name, which ours has not: so the raw bit (of the
+ * autoclear bits) is set by hand while the disk is empty, then it grows, preallocated as a creation
+ * would leave it. */
 static bool make_raw(const Program *p, GError **errp)
 {
     g_autoptr(BlockBackend) blk = NULL;
@@ -96,7 +97,8 @@ static bool make_raw(const Program *p, GError **errp)
 
     mem_write(mem_named("img"), 95, &bits, 1);
     blk = open_image(p, "crash-record", "img", "data", BLK_O_RDWR, errp);
-    return blk && blk_truncate(blk, (int64_t)p->cfg.size, true, BLK_PREALLOC_METADATA, 0, errp) == 0;
+    return blk &&
+           blk_truncate(blk, (int64_t)p->cfg.size, true, BLK_PREALLOC_METADATA, 0, errp) == 0;
 }
 
 static bool create_image(const Program *p, GError **errp)
@@ -123,7 +125,8 @@ static bool create_image(const Program *p, GError **errp)
     if (c->prealloc) {
         opts_set(o, "preallocation", blk_prealloc_names[c->prealloc]);
     }
-    return blk_create("crash-record:img", "qcow2", o, errp) == 0 && (c->data_file != 2 || make_raw(p, errp));
+    return blk_create("crash-record:img", "qcow2", o, errp) == 0 &&
+           (c->data_file != 2 || make_raw(p, errp));
 }
 
 static void live_open(Live *l)
@@ -207,7 +210,8 @@ static uint32_t op_begin(uint32_t index)
 static void op_done(uint32_t index, uint32_t begin, int ret)
 {
     if (crash_log) {
-        log_add(crash_log, (Event){ .type = EV_OP_DONE, .ref = index, .done = begin, .result = ret });
+        log_add(crash_log,
+                (Event){ .type = EV_OP_DONE, .ref = index, .done = begin, .result = ret });
     }
 }
 
@@ -241,7 +245,8 @@ static uint8_t *look(Live *l, uint64_t offset, uint64_t bytes)
         uint64_t word;
 
         if (!content_read(buf + i * SECTOR, &word)) {
-            fail(l->r, "sector %" G_GUINT64_FORMAT " of the running image is mixed", offset / SECTOR + i);
+            fail(l->r, "sector %" G_GUINT64_FORMAT " of the running image is mixed",
+                 offset / SECTOR + i);
         }
         memcpy(words + i * 8, &word, 8);
     }
@@ -255,17 +260,22 @@ static void observe(Live *l, uint32_t index, uint64_t offset, uint64_t bytes)
 
     bytes = offset < size ? MIN(bytes, size - offset) : 0;
     words = look(l, offset, bytes);
-    log_add(crash_log, (Event){ .type = EV_OBSERVED, .ref = index, .offset = offset, .bytes = bytes, .data = words });
+    log_add(
+        crash_log,
+        (Event){
+            .type = EV_OBSERVED, .ref = index, .offset = offset, .bytes = bytes, .data = words });
 }
 
-/* Power failed at some event since it failed last, which says what the log and the files are now. */
+/* Power failed at some event since it failed last, which says what the log and the files are
+ * now. */
 static void lose_power(Live *l, uint32_t index)
 {
     MemFile left[2] = { 0 };
 
     live_close(l, true);
     explorer_lose_power(l->r, mix64(crash_yield_seed + index), left);
-    log_add(l->r->log, (Event){ .type = EV_POWER, .ref = index, .result = (int)l->r->after->len / 2 });
+    log_add(l->r->log,
+            (Event){ .type = EV_POWER, .ref = index, .result = (int)l->r->after->len / 2 });
     g_array_append_vals(l->r->after, left, 2);
     mem_copy(mem_named("img"), &left[0]);
     mem_copy(mem_named("data"), &left[1]);
@@ -315,8 +325,8 @@ static uint32_t lane_length(const Program *p, uint32_t first, uint32_t end)
 {
     uint32_t n = 1;
 
-    while (first + n < end && program_op(p, first + n)->then && !is_alone(program_op(p, first + n)) &&
-           !is_alone(program_op(p, first))) {
+    while (first + n < end && program_op(p, first + n)->then &&
+           !is_alone(program_op(p, first + n)) && !is_alone(program_op(p, first))) {
         n++;
     }
     return n;
@@ -367,8 +377,10 @@ static void check_live(Live *l, const uint8_t *words, uint64_t size)
         if (!model_allows(m, s, word)) {
             g_autofree char *want = model_sector_text(m, s);
 
-            fail(l->r, "the running image shows %016" G_GINT64_MODIFIER "x in sector %" G_GUINT64_FORMAT
-                 ", allowed is %s", word, s, want);
+            fail(l->r,
+                 "the running image shows %016" G_GINT64_MODIFIER "x in sector %" G_GUINT64_FORMAT
+                 ", allowed is %s",
+                 word, s, want);
         }
     }
     model_free(m);

@@ -24,7 +24,7 @@ void run_free(Run *r);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Run, run_free)
 
 /* The image in files @image and @data (names), through @driver (crash-mem or crash-record). */
-BlockBackend *open_image(const Program *p, const char *driver, const char *image, const char *data, int flags,
-                         GError **errp);
+BlockBackend *open_image(const Program *p, const char *driver, const char *image, const char *data,
+                         int flags, GError **errp);
 
 #endif

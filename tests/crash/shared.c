@@ -20,13 +20,16 @@ struct Shared {
 
 static bool run_snapshot(const char *path)
 {
-    g_autofree char *name = g_strdup_printf("json:{\"driver\":\"qcow2\",\"backing\":null,\"file\":{\"driver\":\"file\","
-                                            "\"filename\":\"%s\"}}", path);
+    g_autofree char *name =
+        g_strdup_printf("json:{\"driver\":\"qcow2\",\"backing\":null,\"file\":{\"driver\":\"file\","
+                        "\"filename\":\"%s\"}}",
+                        path);
     const char *argv[] = { "qemu-img", "snapshot", "-c", "s", name, NULL };
     int status = -1;
 
-    return g_spawn_sync(NULL, (char **)argv, NULL, G_SPAWN_SEARCH_PATH | G_SPAWN_STDERR_TO_DEV_NULL, NULL, NULL, NULL,
-                        NULL, &status, NULL) && WIFEXITED(status) && WEXITSTATUS(status) == 0;
+    return g_spawn_sync(NULL, (char **)argv, NULL, G_SPAWN_SEARCH_PATH | G_SPAWN_STDERR_TO_DEV_NULL,
+                        NULL, NULL, NULL, NULL, &status, NULL) &&
+           WIFEXITED(status) && WEXITSTATUS(status) == 0;
 }
 
 bool shared_make_snapshot(MemFile *image)
@@ -39,7 +42,8 @@ bool shared_make_snapshot(MemFile *image)
         return false;
     }
     path = g_build_filename(dir, "image", NULL);
-    ok = mem_save(image, path) && run_snapshot(path) && g_file_get_contents(path, &data, &len, NULL);
+    ok =
+        mem_save(image, path) && run_snapshot(path) && g_file_get_contents(path, &data, &len, NULL);
     if (ok) {
         mem_clear(image);
         mem_write(image, 0, data, len);
@@ -145,7 +149,8 @@ char *shared_check(const Shared *s, const MemFile *state)
         uint64_t at = g_array_index(s->clusters, uint64_t, i);
 
         if (!same(&s->was, state, at, s->cluster)) {
-            return g_strdup_printf("the snapshot's cluster at 0x%" G_GINT64_MODIFIER "x has changed", at);
+            return g_strdup_printf(
+                "the snapshot's cluster at 0x%" G_GINT64_MODIFIER "x has changed", at);
         }
     }
     return NULL;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Checks of one state: opened read-only, no error but leaks, content as the model allows; then, for some, opened
- * writable, written to, and checked again; for a few, the reference's check of the same file.
+ * Checks of one state: opened read-only, no error but leaks, content as the model allows; then, for
+ * some, opened writable, written to, and checked again; for a few, the reference's check of the
+ * same file.
  */
 #include "state.h"
 
@@ -35,12 +36,13 @@ static char *check_tables(BlockBackend *blk, bool dirty, bool no_leaks)
     int ret = blk_check(blk, &res, 0, take_report, report);
     char *s;
 
-    if (ret == 0 && res.check_errors == 0 && (dirty || (res.corruptions == 0 && (!no_leaks || res.leaks == 0)))) {
+    if (ret == 0 && res.check_errors == 0 &&
+        (dirty || (res.corruptions == 0 && (!no_leaks || res.leaks == 0)))) {
         g_string_free(report, TRUE);
         return NULL;
     }
-    s = g_strdup_printf("check: %d, %d corruptions, %d errors, %d leaks%s", ret, (int)res.corruptions,
-                        (int)res.check_errors, (int)res.leaks, report->str);
+    s = g_strdup_printf("check: %d, %d corruptions, %d errors, %d leaks%s", ret,
+                        (int)res.corruptions, (int)res.check_errors, (int)res.leaks, report->str);
     g_string_free(report, TRUE);
     return s;
 }
@@ -72,8 +74,9 @@ static char *check_content(StateCheck *c, uint64_t size)
         if (!model_allows(m, i, c->words[i])) {
             g_autofree char *want = model_sector_text(m, i);
 
-            return g_strdup_printf("sector %" G_GUINT64_FORMAT " holds %016" G_GINT64_MODIFIER "x, allowed is %s", i,
-                                   c->words[i], want);
+            return g_strdup_printf("sector %" G_GUINT64_FORMAT " holds %016" G_GINT64_MODIFIER
+                                   "x, allowed is %s",
+                                   i, c->words[i], want);
         }
     }
     return NULL;
@@ -96,7 +99,8 @@ static char *write_more(StateCheck *c, BlockBackend *blk, uint64_t *size, uint64
     if (r % 3 == 0 && !(c->run->shared && c->run->p->cfg.version == 2)) {
         uint64_t more = 1 + (r >> 24) % MORE_SECTORS;
 
-        ret = blk_truncate(blk, (int64_t)((sectors + more) * SECTOR), true, BLK_PREALLOC_OFF, 0, NULL);
+        ret = blk_truncate(blk, (int64_t)((sectors + more) * SECTOR), true, BLK_PREALLOC_OFF, 0,
+                           NULL);
         memset(c->words + sectors, 0, more * sizeof(*c->words));
         sectors += more;
         *size = sectors * SECTOR;
@@ -109,7 +113,8 @@ static char *write_more(StateCheck *c, BlockBackend *blk, uint64_t *size, uint64
             c->words[at + i] = zero ? 0 : content_word(1000000 + k, at + i, false);
             content_fill(buf + i * SECTOR, c->words[at + i]);
         }
-        ret = zero ? blk_pwrite_zeroes(blk, (int64_t)(at * SECTOR), (int64_t)(n * SECTOR), BLK_REQ_MAY_UNMAP)
+        ret = zero ? blk_pwrite_zeroes(blk, (int64_t)(at * SECTOR), (int64_t)(n * SECTOR),
+                                       BLK_REQ_MAY_UNMAP)
                    : blk_pwrite(blk, (int64_t)(at * SECTOR), (int64_t)(n * SECTOR), buf, 0);
         r = mix64(r);
     }
@@ -123,8 +128,9 @@ static char *compare_words(StateCheck *c, BlockBackend *blk, const uint64_t *wan
 
     for (uint64_t i = 0; i < size / SECTOR && !why; i++) {
         if (c->words[i] != want[i]) {
-            why = g_strdup_printf("sector %" G_GUINT64_FORMAT " holds %016" G_GINT64_MODIFIER "x, not %016"
-                                  G_GINT64_MODIFIER "x", i, c->words[i], want[i]);
+            why = g_strdup_printf("sector %" G_GUINT64_FORMAT " holds %016" G_GINT64_MODIFIER
+                                  "x, not %016" G_GINT64_MODIFIER "x",
+                                  i, c->words[i], want[i]);
         }
     }
     return why;

@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The workloads: each makes an image's options and a short program from a seed.  To add one: a function, and a
- * line in the table.  Disks are small, so that a state costs little; they still cross every boundary of tables,
- * because most have small clusters.
+ * The workloads: each makes an image's options and a short program from a seed.  To add one: a
+ * function, and a line in the table.  Disks are small, so that a state costs little; they still
+ * cross every boundary of tables, because most have small clusters.
  */
 #include "program.h"
-
 
 static uint32_t upto(GRand *r, uint32_t n) /* [0, n) */
 {
@@ -33,7 +32,9 @@ static void common(Program *p, GRand *r)
     }
     c->lazy = c->version == 3 && chance(r, 6);
     program_fix(p);
-    c->size = c->cluster_bits == 9 ? 64 * KiB : c->cluster_bits >= 14 ? 12u << c->cluster_bits : 96 * KiB;
+    c->size = c->cluster_bits == 9    ? 64 * KiB
+              : c->cluster_bits >= 14 ? 12u << c->cluster_bits
+                                      : 96 * KiB;
     c->punch_other = chance(r, 3);
     c->no_unmap = chance(r, 6);
     c->l2_cache = chance(r, 3) ? 0 : 4096u << upto(r, 4);
@@ -49,7 +50,8 @@ static void with_backing(Program *p, GRand *r)
 static Op *some(Program *p, GRand *r, OpType type, uint64_t size, uint64_t max)
 {
     uint64_t cluster = UINT64_C(1) << p->cfg.cluster_bits;
-    uint64_t n = 1 + upto(r, (uint32_t)(MIN(max, size) / SECTOR)), at = upto(r, (uint32_t)(size / SECTOR - n + 1));
+    uint64_t n = 1 + upto(r, (uint32_t)(MIN(max, size) / SECTOR)),
+             at = upto(r, (uint32_t)(size / SECTOR - n + 1));
     uint64_t offset = at * SECTOR, bytes = n * SECTOR;
 
     if (chance(r, 2) && size >= cluster) {
@@ -160,7 +162,8 @@ static void make_race(Program *p, GRand *r)
     for (unsigned i = 0; i < 8; i++) {
         unsigned n = 5 + upto(r, 10), few = 3 + upto(r, 13);
 
-        if (chance(r, 2)) { /* an overwrite under way while its cluster is discarded and given to another */
+        if (chance(r, 2)) { /* an overwrite under way while its cluster is discarded and given to
+                               another */
             uint64_t a = upto(r, few) * cluster;
 
             program_add(p, OP_WRITE, a, cluster);
@@ -201,7 +204,8 @@ static void make_convert(Program *p, GRand *r)
     common(p, r);
     step = MAX(p->cfg.size / 8, UINT64_C(1) << p->cfg.cluster_bits);
     for (uint64_t at = 0; at < p->cfg.size; at += step) {
-        Op *op = program_add(p, chance(r, 5) ? OP_UNMAP : OP_WRITE, at, MIN(step, p->cfg.size - at));
+        Op *op =
+            program_add(p, chance(r, 5) ? OP_UNMAP : OP_WRITE, at, MIN(step, p->cfg.size - at));
 
         op->with = at && chance(r, 2);
     }
@@ -249,7 +253,8 @@ static void make_resize(Program *p, GRand *r)
         uint64_t size = p->cfg.size;
 
         mixed(p, r, t, G_N_ELEMENTS(t), 1 + upto(r, 2));
-        program_add(p, OP_RESIZE, 0, (uint64_t)(1 + upto(r, (uint32_t)(2 * size / SECTOR))) * SECTOR);
+        program_add(p, OP_RESIZE, 0,
+                    (uint64_t)(1 + upto(r, (uint32_t)(2 * size / SECTOR))) * SECTOR);
         if (chance(r, 2)) {
             flush(p);
         }
@@ -449,7 +454,8 @@ static void make_snapshot(Program *p, GRand *r)
 
 static void make_any(Program *p, GRand *r)
 {
-    static const OpType t[] = { OP_WRITE, OP_WRITE, OP_WRITE, OP_ZERO, OP_UNMAP, OP_DISCARD, OP_DISCARD };
+    static const OpType t[] = { OP_WRITE, OP_WRITE,   OP_WRITE,  OP_ZERO,
+                                OP_UNMAP, OP_DISCARD, OP_DISCARD };
 
     common(p, r);
     if (chance(r, 3)) {

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Fault sweep: each scenario with its nth file operation failing, for every n until a run meets no fault;
- * with EIO and ENOSPC (some of a failing write reaches the file), once and from there on.
+ * Fault sweep: each scenario with its nth file operation failing, for every n until a run meets no
+ * fault; with EIO and ENOSPC (some of a failing write reaches the file), once and from there on.
  *
- * After a failure: it is reported with its errno; all that can be read is old or, where the failed step was,
- * old or new by sector; a small write elsewhere shows nothing but itself; the step succeeds once the fault is
- * gone, at once or, where the node refuses writes, when it is opened again; the file has nothing worse than
- * leaks, and no leaks where no write of metadata failed.
+ * After a failure: it is reported with its errno; all that can be read is old or, where the failed
+ * step was, old or new by sector; a small write elsewhere shows nothing but itself; the step
+ * succeeds once the fault is gone, at once or, where the node refuses writes, when it is opened
+ * again; the file has nothing worse than leaks, and no leaks where no write of metadata failed.
  */
 #include "fault-sweep.h"
 
@@ -28,7 +28,8 @@ static const Mode modes[] = {
     { "EIO", { .ops = FAKE_ALL, .error = EIO, .torn = true } },
     { "ENOSPC", { .ops = FAKE_SPACE, .error = ENOSPC, .torn = true } },
     { "EIO from there on", { .ops = FAKE_ALL, .error = EIO, .forever = true } },
-    { "ENOSPC from there on", { .ops = FAKE_SPACE, .error = ENOSPC, .forever = true, .torn = true } },
+    { "ENOSPC from there on",
+      { .ops = FAKE_SPACE, .error = ENOSPC, .forever = true, .torn = true } },
 };
 
 static const ImageSpec specs[] = {
@@ -36,11 +37,19 @@ static const ImageSpec specs[] = {
     { .cluster_size = 512, .refcount_bits = 64, .backing = 20 },
     { .cluster_size = 4096, .refcount_bits = 16, .backing = 20, .lazy_refcounts = true },
     { .cluster_size = 16384, .refcount_bits = 16, .extended_l2 = true },
-    { .cluster_size = 16384, .refcount_bits = 1, .extended_l2 = true, .backing = 20, .lazy_refcounts = true },
+    { .cluster_size = 16384,
+      .refcount_bits = 1,
+      .extended_l2 = true,
+      .backing = 20,
+      .lazy_refcounts = true },
     { .cluster_size = 65536, .refcount_bits = 16, .zstd = true },
     { .cluster_size = 131072, .refcount_bits = 16, .extended_l2 = true },
     { .cluster_size = 4096, .refcount_bits = 16, .data_file = true },
-    { .cluster_size = 16384, .refcount_bits = 16, .data_file = true, .data_raw = true, .extended_l2 = true },
+    { .cluster_size = 16384,
+      .refcount_bits = 16,
+      .data_file = true,
+      .data_raw = true,
+      .extended_l2 = true },
     { .cluster_size = 4096, .refcount_bits = 16, .v2 = true },
 };
 
@@ -151,7 +160,8 @@ static void make_want(Run *r, const Step *s, unsigned fill)
 
     for (int64_t i = offset; i < offset + bytes; i++) {
         r->want[i] = s->kind == STEP_WRITE || s->kind == STEP_COMPRESSED
-                         ? (uint8_t)(1 + (fill * 37 + (i / SECTOR) * 11) % 127) : 0;
+                         ? (uint8_t)(1 + (fill * 37 + (i / SECTOR) * 11) % 127)
+                         : 0;
     }
 }
 
@@ -205,8 +215,8 @@ static bool settle(Run *r, int64_t start, int64_t end, const uint8_t *alt, const
         int64_t n = MIN(ALIGN_DOWN(at, (int64_t)SECTOR) + SECTOR, end) - at;
 
         if (memcmp(r->got + at, r->m.mem + at, n) && (!alt || memcmp(r->got + at, alt + at, n))) {
-            complain(r, "%s: reads 0x%02x at %" G_GINT64_FORMAT ", expected 0x%02x%s", when, r->got[at], at,
-                     r->m.mem[at], alt ? " or another" : "");
+            complain(r, "%s: reads 0x%02x at %" G_GINT64_FORMAT ", expected 0x%02x%s", when,
+                     r->got[at], at, r->m.mem[at], alt ? " or another" : "");
             return false;
         }
     }
@@ -327,7 +337,8 @@ static void report(const char *line, void *opaque)
     }
 }
 
-/* Left dirty: its counts are wrong until the next writable open rebuilds them, and then must be right. */
+/* Left dirty: its counts are wrong until the next writable open rebuilds them, and then must be
+ * right. */
 static void rebuild_if_dirty(Run *r, const char *when)
 {
     FakeContent c = fake_save(IMAGE_NAME);
@@ -358,8 +369,8 @@ static void check(Run *r, bool leaks_ok, const char *when)
     ret = image_check(&r->spec, &res, report, NULL);
 
     if (ret < 0 || res.corruptions || res.check_errors || (res.leaks && !leaks_ok)) {
-        complain(r, "%s: check says %d, %d errors, %d leaks, %d not checked", when, ret, (int)res.corruptions,
-                 (int)res.leaks, (int)res.check_errors);
+        complain(r, "%s: check says %d, %d errors, %d leaks, %d not checked", when, ret,
+                 (int)res.corruptions, (int)res.leaks, (int)res.check_errors);
     }
 }
 
@@ -561,9 +572,11 @@ static void sweep(const Scenario *sc, const ImageSpec *spec)
 
     r.spec.size = (sc->clusters ? sc->clusters : 40) * spec->cluster_size + SECTOR;
     r.spec.prealloc = sc->prealloc;
-    r.spec.backing = spec->backing * spec->cluster_size + (spec->backing && spec->cluster_size > 512 ? SECTOR : 0);
+    r.spec.backing = spec->backing * spec->cluster_size +
+                     (spec->backing && spec->cluster_size > 512 ? SECTOR : 0);
     g_strlcpy(r.spec.options, sc->options ? sc->options : "", sizeof(r.spec.options));
-    capacity = MAX(60 * (int64_t)spec->cluster_size + 1024, sc->clusters * 2 * (int64_t)spec->cluster_size + 40000);
+    capacity = MAX(60 * (int64_t)spec->cluster_size + 1024,
+                   sc->clusters * 2 * (int64_t)spec->cluster_size + 40000);
     start = (Model){ g_malloc0(capacity), g_malloc0(capacity) };
     r.m = (Model){ g_malloc0(capacity), g_malloc0(capacity) };
     r.want = g_malloc0(capacity);
@@ -621,10 +634,11 @@ int main(int argc, char **argv)
                 sweep(&scenarios[k], &specs[s]);
             }
         }
-        /* A scenario that made no run, as after too many failures, or met no fault shows nothing. */
+        /* A scenario that made no run, as after too many failures, or met no fault shows
+         * nothing. */
         printf("%sok %u - %s: %u runs, %u with a fault (%d ms)\n",
-               failures > before || faults == faults_before ? "not " : "", k + 1,
-               scenarios[k].name, runs - runs_before, faults - faults_before,
+               failures > before || faults == faults_before ? "not " : "", k + 1, scenarios[k].name,
+               runs - runs_before, faults - faults_before,
                (int)((aio_clock_ns() - start) / 1000000));
     }
     printf("1..%u\n", nscenarios);

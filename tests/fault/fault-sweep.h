@@ -8,12 +8,12 @@
 typedef enum StepKind {
     STEP_END,
     STEP_WRITE,
-    STEP_ZERO,       /* keeps the clusters */
-    STEP_UNMAP,      /* zero write that may let go of them */
+    STEP_ZERO,  /* keeps the clusters */
+    STEP_UNMAP, /* zero write that may let go of them */
     STEP_DISCARD,
     STEP_COMPRESSED,
     STEP_FLUSH,
-    STEP_RESIZE,     /* to @clusters and @bytes; @at: BlockPrealloc */
+    STEP_RESIZE, /* to @clusters and @bytes; @at: BlockPrealloc */
     STEP_READ,
     STEP_OPEN,
     STEP_CLOSE,
@@ -31,23 +31,23 @@ typedef struct Step {
 
 typedef struct Scenario {
     const char *name;
-    uint64_t clusters;     /* of the disk, and 512 bytes more; 0: 40 */
-    unsigned cluster_size; /* only with this one; 0: any */
+    uint64_t clusters;      /* of the disk, and 512 bytes more; 0: 40 */
+    unsigned cluster_size;  /* only with this one; 0: any */
     unsigned refcount_bits; /* ... as above */
-    bool lazy;             /* needs lazy refcounts */
+    bool lazy;              /* needs lazy refcounts */
     bool no_data_file;
-    bool crash;            /* the image is taken as it is on disk while it is open: not closed */
+    bool crash;             /* the image is taken as it is on disk while it is open: not closed */
     BlockPrealloc prealloc; /* of create */
-    const char *options;   /* to open with, beside the spec's; may be NULL */
-    Step prepare[12];      /* without faults; the image is then flushed and closed */
-    Step run[12];          /* with them. Opened before, unless it begins with OPEN or CREATE */
+    const char *options;    /* to open with, beside the spec's; may be NULL */
+    Step prepare[12];       /* without faults; the image is then flushed and closed */
+    Step run[12];           /* with them. Opened before, unless it begins with OPEN or CREATE */
 } Scenario;
 
 extern const Scenario scenarios[];
 extern const unsigned nscenarios;
 
-/* No scenario touches this cluster: a small write there shows whether a failed request left bytes behind in a
- * cluster that is taken for fresh. */
+/* No scenario touches this cluster: a small write there shows whether a failed request left bytes
+ * behind in a cluster that is taken for fresh. */
 #define PROBE_CLUSTER 38
 
 #endif

@@ -2,8 +2,9 @@
 /*
  * An image as a fuzz input: sparse, by sectors, with what the target is to do with it.
  *
- * Bytes of an input: 8 control bytes; the file's length (8, little endian); the number of operations (2)
- * and these (8 bytes each); then sectors, each its number (4) and 512 bytes. Any input is an image.
+ * Bytes of an input: 8 control bytes; the file's length (8, little endian); the number of
+ * operations (2) and these (8 bytes each); then sectors, each its number (4) and 512 bytes. Any
+ * input is an image.
  */
 #ifndef FUZZ_IMAGE_H
 #define FUZZ_IMAGE_H
@@ -64,19 +65,21 @@ bool layout_read(const Image *img, Layout *l);
 typedef enum Owner { OWNER_NONE, OWNER_DATA, OWNER_L2, OWNER_META } Owner;
 
 typedef struct Claims {
-    uint32_t *refs;   /* per cluster of the file */
+    uint32_t *refs; /* per cluster of the file */
     uint8_t *owner;
-    uint8_t *once;    /* seen from the active L1, as a table or as data that is not compressed */
+    uint8_t *once; /* seen from the active L1, as a table or as data that is not compressed */
     uint64_t clusters;
-    bool active;      /* the active L1 is walked */
-    bool sound;       /* all inside of the file, metadata with one owner, nothing with two uses */
+    bool active; /* the active L1 is walked */
+    bool sound;  /* all inside of the file, metadata with one owner, nothing with two uses */
 } Claims;
 
 void claims_count(const Image *img, const Layout *l, Claims *c);
 void claims_clear(Claims *c);
-/* Counts of clusters behind the end of the file: leaks that a check sees once the file is longer. */
+/* Counts of clusters behind the end of the file: leaks that a check sees once the file is
+ * longer. */
 bool img_counts_behind_end(const Image *img, const Layout *l);
-/* Make refcounts and COPIED flags say what the tables say, so that what is behind them is reached. */
+/* Make refcounts and COPIED flags say what the tables say, so that what is behind them is
+ * reached. */
 void img_recount(Image *img, const Layout *l);
 
 /* ---- mutate.c ---- */

@@ -18,8 +18,8 @@ bool layout_read(const Image *img, Layout *l)
     uint64_t incompatible = version >= 3 ? img_ld(img, 72, 8) : 0;
 
     memset(l, 0, sizeof(*l));
-    if (img_ld(img, 0, 4) != 0x514649fb || bits < QCOW2_MIN_CLUSTER_BITS || bits > QCOW2_MAX_CLUSTER_BITS ||
-        order > 6) {
+    if (img_ld(img, 0, 4) != 0x514649fb || bits < QCOW2_MIN_CLUSTER_BITS ||
+        bits > QCOW2_MAX_CLUSTER_BITS || order > 6) {
         return false;
     }
     geometry_init(&l->geo, (int)version, bits, order, incompatible & 16, incompatible & 4, false);
@@ -31,7 +31,8 @@ bool layout_read(const Image *img, Layout *l)
     l->nb_snapshots = (uint32_t)img_ld(img, 60, 4);
     l->snapshots = img_ld(img, 64, 8);
     l->header_length = version >= 3 ? (uint32_t)img_ld(img, 100, 4) : 72;
-    for (uint64_t at = l->header_length, type; at + 8 <= 512; at += 8 + ALIGN_UP(img_ld(img, at + 4, 4), 8)) {
+    for (uint64_t at = l->header_length, type; at + 8 <= 512;
+         at += 8 + ALIGN_UP(img_ld(img, at + 4, 4), 8)) {
         type = img_ld(img, at, 4);
         if (type == 0) {
             break;
@@ -66,7 +67,8 @@ static void claim(const Layout *l, Claims *c, uint64_t offset, uint64_t bytes, O
     }
 }
 
-/* Of a cluster that has a COPIED flag: one of two active entries would keep a wrong one once the other lets go. */
+/* Of a cluster that has a COPIED flag: one of two active entries would keep a wrong one once the
+ * other lets go. */
 static void claim_flagged(const Layout *l, Claims *c, uint64_t offset, Owner owner)
 {
     uint64_t i = offset >> l->geo.cluster_bits;
@@ -106,7 +108,8 @@ static void claim_l2(const Image *img, const Layout *l, Claims *c, uint64_t tabl
 typedef void EntryFn(const Image *img, const Layout *l, Claims *c, uint64_t entry);
 
 /* Entries that are not 0 of a table of @entries 8-byte entries. */
-static void each_entry(const Image *img, const Layout *l, Claims *c, uint64_t table, uint64_t entries, EntryFn *fn)
+static void each_entry(const Image *img, const Layout *l, Claims *c, uint64_t table,
+                       uint64_t entries, EntryFn *fn)
 {
     uint64_t end = table + entries * 8;
 
@@ -149,7 +152,8 @@ static void bitmap_entry(const Image *img, const Layout *l, Claims *c, uint64_t 
     }
 }
 
-static void claim_l1(const Image *img, const Layout *l, Claims *c, uint64_t offset, uint32_t entries)
+static void claim_l1(const Image *img, const Layout *l, Claims *c, uint64_t offset,
+                     uint32_t entries)
 {
     claim(l, c, offset, entries * UINT64_C(8), OWNER_META);
     each_entry(img, l, c, offset, entries, l1_entry);
@@ -163,7 +167,8 @@ static void claim_snapshots(const Image *img, const Layout *l, Claims *c)
         c->sound = false;
     }
     for (uint32_t i = 0; i < MIN(l->nb_snapshots, 16); i++) {
-        uint64_t extra = img_ld(img, at + 36, 4), id = img_ld(img, at + 12, 2), name = img_ld(img, at + 14, 2);
+        uint64_t extra = img_ld(img, at + 36, 4), id = img_ld(img, at + 12, 2),
+                 name = img_ld(img, at + 14, 2);
 
         claim_l1(img, l, c, img_ld(img, at, 8), (uint32_t)img_ld(img, at + 8, 4));
         at += ALIGN_UP(40 + extra + id + name, 8);
@@ -179,7 +184,8 @@ static void claim_bitmaps(const Image *img, const Layout *l, Claims *c)
     if (l->nb_bitmaps > 16) {
         c->sound = false;
     }
-    for (uint32_t i = 0; i < MIN(l->nb_bitmaps, 16) && at < l->bitmap_dir + l->bitmap_dir_size; i++) {
+    for (uint32_t i = 0; i < MIN(l->nb_bitmaps, 16) && at < l->bitmap_dir + l->bitmap_dir_size;
+         i++) {
         uint64_t entries = img_ld(img, at + 8, 4);
 
         claim(l, c, img_ld(img, at, 8), entries * 8, OWNER_META);
@@ -200,7 +206,8 @@ void claims_count(const Image *img, const Layout *l, Claims *c)
     claim_l1(img, l, c, l->l1, l->l1_size);
     c->active = false;
     claim(l, c, l->reftable, (uint64_t)l->reftable_clusters << l->geo.cluster_bits, OWNER_META);
-    each_entry(img, l, c, l->reftable, (uint64_t)l->reftable_clusters << l->geo.cluster_bits >> 3, reftable_entry);
+    each_entry(img, l, c, l->reftable, (uint64_t)l->reftable_clusters << l->geo.cluster_bits >> 3,
+               reftable_entry);
     if (l->nb_snapshots) {
         claim_snapshots(img, l, c);
     }
@@ -218,7 +225,8 @@ void claims_clear(Claims *c)
 
 /* ---- Refcounts and flags that fit ---- */
 
-/* A count that is not 0 in the block at @block, of clusters from @first on, behind the file's end. */
+/* A count that is not 0 in the block at @block, of clusters from @first on, behind the file's
+ * end. */
 static bool counts_behind(const Image *img, const Layout *l, uint64_t block, uint64_t first)
 {
     unsigned order = l->geo.refcount_order;
@@ -242,7 +250,8 @@ static bool counts_behind(const Image *img, const Layout *l, uint64_t block, uin
 
 bool img_counts_behind_end(const Image *img, const Layout *l)
 {
-    for (uint64_t i = 0; i < MIN((uint64_t)l->reftable_clusters << l->geo.cluster_bits >> 3, 4096); i++) {
+    for (uint64_t i = 0; i < MIN((uint64_t)l->reftable_clusters << l->geo.cluster_bits >> 3, 4096);
+         i++) {
         uint64_t block = img_ld(img, l->reftable + i * 8, 8);
 
         if (block && counts_behind(img, l, block, i << l->geo.refblock_bits)) {
@@ -263,7 +272,8 @@ static bool set_count(Image *img, const Layout *l, uint64_t cluster, uint64_t v)
     if (!block || block >= IMG_MAX_LENGTH) {
         return false;
     }
-    s = v ? img_make_sector(img, block / 512 + index / per) : img_sector(img, block / 512 + index / per);
+    s = v ? img_make_sector(img, block / 512 + index / per)
+          : img_sector(img, block / 512 + index / per);
     if (s) {
         refcount_entry_set(order, s->data, index % per, MIN(v, l->geo.refcount_max));
     }
@@ -296,7 +306,8 @@ void img_recount(Image *img, const Layout *l)
         uint64_t at = l->l1 + i * 8, table = img_ld(img, at, 8) & QCOW2_OFFSET_MASK;
 
         fix_copied(img, l, &c, at, false);
-        for (guint k = table ? img_find(img, table / 512) : img->sectors->len; k < img->sectors->len; k++) {
+        for (guint k = table ? img_find(img, table / 512) : img->sectors->len;
+             k < img->sectors->len; k++) {
             uint64_t s = g_array_index(img->sectors, ImgSector, k).n * UINT64_C(512);
 
             if (s >= table + l->geo.cluster_size) {

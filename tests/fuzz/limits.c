@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The ceilings of one input: a second of CPU time (not of the clock: the machine may be busy; six with a
- * sanitizer), and 64 MiB of heap more than before. With a sanitizer each allocation is counted; without one the
- * growth of the resident set stands for it.
+ * The ceilings of one input: a second of CPU time (not of the clock: the machine may be busy; six
+ * with a sanitizer), and 64 MiB of heap more than before. With a sanitizer each allocation is
+ * counted; without one the growth of the resident set stands for it.
  */
 #include "fuzz.h"
 

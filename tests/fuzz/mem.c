@@ -121,7 +121,8 @@ static int coroutine_fn mem_co_open(BlockDriverState *bs, Options *o, int flags,
     return 0;
 }
 
-static int coroutine_fn mem_co_preadv(BlockDriverState *bs, int64_t offset, IOVector *v, unsigned flags)
+static int coroutine_fn mem_co_preadv(BlockDriverState *bs, int64_t offset, IOVector *v,
+                                      unsigned flags)
 {
     /* By pages, without a buffer: large ones are slow under ASan. */
     for (uint64_t at = 0, n; at < v->size; at += n) {
@@ -142,7 +143,8 @@ static bool fault(MemFile *f)
     return f->fail_write && --f->fail_write == 0;
 }
 
-static int coroutine_fn mem_co_pwritev(BlockDriverState *bs, int64_t offset, IOVector *v, unsigned flags)
+static int coroutine_fn mem_co_pwritev(BlockDriverState *bs, int64_t offset, IOVector *v,
+                                       unsigned flags)
 {
     uint8_t buf[PAGE];
     int ret = fault(file_of(bs)) ? -EIO : 0;
@@ -177,8 +179,9 @@ static int coroutine_fn mem_co_pdiscard(BlockDriverState *bs, int64_t offset, in
     return 0;
 }
 
-static int coroutine_fn mem_co_block_status(BlockDriverState *bs, bool want_zero, int64_t offset, int64_t bytes,
-                                            int64_t *pnum, int64_t *map, BlockDriverState **file)
+static int coroutine_fn mem_co_block_status(BlockDriverState *bs, bool want_zero, int64_t offset,
+                                            int64_t bytes, int64_t *pnum, int64_t *map,
+                                            BlockDriverState **file)
 {
     bool data = page_at(file_of(bs), (uint64_t)offset) != NULL;
 
@@ -198,8 +201,8 @@ static int64_t coroutine_fn mem_co_getlength(BlockDriverState *bs)
     return (int64_t)file_of(bs)->length;
 }
 
-static int coroutine_fn mem_co_truncate(BlockDriverState *bs, int64_t bytes, bool exact, BlockPrealloc prealloc,
-                                        unsigned flags, GError **errp)
+static int coroutine_fn mem_co_truncate(BlockDriverState *bs, int64_t bytes, bool exact,
+                                        BlockPrealloc prealloc, unsigned flags, GError **errp)
 {
     MemFile *f = file_of(bs);
 

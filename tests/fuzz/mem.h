@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Files in memory, sparse, and the protocol driver "fuzz-mem" on them: its option "id" says which. */
+/* Files in memory, sparse, and the protocol driver "fuzz-mem" on them: its option "id" says
+ * which. */
 #ifndef FUZZ_MEM_H
 #define FUZZ_MEM_H
 
@@ -10,7 +11,7 @@
 typedef struct MemFile {
     GHashTable *pages; /* page index -> 4 KiB; what is not there reads zero */
     uint64_t length;
-    guint max_pages;   /* a write that needs more: -ENOSPC */
+    guint max_pages;     /* a write that needs more: -ENOSPC */
     unsigned fail_write; /* the n-th write from now on: -EIO; 0: none */
 } MemFile;
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Mutations that know qcow2: header fields and extensions, tables and their entries, bitmaps of
- * subclusters, refcounts, compressed descriptors, snapshots, persistent bitmaps; with values where code
- * has its limits, and offsets where the image has something already.
+ * subclusters, refcounts, compressed descriptors, snapshots, persistent bitmaps; with values where
+ * code has its limits, and offsets where the image has something already.
  */
 #include "fuzz.h"
 #include "image.h"
@@ -37,14 +37,22 @@ static uint64_t any_value(Mut *m)
     uint64_t v = UINT64_C(1) << rnd(m, 64);
 
     switch (rnd(m, 8)) {
-    case 0: return 0;
-    case 1: return v;
-    case 2: return v - 1;
-    case 3: return ~v;
-    case 4: return UINT64_MAX - rnd(m, 600);
-    case 5: return INT64_MAX - rnd(m, 600);
-    case 6: return UINT32_MAX - rnd(m, 3);
-    default: return rnd(m, 70000);
+    case 0:
+        return 0;
+    case 1:
+        return v;
+    case 2:
+        return v - 1;
+    case 3:
+        return ~v;
+    case 4:
+        return UINT64_MAX - rnd(m, 600);
+    case 5:
+        return INT64_MAX - rnd(m, 600);
+    case 6:
+        return UINT32_MAX - rnd(m, 3);
+    default:
+        return rnd(m, 70000);
     }
 }
 
@@ -56,25 +64,39 @@ static uint64_t any_offset(Mut *m)
     uint64_t cs = m->known ? g->cluster_size : 512, clusters = m->img->length / cs + 1;
 
     switch (rnd(m, 14)) {
-    case 0: return 0;
-    case 1: return m->l.l1;
-    case 2: return m->l.reftable;
-    case 3: return img_ld(m->img, m->l.reftable, 8);
-    case 4: return m->known ? pick_l2(m) : 0;
-    case 5: return ALIGN_UP(m->img->length, cs);
-    case 6: return ALIGN_UP(m->img->length, cs) + cs * rnd(m, 1000);
-    case 7: return cs * rnd(m, (uint32_t)clusters) + 512;
-    case 8: return QCOW2_MAX_OFFSET - cs * rnd(m, 2);
-    case 9: return ALIGN_DOWN(any_value(m), cs);
-    default: return cs * rnd(m, (uint32_t)clusters);
+    case 0:
+        return 0;
+    case 1:
+        return m->l.l1;
+    case 2:
+        return m->l.reftable;
+    case 3:
+        return img_ld(m->img, m->l.reftable, 8);
+    case 4:
+        return m->known ? pick_l2(m) : 0;
+    case 5:
+        return ALIGN_UP(m->img->length, cs);
+    case 6:
+        return ALIGN_UP(m->img->length, cs) + cs * rnd(m, 1000);
+    case 7:
+        return cs * rnd(m, (uint32_t)clusters) + 512;
+    case 8:
+        return QCOW2_MAX_OFFSET - cs * rnd(m, 2);
+    case 9:
+        return ALIGN_DOWN(any_value(m), cs);
+    default:
+        return cs * rnd(m, (uint32_t)clusters);
     }
 }
 
 /* ---- Header ---- */
 
-static const struct { uint8_t offset, bytes; } fields[] = {
-    { 4, 4 }, { 8, 8 }, { 16, 4 }, { 20, 4 }, { 24, 8 }, { 32, 4 }, { 36, 4 }, { 40, 8 }, { 48, 8 }, { 56, 4 },
-    { 60, 4 }, { 64, 8 }, { 72, 8 }, { 80, 8 }, { 88, 8 }, { 96, 4 }, { 100, 4 }, { 104, 1 }, { 105, 1 },
+static const struct {
+    uint8_t offset, bytes;
+} fields[] = {
+    { 4, 4 },  { 8, 8 },  { 16, 4 },  { 20, 4 },  { 24, 8 },  { 32, 4 }, { 36, 4 },
+    { 40, 8 }, { 48, 8 }, { 56, 4 },  { 60, 4 },  { 64, 8 },  { 72, 8 }, { 80, 8 },
+    { 88, 8 }, { 96, 4 }, { 100, 4 }, { 104, 1 }, { 105, 1 },
 };
 
 static void mutate_header(Mut *m)
@@ -109,7 +131,8 @@ static uint64_t walk_exts(Mut *m, bool to_end)
     return at + 8 <= 512 ? at : 0;
 }
 
-static const uint32_t ext_types[] = { 0, 0xe2792aca, 0x6803f857, IMG_EXT_BITMAPS, 0x0537be77, 0x44415441, 0x12345678 };
+static const uint32_t ext_types[] = { 0,          0xe2792aca, 0x6803f857, IMG_EXT_BITMAPS,
+                                      0x0537be77, 0x44415441, 0x12345678 };
 
 static void mutate_ext(Mut *m)
 {
@@ -177,13 +200,20 @@ static uint64_t any_bitmap(Mut *m)
     uint64_t bits = UINT64_C(1) << rnd(m, 32);
 
     switch (rnd(m, 7)) {
-    case 0: return 0;
-    case 1: return UINT32_MAX;
-    case 2: return UINT64_C(0xffffffff00000000);
-    case 3: return bits - 1;
-    case 4: return bits << 32 | (~bits & UINT32_MAX);
-    case 5: return (bits - 1) | (UINT32_MAX - (bits - 1)) << 32;
-    default: return any_value(m);
+    case 0:
+        return 0;
+    case 1:
+        return UINT32_MAX;
+    case 2:
+        return UINT64_C(0xffffffff00000000);
+    case 3:
+        return bits - 1;
+    case 4:
+        return bits << 32 | (~bits & UINT32_MAX);
+    case 5:
+        return (bits - 1) | (UINT32_MAX - (bits - 1)) << 32;
+    default:
+        return any_value(m);
     }
 }
 
@@ -195,7 +225,8 @@ static uint64_t any_l2_entry(Mut *m)
     if (chance(m, 3)) {
         uint64_t sectors = chance(m, 2) ? any_value(m) & g->csize_mask : rnd(m, 4) & g->csize_mask;
 
-        return L2E_COMPRESSED | sectors << g->csize_shift | ((host + rnd(m, 1024)) & g->coffset_mask);
+        return L2E_COMPRESSED | sectors << g->csize_shift |
+               ((host + rnd(m, 1024)) & g->coffset_mask);
     }
     if (chance(m, 8)) {
         return any_value(m);
@@ -210,7 +241,9 @@ static void mutate_l2(Mut *m)
     if (m->l.geo.extended_l2 && chance(m, 2)) {
         img_st(m->img, at + 8, 8, any_bitmap(m));
     } else if (chance(m, 4)) {
-        img_st(m->img, at, 8, img_ld(m->img, at, 8) ^ UINT64_C(1) << (chance(m, 2) ? 63 - rnd(m, 10) : rnd(m, 64)));
+        img_st(m->img, at, 8,
+               img_ld(m->img, at, 8) ^ UINT64_C(1)
+                                           << (chance(m, 2) ? 63 - rnd(m, 10) : rnd(m, 64)));
     } else {
         img_st(m->img, at, 8, any_l2_entry(m));
     }
@@ -263,7 +296,8 @@ static uint64_t new_clusters(Mut *m, uint64_t n)
 static void add_snapshot(Mut *m)
 {
     uint64_t l1_clusters = geo_clusters(&m->l.geo, m->l.l1_size * UINT64_C(8));
-    uint64_t at = new_clusters(m, l1_clusters + 1), table = at + (l1_clusters << m->l.geo.cluster_bits);
+    uint64_t at = new_clusters(m, l1_clusters + 1),
+             table = at + (l1_clusters << m->l.geo.cluster_bits);
 
     if (!at || m->l.l1_size > 4096) {
         return;
@@ -287,8 +321,9 @@ static void add_snapshot(Mut *m)
 
 static void mutate_snapshot(Mut *m)
 {
-    static const struct { uint8_t offset, bytes; } f[] = { { 0, 8 },  { 8, 4 },  { 12, 2 },
-                                                           { 14, 2 }, { 32, 4 }, { 36, 4 } };
+    static const struct {
+        uint8_t offset, bytes;
+    } f[] = { { 0, 8 }, { 8, 4 }, { 12, 2 }, { 14, 2 }, { 32, 4 }, { 36, 4 } };
     unsigned i = rnd(m, G_N_ELEMENTS(f));
 
     if (m->l.nb_snapshots == 0 || chance(m, 8)) {
@@ -315,9 +350,10 @@ static void add_bitmap(Mut *m)
     img_st(m->img, ext + 24, 8, at);
     img_st(m->img, ext + 32, 8, 0);
     img_st(m->img, 88, 8, img_ld(m->img, 88, 8) | 1);
-    img_st(m->img, at, 8, at + cs);        /* table */
-    img_st(m->img, at + 8, 4, 1);          /* entries */
-    img_st(m->img, at + 16, 8, UINT64_C(0x0110000100000000)); /* type 1, granularity 2^16, name of 1 byte */
+    img_st(m->img, at, 8, at + cs); /* table */
+    img_st(m->img, at + 8, 4, 1);   /* entries */
+    img_st(m->img, at + 16, 8,
+           UINT64_C(0x0110000100000000)); /* type 1, granularity 2^16, name of 1 byte */
     img_st(m->img, at + 24, 1, 'b');
     img_st(m->img, at + cs, 8, at + 2 * cs);
 }
@@ -351,10 +387,18 @@ static void mutate_ops(Mut *m)
         memmove(&img->ops[i], &img->ops[i + 1], (img->nops - i) * sizeof(ImgOp));
     } else {
         switch (rnd(m, 4)) {
-        case 0: o->op = (uint8_t)rnd(m, 10); break;
-        case 1: o->flags = (uint8_t)rnd(m, 256); break;
-        case 2: o->offset = (uint16_t)(chance(m, 4) ? any_value(m) : rnd(m, 400)); break;
-        default: o->len = (uint16_t)(chance(m, 4) ? any_value(m) : rnd(m, 400)); break;
+        case 0:
+            o->op = (uint8_t)rnd(m, 10);
+            break;
+        case 1:
+            o->flags = (uint8_t)rnd(m, 256);
+            break;
+        case 2:
+            o->offset = (uint16_t)(chance(m, 4) ? any_value(m) : rnd(m, 400));
+            break;
+        default:
+            o->len = (uint16_t)(chance(m, 4) ? any_value(m) : rnd(m, 400));
+            break;
         }
     }
 }
@@ -364,9 +408,15 @@ static void mutate_length(Mut *m)
     uint64_t cs = m->known ? m->l.geo.cluster_size : 512;
 
     switch (rnd(m, 3)) {
-    case 0: m->img->length = rnd(m, (uint32_t)m->img->length + 2); break;
-    case 1: m->img->length = MIN(ALIGN_UP(m->img->length + 1, cs), IMG_MAX_LENGTH); break;
-    default: m->img->length = MIN(cs * rnd(m, 200), IMG_MAX_LENGTH); break;
+    case 0:
+        m->img->length = rnd(m, (uint32_t)m->img->length + 2);
+        break;
+    case 1:
+        m->img->length = MIN(ALIGN_UP(m->img->length + 1, cs), IMG_MAX_LENGTH);
+        break;
+    default:
+        m->img->length = MIN(cs * rnd(m, 200), IMG_MAX_LENGTH);
+        break;
     }
 }
 
@@ -384,10 +434,12 @@ static void mutate_sector(Mut *m)
 static void mutate_once(Mut *m)
 {
     typedef void MutFn(Mut *);
-    static MutFn *const any[] = { mutate_header, mutate_ext, mutate_ops, mutate_ops, mutate_ops, mutate_length,
-                                  mutate_sector };
-    static MutFn *const of_tables[] = { mutate_l1, mutate_l2, mutate_l2, mutate_l2, copy_entry, mutate_refcounts,
-                                        mutate_snapshot, mutate_bitmap };
+    static MutFn *const any[] = { mutate_header, mutate_ext,    mutate_ops,   mutate_ops,
+                                  mutate_ops,    mutate_length, mutate_sector };
+    static MutFn *const of_tables[] = {
+        mutate_l1,  mutate_l2,        mutate_l2,       mutate_l2,
+        copy_entry, mutate_refcounts, mutate_snapshot, mutate_bitmap
+    };
 
     m->known = layout_read(m->img, &m->l);
     if (m->known && !chance(m, 3)) {

@@ -63,8 +63,8 @@ BlockBackend *fuzz_open(const Image *img, int flags, GError **err)
 static bool is_harmless(const char *key, const char *value)
 {
     static const char *const drivers[] = { "raw", "qcow2", "blkdebug", "null-co", "fuzz-mem" };
-    static const char *const bad[] = { "filename", "x-image", "config", "latency-ns", "references", "snapshot",
-                                       "locking", "aio" };
+    static const char *const bad[] = { "filename",   "x-image",  "config",  "latency-ns",
+                                       "references", "snapshot", "locking", "aio" };
 
     for (unsigned i = 0; i < G_N_ELEMENTS(bad); i++) {
         if (strstr(key, bad[i])) {

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Opening an input's image, with the options that its control bytes choose. No other file is opened. */
+/* Opening an input's image, with the options that its control bytes choose. No other file is
+ * opened. */
 #ifndef FUZZ_OPEN_H
 #define FUZZ_OPEN_H
 

@@ -88,8 +88,9 @@ int main(int argc, char **argv)
         if (!parse_hex(argv[i], b, 8)) {
             return 1;
         }
-        img->ops[img->nops++] = (ImgOp){ b[0], b[1], (uint16_t)(b[2] << 8 | b[3]), (uint16_t)(b[4] << 8 | b[5]),
-                                         (uint16_t)(b[6] << 8 | b[7]) };
+        img->ops[img->nops++] =
+            (ImgOp){ b[0], b[1], (uint16_t)(b[2] << 8 | b[3]), (uint16_t)(b[4] << 8 | b[5]),
+                     (uint16_t)(b[6] << 8 | b[7]) };
     }
     n = img_pack(img, out, MiB);
     if (!n || !g_file_set_contents(argv[2], (char *)out, (gssize)n, NULL)) {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The header with its extensions: what is taken from it is within its bounds, and is the same after it was
- * written and read again. Control byte 0, bits: 0 opened for writing, 1 to check.
+ * The header with its extensions: what is taken from it is within its bounds, and is the same after
+ * it was written and read again. Control byte 0, bits: 0 opened for writing, 1 to check.
  */
 #include "fuzz.h"
 
@@ -24,9 +24,10 @@ static void check_bounds(const Qcow2Header *h, uint64_t length)
     FUZZ_CHECK(h->cluster_bits >= 9 && h->cluster_bits <= 21, "cluster bits %u", h->cluster_bits);
     FUZZ_CHECK(h->refcount_order <= 6, "refcount order %u", h->refcount_order);
     FUZZ_CHECK(h->l1_size * UINT64_C(8) <= QCOW2_MAX_L1_BYTES, "L1 of %u entries", h->l1_size);
-    FUZZ_CHECK(!h->l1_size || h->l1_offset + h->l1_size * UINT64_C(8) <= length, "L1 behind the end");
-    FUZZ_CHECK(h->reftable_clusters * cluster <= QCOW2_MAX_REFTABLE_BYTES, "reftable of %u clusters",
-               h->reftable_clusters);
+    FUZZ_CHECK(!h->l1_size || h->l1_offset + h->l1_size * UINT64_C(8) <= length,
+               "L1 behind the end");
+    FUZZ_CHECK(h->reftable_clusters * cluster <= QCOW2_MAX_REFTABLE_BYTES,
+               "reftable of %u clusters", h->reftable_clusters);
     FUZZ_CHECK(h->reftable_offset < length, "reftable behind the end");
     FUZZ_CHECK(h->size <= INT64_MAX, "size");
     check_string(h->backing_file, 1023, "backing file");
@@ -56,13 +57,16 @@ static void check_again(const Qcow2Header *h, uint64_t length)
     same_string(h->backing_format, n.backing_format, "backing format");
     same_string(h->data_file, n.data_file, "data file");
     FUZZ_CHECK(h->size == n.size && h->l1_offset == n.l1_offset && h->l1_size == n.l1_size &&
-               h->reftable_offset == n.reftable_offset && h->reftable_clusters == n.reftable_clusters &&
-               h->nb_snapshots == n.nb_snapshots && h->snapshots_offset == n.snapshots_offset &&
-               h->incompatible == n.incompatible && h->compatible == n.compatible && h->autoclear == n.autoclear &&
-               h->refcount_order == n.refcount_order && h->compression_type == n.compression_type,
+                   h->reftable_offset == n.reftable_offset &&
+                   h->reftable_clusters == n.reftable_clusters &&
+                   h->nb_snapshots == n.nb_snapshots && h->snapshots_offset == n.snapshots_offset &&
+                   h->incompatible == n.incompatible && h->compatible == n.compatible &&
+                   h->autoclear == n.autoclear && h->refcount_order == n.refcount_order &&
+                   h->compression_type == n.compression_type,
                "a field is not the same again");
     FUZZ_CHECK(h->has_bitmaps == n.has_bitmaps && h->unknown_fields_len == n.unknown_fields_len &&
-               h->unknown_exts->len == n.unknown_exts->len, "extensions are not the same again");
+                   h->unknown_exts->len == n.unknown_exts->len,
+               "extensions are not the same again");
     qcow2_header_clear(&n);
 }
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The L2 codec. An input: 4 bytes of geometry, then entries of 16 bytes. Sound entries have a kind in each
- * subcluster, in runs that add up; what the constructors make is sound and says what was asked for.
+ * The L2 codec. An input: 4 bytes of geometry, then entries of 16 bytes. Sound entries have a kind
+ * in each subcluster, in runs that add up; what the constructors make is sound and says what was
+ * asked for.
  */
 #include "fuzz.h"
 
@@ -34,19 +35,23 @@ static void check_changes(const Geometry *g, L2Entry e, uint64_t guest, unsigned
     if (!g->extended_l2 && g->version < 3) {
         zero = e; /* no such flag */
     }
-    FUZZ_CHECK(!l2_defect(g, zero, guest) && !l2_defect(g, none, guest), "a change makes a sound entry unsound");
+    FUZZ_CHECK(!l2_defect(g, zero, guest) && !l2_defect(g, none, guest),
+               "a change makes a sound entry unsound");
     for (unsigned i = 0; i < g->subclusters; i++) {
         bool in = i >= first && i < first + n;
-        ScKind was = l2_kind(g, e, i, guest), z = l2_kind(g, zero, i, guest), u = l2_kind(g, none, i, guest);
+        ScKind was = l2_kind(g, e, i, guest), z = l2_kind(g, zero, i, guest),
+               u = l2_kind(g, none, i, guest);
 
         FUZZ_CHECK(in || (z == was && u == was), "a change reaches beyond its range");
         FUZZ_CHECK(!in || z == was || z == SC_ZERO_ALLOC || z == SC_ZERO_PLAIN, "not zero");
-        FUZZ_CHECK(!in || u == SC_UNALLOCATED_ALLOC || u == SC_UNALLOCATED_PLAIN, "not unallocated");
+        FUZZ_CHECK(!in || u == SC_UNALLOCATED_ALLOC || u == SC_UNALLOCATED_PLAIN,
+                   "not unallocated");
     }
     if (l2_has_host(g, e)) {
         L2Entry a = l2_set_allocated(g, e, first, n);
 
-        FUZZ_CHECK(!l2_defect(g, a, guest) && l2_kind(g, a, first, guest) == SC_NORMAL, "not allocated");
+        FUZZ_CHECK(!l2_defect(g, a, guest) && l2_kind(g, a, first, guest) == SC_NORMAL,
+                   "not allocated");
     }
 }
 
@@ -56,7 +61,8 @@ static void check_compressed(const Geometry *g, L2Entry e)
     L2Entry made;
 
     l2_compressed_range(g, e, &host, &bytes);
-    FUZZ_CHECK(bytes > 0 && bytes <= 2 * g->cluster_size && host <= g->coffset_mask, "compressed range");
+    FUZZ_CHECK(bytes > 0 && bytes <= 2 * g->cluster_size && host <= g->coffset_mask,
+               "compressed range");
     made = l2_make_compressed(g, host, bytes);
     l2_compressed_range(g, made, &host2, &bytes2);
     FUZZ_CHECK(host2 == host && bytes2 == bytes, "the compressed range is not the same again");

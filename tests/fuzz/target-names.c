@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * json: names and option strings. The first byte says which; what was parsed is printed as JSON and parsed
- * again to the same, and then opened, after all that could name a file was taken out.
+ * json: names and option strings. The first byte says which; what was parsed is printed as JSON and
+ * parsed again to the same, and then opened, after all that could name a file was taken out.
  */
 #include "fuzz.h"
 

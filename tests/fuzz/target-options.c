@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The options of raw and of blkdebug, its rules from options and from a config file. An input: options, a
- * byte 0, the text of the config file. The node is opened on a file of 192 KiB in memory; some of each
- * operation is done to it.
+ * The options of raw and of blkdebug, its rules from options and from a config file. An input:
+ * options, a byte 0, the text of the config file. The node is opened on a file of 192 KiB in
+ * memory; some of each operation is done to it.
  */
 #include "fuzz.h"
 
@@ -49,11 +49,13 @@ static void use(BlockBackend *blk)
     }
     for (int64_t at = 100; at < MIN(len - 5000, 100 * KiB); at += 30000) {
         FUZZ_CHECK(blk_pwrite(blk, at, 3000, buf, 0) <= 0, "write returns more than 0");
-        FUZZ_CHECK(blk_pwrite_zeroes(blk, at + 1000, 3000, 0) <= 0, "zero write returns more than 0");
+        FUZZ_CHECK(blk_pwrite_zeroes(blk, at + 1000, 3000, 0) <= 0,
+                   "zero write returns more than 0");
         FUZZ_CHECK(blk_pdiscard(blk, at, 4096) <= 0, "discard returns more than 0");
     }
     FUZZ_CHECK(blk_flush(blk) <= 0, "flush returns more than 0");
-    FUZZ_CHECK(blk_truncate(blk, 150 * KiB, false, BLK_PREALLOC_OFF, 0, NULL) <= 0, "truncate returns more than 0");
+    FUZZ_CHECK(blk_truncate(blk, 150 * KiB, false, BLK_PREALLOC_OFF, 0, NULL) <= 0,
+               "truncate returns more than 0");
 }
 
 static bool has_huge_align(const Options *o)
@@ -64,7 +66,8 @@ static bool has_huge_align(const Options *o)
     return opts_take_size(copy, "align", 0, &v, NULL) && v > MAX_ALIGN;
 }
 
-static void open_as(const char *driver, const char *child, const Options *given, const char *config, int flags)
+static void open_as(const char *driver, const char *child, const Options *given, const char *config,
+                    int flags)
 {
     g_autoptr(MemFile) file = mem_file_new(192 * KiB);
     g_autoptr(GError) err = NULL;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* An image is opened, all that it tells is asked for, all of it is read. Control byte 0: options. */
+/* An image is opened, all that it tells is asked for, all of it is read. Control byte 0:
+ * options. */
 #include "fuzz.h"
 
 #include "open.h"
@@ -41,7 +42,8 @@ static void status_all(BlockBackend *blk)
         int depth = 0;
         int ret = blk_block_status_above(blk_bs(blk), NULL, at, len - at, &n, &map, &file, &depth);
 
-        FUZZ_CHECK(ret < 0 || (n > 0 && n <= len - at), "status at %" PRId64 ": %" PRId64 " bytes", at, n);
+        FUZZ_CHECK(ret < 0 || (n > 0 && n <= len - at), "status at %" PRId64 ": %" PRId64 " bytes",
+                   at, n);
         at += ret < 0 ? 65536 : n;
     }
 }

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * An image is opened, the input's operations are done to it, it is closed, opened again and checked.
- * Where the image was sound before, everything that was written must read back, and the check must find
- * nothing worse than before. Control bytes: 0 options, 1 room in the file, 2 the write that fails.
+ * An image is opened, the input's operations are done to it, it is closed, opened again and
+ * checked. Where the image was sound before, everything that was written must read back, and the
+ * check must find nothing worse than before. Control bytes: 0 options, 1 room in the file, 2 the
+ * write that fails.
  */
 #include "fuzz.h"
 
@@ -18,10 +19,10 @@ const char fuzz_name[] = "write";
 
 typedef struct Run {
     BlockBackend *blk;
-    GHashTable *model;  /* guest sector -> its 512 bytes; what is not there is not known */
-    bool strict;        /* the image was sound: hold it to the model */
-    bool failed;        /* an operation failed: what was not flushed may be lost */
-    bool more_leaks;    /* there are some that the first check does not see, or a writer makes some */
+    GHashTable *model; /* guest sector -> its 512 bytes; what is not there is not known */
+    bool strict;       /* the image was sound: hold it to the model */
+    bool failed;       /* an operation failed: what was not flushed may be lost */
+    bool more_leaks; /* there are some that the first check does not see, or a writer makes some */
     uint8_t buf[MAX_BYTES], other[MAX_BYTES];
 } Run;
 
@@ -56,7 +57,8 @@ static void verify(Run *r, int64_t offset, int64_t bytes, const char *when)
 {
     int64_t first = offset / 512, n = DIV_ROUND_UP(offset + bytes, INT64_C(512)) - first;
 
-    if (!r->strict || n <= 0 || n * 512 > MAX_BYTES || blk_pread(r->blk, first * 512, n * 512, r->other, 0) < 0) {
+    if (!r->strict || n <= 0 || n * 512 > MAX_BYTES ||
+        blk_pread(r->blk, first * 512, n * 512, r->other, 0) < 0) {
         return;
     }
     for (int64_t i = 0; i < n; i++) {
@@ -65,8 +67,9 @@ static void verify(Run *r, int64_t offset, int64_t bytes, const char *when)
         if (!want) {
             expect(r, first + i, got);
         }
-        FUZZ_CHECK(!want || !memcmp(want, got, 512), "%s: sector %" PRId64 " reads 0x%02x.., not 0x%02x..", when,
-                   first + i, got[0], want ? want[0] : 0);
+        FUZZ_CHECK(!want || !memcmp(want, got, 512),
+                   "%s: sector %" PRId64 " reads 0x%02x.., not 0x%02x..", when, first + i, got[0],
+                   want ? want[0] : 0);
     }
 }
 
@@ -97,7 +100,8 @@ static void trace(const char *what, int64_t offset, int64_t bytes, int ret)
     }
 }
 
-static void done(Run *r, int ret, int64_t offset, int64_t bytes, const uint8_t *data, const char *what)
+static void done(Run *r, int ret, int64_t offset, int64_t bytes, const uint8_t *data,
+                 const char *what)
 {
     trace(what, offset, bytes, ret);
     FUZZ_CHECK(ret <= 0, "%s returns %d", what, ret);
@@ -120,7 +124,8 @@ static void do_discard(Run *r, int64_t offset, int64_t bytes)
     trace("discard", offset, bytes, ret);
     FUZZ_CHECK(ret <= 0, "discard returns %d", ret);
     r->failed |= ret < 0 && ret != -ENOTSUP;
-    if (!r->strict || n * 512 > MAX_BYTES || blk_pread(r->blk, first * 512, n * 512, r->other, 0) < 0) {
+    if (!r->strict || n * 512 > MAX_BYTES ||
+        blk_pread(r->blk, first * 512, n * 512, r->other, 0) < 0) {
         forget(r, offset, bytes);
         return;
     }
@@ -128,7 +133,8 @@ static void do_discard(Run *r, int64_t offset, int64_t bytes)
         const uint8_t *want = expected(r, first + i), *got = r->other + i * 512;
 
         for (unsigned k = 0; want && k < 512; k++) {
-            FUZZ_CHECK(got[k] == want[k] || got[k] == 0, "discard: sector %" PRId64 " reads 0x%02x", first + i, got[k]);
+            FUZZ_CHECK(got[k] == want[k] || got[k] == 0, "discard: sector %" PRId64 " reads 0x%02x",
+                       first + i, got[k]);
         }
         expect(r, first + i, got);
     }
@@ -140,7 +146,8 @@ static void do_truncate(Run *r, const ImgOp *o)
     BlockPrealloc prealloc = size - old < 4 * MiB ? o->value % 4 : BLK_PREALLOC_OFF;
     GHashTableIter it;
     gpointer key;
-    int ret = blk_truncate(r->blk, size, o->flags & 2, prealloc, o->flags & 4 ? BLK_REQ_ZERO_WRITE : 0, NULL);
+    int ret = blk_truncate(r->blk, size, o->flags & 2, prealloc,
+                           o->flags & 4 ? BLK_REQ_ZERO_WRITE : 0, NULL);
 
     trace("truncate", old, size, ret);
     FUZZ_CHECK(ret <= 0, "truncate returns %d", ret);
@@ -171,7 +178,8 @@ static void coroutine_fn do_co_compressed(Run *r, const ImgOp *o)
     bytes = MIN(info.cluster_size, len - offset);
     iov_init_buf(&v, r->buf, (size_t)bytes);
     verify(r, offset, bytes, "before compressed write");
-    done(r, blk_co_pwritev_compressed(r->blk, offset, &v), offset, bytes, r->buf, "compressed write");
+    done(r, blk_co_pwritev_compressed(r->blk, offset, &v), offset, bytes, r->buf,
+         "compressed write");
 }
 
 static int coroutine_fn co_compressed_fn(void *opaque)
@@ -232,15 +240,15 @@ static void do_op(Run *r, const ImgOp *o)
         break;
     case 4:
         memset(r->buf, 0, bytes);
-        done(r, blk_pwrite_zeroes(r->blk, offset, bytes, o->flags & 8 ? BLK_REQ_MAY_UNMAP : 0), offset, bytes, r->buf,
-             "zero write");
+        done(r, blk_pwrite_zeroes(r->blk, offset, bytes, o->flags & 8 ? BLK_REQ_MAY_UNMAP : 0),
+             offset, bytes, r->buf, "zero write");
         break;
     case 5:
         do_discard(r, offset, bytes);
         break;
     default:
-        done(r, blk_pwrite(r->blk, offset, bytes, r->buf, o->flags & 16 ? BLK_REQ_FUA : 0), offset, bytes, r->buf,
-             "write");
+        done(r, blk_pwrite(r->blk, offset, bytes, r->buf, o->flags & 16 ? BLK_REQ_FUA : 0), offset,
+             bytes, r->buf, "write");
         break;
     }
 }
@@ -308,9 +316,10 @@ static void run(Run *r, const Image *img, MemFile *file)
     }
     if (r->blk && r->strict) {
         FUZZ_CHECK(blk_check(r->blk, &after, 0, count_line, NULL) == 0, "the check fails");
-        FUZZ_CHECK(!after.corruptions && !after.check_errors, "the check finds %" PRId64 " errors", after.corruptions);
-        FUZZ_CHECK(r->failed || r->more_leaks || after.leaks <= before.leaks, "%" PRId64 " leaks, %" PRId64 " before",
-                   after.leaks, before.leaks);
+        FUZZ_CHECK(!after.corruptions && !after.check_errors, "the check finds %" PRId64 " errors",
+                   after.corruptions);
+        FUZZ_CHECK(r->failed || r->more_leaks || after.leaks <= before.leaks,
+                   "%" PRId64 " leaks, %" PRId64 " before", after.leaks, before.leaks);
     }
     blk_close(r->blk);
 }

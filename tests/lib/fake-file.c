@@ -188,8 +188,9 @@ static int decide(FakeOp op, unsigned *yields, bool *torn)
         if (f->nth && (fault.seen == f->nth || (f->forever && fault.seen > f->nth))) {
             error = f->error;
         } else if (f->per_mille && rand_below(&fault.rand, 1000) < f->per_mille) {
-            error = f->error ? f->error
-                             : (op & FAKE_SPACE) && rand_below(&fault.rand, 2) ? ENOSPC : EIO;
+            error = f->error                                          ? f->error
+                    : (op & FAKE_SPACE) && rand_below(&fault.rand, 2) ? ENOSPC
+                                                                      : EIO;
         }
     }
     spin_unlock(&fault.lock);
@@ -271,7 +272,8 @@ static void fake_refresh_limits(BlockDriverState *bs)
     bs->limits.max_transfer = n->max_transfer;
 }
 
-static int coroutine_fn fake_co_preadv(BlockDriverState *bs, int64_t offset, IOVector *v, unsigned flags)
+static int coroutine_fn fake_co_preadv(BlockDriverState *bs, int64_t offset, IOVector *v,
+                                       unsigned flags)
 {
     FakeFile *f = ((FakeNode *)bs->opaque)->f;
     int64_t have;
@@ -305,7 +307,8 @@ static void store(FakeFile *f, int64_t offset, const IOVector *v, int64_t bytes)
     spin_unlock(&f->lock);
 }
 
-static int coroutine_fn fake_co_pwritev(BlockDriverState *bs, int64_t offset, IOVector *v, unsigned flags)
+static int coroutine_fn fake_co_pwritev(BlockDriverState *bs, int64_t offset, IOVector *v,
+                                        unsigned flags)
 {
     FakeFile *f = ((FakeNode *)bs->opaque)->f;
     bool torn;
@@ -314,8 +317,9 @@ static int coroutine_fn fake_co_pwritev(BlockDriverState *bs, int64_t offset, IO
     if (ret == 0) {
         store(f, offset, v, (int64_t)v->size);
     } else if (torn) {
-        store(f, offset, v, v->size > 1024 ? (int64_t)ALIGN_DOWN(v->size / 2 + 512, (size_t)512)
-                                           : (int64_t)v->size);
+        store(f, offset, v,
+              v->size > 1024 ? (int64_t)ALIGN_DOWN(v->size / 2 + 512, (size_t)512)
+                             : (int64_t)v->size);
     }
     return co_end(ret);
 }

@@ -2,8 +2,8 @@
 /*
  * "fake:NAME": files in memory that outlive their nodes, with faults and delays, for tests.
  *
- * Files are found by name until fake_forget_all(). Faults are of the process (not of a file): each request
- * that a node of this driver gets is one operation.
+ * Files are found by name until fake_forget_all(). Faults are of the process (not of a file): each
+ * request that a node of this driver gets is one operation.
  */
 #ifndef TESTS_LIB_FAKE_FILE_H
 #define TESTS_LIB_FAKE_FILE_H
@@ -23,20 +23,20 @@ typedef enum FakeOp {
 
 /* Which operations fail. */
 typedef struct FakeFault {
-    unsigned ops;      /* kinds that count (FakeOp) */
-    int64_t nth;       /* the nth of them from now on, from 1; 0: none */
-    bool forever;      /* ... and all after it */
+    unsigned ops;       /* kinds that count (FakeOp) */
+    int64_t nth;        /* the nth of them from now on, from 1; 0: none */
+    bool forever;       /* ... and all after it */
     unsigned per_mille; /* or each with this chance */
-    int error;         /* positive; 0: per_mille ones take EIO or ENOSPC */
-    bool torn;         /* a failing write writes its first part, in whole sectors, before it fails */
+    int error;          /* positive; 0: per_mille ones take EIO or ENOSPC */
+    bool torn; /* a failing write writes its first part, in whole sectors, before it fails */
 } FakeFault;
 
 /* Set before requests run, or between them. */
 typedef struct FakeSetup {
-    unsigned yields;     /* up to so many iterations of the loop pass in a request */
-    unsigned align;      /* request_alignment of nodes opened from now on */
+    unsigned yields; /* up to so many iterations of the loop pass in a request */
+    unsigned align;  /* request_alignment of nodes opened from now on */
     unsigned max_transfer;
-    bool no_zero;        /* no zero writes by call */
+    bool no_zero; /* no zero writes by call */
 } FakeSetup;
 
 void fake_init(void); /* once */

@@ -81,12 +81,15 @@ BlockBackend *image_open(const ImageSpec *s, int flags, GError **errp)
 
 void image_describe(const ImageSpec *s, char *buf, size_t len)
 {
-    g_snprintf(buf, len, "size=%" G_GUINT64_FORMAT " cluster_size=%u refcount_bits=%u%s%s%s%s%s%s backing=%"
-               G_GINT64_FORMAT " preallocation=%s open:%s",
+    g_snprintf(buf, len,
+               "size=%" G_GUINT64_FORMAT
+               " cluster_size=%u refcount_bits=%u%s%s%s%s%s%s backing=%" G_GINT64_FORMAT
+               " preallocation=%s open:%s",
                s->size, s->cluster_size, s->refcount_bits, s->v2 ? " v2" : "",
                s->extended_l2 ? " extended_l2" : "", s->lazy_refcounts ? " lazy_refcounts" : "",
-               s->zstd ? " zstd" : "", s->data_file ? " data_file" : "", s->data_raw ? " data_raw" : "",
-               s->backing, blk_prealloc_names[s->prealloc], s->options);
+               s->zstd ? " zstd" : "", s->data_file ? " data_file" : "",
+               s->data_raw ? " data_raw" : "", s->backing, blk_prealloc_names[s->prealloc],
+               s->options);
 }
 
 int image_check(const ImageSpec *s, BlockCheckResult *res, BlockReportFunc *report, void *opaque)
@@ -123,13 +126,16 @@ static char *json_name(const ImageSpec *s, const char *img, const char *base, co
 {
     GString *j = g_string_new(NULL);
 
-    g_string_printf(j, "json:{\"driver\":\"qcow2\",\"file\":{\"driver\":\"file\",\"filename\":\"%s\"}", img);
+    g_string_printf(
+        j, "json:{\"driver\":\"qcow2\",\"file\":{\"driver\":\"file\",\"filename\":\"%s\"}", img);
     if (s->data_file) {
         g_string_append_printf(j, ",\"data-file\":{\"driver\":\"file\",\"filename\":\"%s\"}", data);
     }
     if (s->backing) {
-        g_string_append_printf(j, ",\"backing\":{\"driver\":\"raw\",\"file\":{\"driver\":\"file\","
-                                  "\"filename\":\"%s\"}}", base);
+        g_string_append_printf(j,
+                               ",\"backing\":{\"driver\":\"raw\",\"file\":{\"driver\":\"file\","
+                               "\"filename\":\"%s\"}}",
+                               base);
     }
     g_string_append_c(j, '}');
     return g_string_free(j, FALSE);
@@ -141,7 +147,8 @@ static char *run(const char *const *argv, unsigned good)
     g_autofree char *out = NULL, *errs = NULL;
     int status;
 
-    if (!g_spawn_sync(NULL, (char **)argv, NULL, G_SPAWN_SEARCH_PATH, NULL, NULL, &out, &errs, &status, NULL)) {
+    if (!g_spawn_sync(NULL, (char **)argv, NULL, G_SPAWN_SEARCH_PATH, NULL, NULL, &out, &errs,
+                      &status, NULL)) {
         return g_strdup("could not run the reference");
     }
     if (WIFEXITED(status) && (good & (1u << WEXITSTATUS(status)))) {
@@ -167,7 +174,8 @@ static char *ask(const ImageSpec *s, const char *dir, const uint8_t *content, ui
         return bad;
     }
     bad = run(convert, 1u << 0);
-    if (!bad && (!g_file_get_contents(raw, &got, &len, NULL) || len != bytes || memcmp(got, content, bytes))) {
+    if (!bad && (!g_file_get_contents(raw, &got, &len, NULL) || len != bytes ||
+                 memcmp(got, content, bytes))) {
         bad = g_strdup("the reference reads something else");
     }
     return bad;

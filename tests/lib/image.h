@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* qcow2 images on fake files, as tests want them: create, open, check by us and by the reference. */
+/* qcow2 images on fake files, as tests want them: create, open, check by us and by the
+ * reference. */
 #ifndef TESTS_LIB_IMAGE_H
 #define TESTS_LIB_IMAGE_H
 
@@ -10,9 +11,9 @@ typedef struct ImageSpec {
     unsigned cluster_size, refcount_bits;
     bool v2, extended_l2, lazy_refcounts, zstd;
     bool data_file, data_raw;
-    int64_t backing;      /* size of a raw backing file; 0: none. It holds image_backing_fill(). */
+    int64_t backing; /* size of a raw backing file; 0: none. It holds image_backing_fill(). */
     BlockPrealloc prealloc;
-    char options[160];    /* more options to open with; "" */
+    char options[160]; /* more options to open with; "" */
 } ImageSpec;
 
 #define IMAGE_NAME "img"
@@ -29,8 +30,9 @@ void image_describe(const ImageSpec *s, char *buf, size_t len);
 /* Opens it read-only and checks; 0 or -errno. */
 int image_check(const ImageSpec *s, BlockCheckResult *res, BlockReportFunc *report, void *opaque);
 
-/* Does the reference's check agree that nothing is worse than leaks, and (@content not NULL) does it read that?
- * NULL: yes, or no reference is installed; else what it says. g_free(). Never with the image open. */
+/* Does the reference's check agree that nothing is worse than leaks, and (@content not NULL) does
+ * it read that? NULL: yes, or no reference is installed; else what it says. g_free(). Never with
+ * the image open. */
 char *image_ask_reference(const ImageSpec *s, const uint8_t *content, uint64_t bytes);
 
 #endif

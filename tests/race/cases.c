@@ -16,7 +16,9 @@ static void overwrite_against(Env *e, const char *event, ReqKind free_kind)
     stop_at(e, event);
     w = start(e, REQ_WRITE, 2 * e->c, e->c, 0x22);
     wait_stopped(e);
-    if (g_str_equal(event, "pwritev")) { /* told of by the image, before anything is looked up; then by its file */
+    if (g_str_equal(
+            event,
+            "pwritev")) { /* told of by the image, before anything is looked up; then by its file */
         stop_at(e, event);
         go_on(e);
         wait_stopped(e);
@@ -204,7 +206,8 @@ static void backing_end(Env *e)
 
 /* ---- Flush ---- */
 
-/* Copy-on-write, allocation, and flushes that overtake each other; the file at a stop is an image without errors. */
+/* Copy-on-write, allocation, and flushes that overtake each other; the file at a stop is an image
+ * without errors. */
 static void flush_storm(Env *e)
 {
     Req *f, *w[8];
@@ -235,7 +238,8 @@ static void flush_storm(Env *e)
     }
 }
 
-/* The first write of an L2 table: at each step of the flush that brings it, what is on disk is whole. */
+/* The first write of an L2 table: at each step of the flush that brings it, what is on disk is
+ * whole. */
 static void new_table(Env *e)
 {
     static const char *const events[] = { "refblock_update_part", "flush_to_disk" };
@@ -259,7 +263,8 @@ static void new_table(Env *e)
 /* The refcount table moves while others allocate; before the header says so, and after. */
 static void reftable_growth(Env *e)
 {
-    static const char *const events[] = { "refblock_alloc_write_table", "refblock_alloc_switch_table" };
+    static const char *const events[] = { "refblock_alloc_write_table",
+                                          "refblock_alloc_switch_table" };
     int64_t at = 10 * e->c;
 
     for (unsigned i = 0; i < G_N_ELEMENTS(events); i++) {
@@ -320,7 +325,8 @@ static void discard_over_backing(Env *e)
 static void compressed_shared(Env *e)
 {
     for (int i = 0; i < 5; i++) {
-        now(e, REQ_COMPRESSED, (12 + i) * e->c, e->c, 0x70 + (uint8_t)i); /* behind each other in one host cluster */
+        now(e, REQ_COMPRESSED, (12 + i) * e->c, e->c,
+            0x70 + (uint8_t)i); /* behind each other in one host cluster */
         want(e, (12 + i) * e->c, e->c, 0x70 + (unsigned)i);
     }
     now(e, REQ_FLUSH, 0, 0, 0);
@@ -390,7 +396,8 @@ static int coroutine_fn stale_read(void *opaque)
     return ret;
 }
 
-/* A read that found the entry just before it was let go of keeps what it unpacks: not past the reuse of the place. */
+/* A read that found the entry just before it was let go of keeps what it unpacks: not past the
+ * reuse of the place. */
 static void compressed_kept(Env *e)
 {
     Stale s = { .q = blk_bs(e->blk)->opaque, .guest = 12 * e->c };
@@ -472,7 +479,8 @@ static void resize_in_flight(Env *e)
     g_assert_cmpint(blk_truncate(e->blk, 36 * e->c, false, BLK_PREALLOC_OFF, 0, NULL), ==, 0);
     g_assert_true(is_done(w));
     finish(e, w);
-    g_assert_cmpint(blk_truncate(e->blk, (int64_t)e->spec.size, false, BLK_PREALLOC_OFF, 0, NULL), ==, 0);
+    g_assert_cmpint(blk_truncate(e->blk, (int64_t)e->spec.size, false, BLK_PREALLOC_OFF, 0, NULL),
+                    ==, 0);
     want(e, 36 * e->c, 4 * e->c, 0);
 }
 
@@ -519,8 +527,8 @@ const RaceCase race_cases[] = {
     { "backing-end", backing_end, .short_backing = true },
     { "flush-storm", flush_storm },
     { "new-table", new_table, .size = 34 * MiB },
-    { "reftable-growth", reftable_growth, .cluster_size = 512, .refcount_bits = 64, .size = 17000 * 512,
-      .no_extended = true },
+    { "reftable-growth", reftable_growth, .cluster_size = 512, .refcount_bits = 64,
+      .size = 17000 * 512, .no_extended = true },
     { "dirty-rebuild", dirty_rebuild, .lazy = true },
     { "discard-over-backing", discard_over_backing },
     { "compressed-shared", compressed_shared },

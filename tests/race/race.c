@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The race catalogue: cases.c, each with standard and extended entries, with and without a backing file,
- * in one event loop and in two.  After each: the disk is what the case wants, again after closing and opening,
- * the check is clean without leaks, and the reference agrees.
+ * The race catalogue: cases.c, each with standard and extended entries, with and without a backing
+ * file, in one event loop and in two.  After each: the disk is what the case wants, again after
+ * closing and opening, the check is clean without leaks, and the reference agrees.
  */
 #include "race.h"
 
@@ -63,7 +63,9 @@ static Req *req_new(Env *e, ReqKind kind, int64_t offset, int64_t bytes, uint8_t
 {
     Req *r = g_new0(Req, 1);
 
-    *r = (Req){ .e = e, .kind = kind, .offset = offset, .bytes = bytes, .buf = g_malloc(MAX(bytes, 1)) };
+    *r = (Req){
+        .e = e, .kind = kind, .offset = offset, .bytes = bytes, .buf = g_malloc(MAX(bytes, 1))
+    };
     memset(r->buf, fill, bytes);
     return r;
 }
@@ -289,8 +291,10 @@ static void set_up(Env *e, const RaceCase *k, bool extended, bool backing)
 
     e->name = k->name;
     e->c = k->cluster_size ? k->cluster_size : 16 * KiB;
-    e->spec = (ImageSpec){ .cluster_size = (unsigned)e->c, .refcount_bits = k->refcount_bits ? k->refcount_bits : 16,
-                           .extended_l2 = extended, .lazy_refcounts = k->lazy,
+    e->spec = (ImageSpec){ .cluster_size = (unsigned)e->c,
+                           .refcount_bits = k->refcount_bits ? k->refcount_bits : 16,
+                           .extended_l2 = extended,
+                           .lazy_refcounts = k->lazy,
                            .size = k->size ? k->size : 40 * (uint64_t)e->c };
     e->spec.backing = !backing ? 0 : k->short_backing ? 5 * e->c + 512 : (int64_t)e->spec.size;
     g_strlcpy(e->spec.options, k->options ? k->options : "", sizeof(e->spec.options));

@@ -74,7 +74,8 @@ unsigned model_grain_at(const Model *m, int64_t offset)
 /* Of FLAT_BYTES that begin at a multiple of them. */
 static uint8_t flat_value(uint32_t op, int64_t offset)
 {
-    uint64_t z = op * UINT64_C(0x9e3779b97f4a7c15) + (uint64_t)(offset / FLAT_BYTES) * UINT64_C(0xbf58476d1ce4e5b9);
+    uint64_t z = op * UINT64_C(0x9e3779b97f4a7c15) +
+                 (uint64_t)(offset / FLAT_BYTES) * UINT64_C(0xbf58476d1ce4e5b9);
 
     z ^= z >> 31;
     z *= UINT64_C(0x94d049bb133111eb);
@@ -120,7 +121,8 @@ void model_write_begin(Model *m, GrainRange r, uint32_t op, bool zero)
     spin_lock(&m->lock);
     m->clock++;
     for (unsigned i = r.first; i < r.first + r.n; i++) {
-        add_record(&m->grains[i], (Record){ .op = op, .zero = zero, .begin = m->clock, .end = IN_FLIGHT });
+        add_record(&m->grains[i],
+                   (Record){ .op = op, .zero = zero, .begin = m->clock, .end = IN_FLIGHT });
     }
     spin_unlock(&m->lock);
 }
@@ -194,9 +196,10 @@ static bool byte_allowed(const Model *m, const Allowed *a, int64_t offset, uint8
     return a->base && found == m->base[offset];
 }
 
-/* All of [offset, +bytes), which lies within FLAT_BYTES, as candidate @i (a->n: the base) has it. */
-static bool candidate_matches(const Model *m, const Allowed *a, unsigned i, int64_t offset, int64_t bytes,
-                              const uint8_t *buf)
+/* All of [offset, +bytes), which lies within FLAT_BYTES, as candidate @i (a->n: the base) has
+ * it. */
+static bool candidate_matches(const Model *m, const Allowed *a, unsigned i, int64_t offset,
+                              int64_t bytes, const uint8_t *buf)
 {
     uint8_t want[FLAT_BYTES];
 
@@ -240,7 +243,8 @@ static int64_t first_wrong(const Model *m, const Allowed *a, const Grain *g, con
     return -1;
 }
 
-static void describe(const Model *m, const Allowed *a, const Grain *g, int64_t offset, uint8_t found, ModelError *e)
+static void describe(const Model *m, const Allowed *a, const Grain *g, int64_t offset,
+                     uint8_t found, ModelError *e)
 {
     GString *s = g_string_new(NULL);
 
@@ -251,9 +255,10 @@ static void describe(const Model *m, const Allowed *a, const Grain *g, int64_t o
     for (unsigned i = 0; i < a->n && s->len < sizeof(e->allowed); i++) {
         const Record *r = &a->r[i];
 
-        g_string_append_printf(s, ", op %u%s [%" G_GUINT64_FORMAT ", %" G_GINT64_FORMAT "]%s 0x%02x", r->op,
-                               r->zero ? " zero" : "", r->begin, r->end == IN_FLIGHT ? -1 : (gint64)r->end,
-                               r->sure ? "" : "?", r->zero ? 0 : value(r->op, offset));
+        g_string_append_printf(
+            s, ", op %u%s [%" G_GUINT64_FORMAT ", %" G_GINT64_FORMAT "]%s 0x%02x", r->op,
+            r->zero ? " zero" : "", r->begin, r->end == IN_FLIGHT ? -1 : (gint64)r->end,
+            r->sure ? "" : "?", r->zero ? 0 : value(r->op, offset));
     }
     for (unsigned i = 0; i < g->n; i++) {
         if (!g->r[i].zero && value(g->r[i].op, offset) == found) {

@@ -2,14 +2,16 @@
 /*
  * What a disk may hold while requests overlap, byte by byte.
  *
- * The disk is cut into grains at arbitrary bytes; a request covers whole grains. Of each grain all writes since the
- * last quiescent point are kept, with the times when they began and ended. A read may see
+ * The disk is cut into grains at arbitrary bytes; a request covers whole grains. Of each grain all
+ * writes since the last quiescent point are kept, with the times when they began and ended. A read
+ * may see
  *
- *   the value of a write that began before the read ended, unless another write that began after it ended had
- *   itself ended well before the read began;
+ *   the value of a write that began before the read ended, unless another write that began after it
+ * ended had itself ended well before the read began;
  *
- * and so it goes for each byte on its own: requests are not atomic. A failed write (or one that is but a hint) may
- * have happened or not: its value is possible until a later one ends well, and it rules out nothing.
+ * and so it goes for each byte on its own: requests are not atomic. A failed write (or one that is
+ * but a hint) may have happened or not: its value is possible until a later one ends well, and it
+ * rules out nothing.
  */
 #ifndef TESTS_STRESS_MODEL_H
 #define TESTS_STRESS_MODEL_H

@@ -17,7 +17,8 @@ static void plan_options(Round *r)
     if (chance(r, 50)) { /* small caches: slices come and go */
         unsigned l2 = 512u << rand_below(&r->rand, 4), ref = 512u << rand_below(&r->rand, 4);
 
-        g_string_append_printf(o, ",l2-cache-size=%u,refcount-cache-size=%u,l2-cache-entry-size=512", l2, ref);
+        g_string_append_printf(
+            o, ",l2-cache-size=%u,refcount-cache-size=%u,l2-cache-entry-size=512", l2, ref);
     }
     if (!s->v2 && chance(r, 15)) {
         g_string_append(o, ",discard-no-unref=on");
@@ -31,17 +32,20 @@ static void plan_options(Round *r)
 
 static void plan_image(Round *r)
 {
-    static const unsigned cluster_sizes[] = { 512, 512, 512, 1024, 4096, 4096, 4096, 16384, 16384, 65536, 65536,
-                                              2 * MiB };
+    static const unsigned cluster_sizes[] = { 512,  512,   512,   1024,  4096,  4096,
+                                              4096, 16384, 16384, 65536, 65536, 2 * MiB };
     ImageSpec *s = &r->spec;
     unsigned clusters;
 
     s->cluster_size = cluster_sizes[rand_below(&r->rand, G_N_ELEMENTS(cluster_sizes))];
-    clusters = s->cluster_size >= 65536 ? (s->cluster_size > 65536 ? 2 : 12) : rand_range(&r->rand, 20, 200);
-    s->size = (uint64_t)clusters * s->cluster_size + (chance(r, 50) ? 512 * rand_below(&r->rand, 3) : 0);
+    clusters = s->cluster_size >= 65536 ? (s->cluster_size > 65536 ? 2 : 12)
+                                        : rand_range(&r->rand, 20, 200);
+    s->size =
+        (uint64_t)clusters * s->cluster_size + (chance(r, 50) ? 512 * rand_below(&r->rand, 3) : 0);
     s->refcount_bits = 16;
     s->v2 = chance(r, 8);
-    s->backing = chance(r, 40) ? (int64_t)(512 * rand_range(&r->rand, 1, (unsigned)(s->size / 256))) : 0;
+    s->backing =
+        chance(r, 40) ? (int64_t)(512 * rand_range(&r->rand, 1, (unsigned)(s->size / 256))) : 0;
     if (!s->v2) {
         s->refcount_bits = 1u << rand_below(&r->rand, 7);
         s->extended_l2 = s->cluster_size >= 16384 && chance(r, 60);
@@ -87,7 +91,8 @@ static int compare(gconstpointer a, gconstpointer b)
     return x < y ? -1 : x > y;
 }
 
-/* Edges of clusters and subclusters, bytes beside them, and any bytes; behind the size, room to grow. */
+/* Edges of clusters and subclusters, bytes beside them, and any bytes; behind the size, room to
+ * grow. */
 void round_cuts(Round *r, GArray *cuts)
 {
     int64_t cs = r->spec.cluster_size, max = (int64_t)r->spec.size + 8 * cs, zero = 0;
@@ -124,7 +129,8 @@ void round_describe(const Round *r, char *buf, size_t len)
     char image[300];
 
     image_describe(&r->spec, image, sizeof(image));
-    g_snprintf(buf, len, "%s; %u threads x %u, %u yields, align %u, max_transfer %u%s%s%s", image, r->threads,
-               r->depth, r->setup.yields, r->setup.align, r->setup.max_transfer, r->setup.no_zero ? ", no zero" : "",
-               r->resizes ? ", resizes" : "", r->faulty ? ", faults" : "");
+    g_snprintf(buf, len, "%s; %u threads x %u, %u yields, align %u, max_transfer %u%s%s%s", image,
+               r->threads, r->depth, r->setup.yields, r->setup.align, r->setup.max_transfer,
+               r->setup.no_zero ? ", no zero" : "", r->resizes ? ", resizes" : "",
+               r->faulty ? ", faults" : "");
 }

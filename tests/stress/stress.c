@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Model-checked stress: requests of every kind in flight from several event loops, on purpose over each other,
- * with faults in some rounds; all that is read must be what the model (model.h) allows; between phases nothing is
- * in flight and everything is exact; then flush, sometimes close and open again; in the end our check and, where it is
- * installed, the reference's check and its reading of the content.
+ * Model-checked stress: requests of every kind in flight from several event loops, on purpose over
+ * each other, with faults in some rounds; all that is read must be what the model (model.h) allows;
+ * between phases nothing is in flight and everything is exact; then flush, sometimes close and open
+ * again; in the end our check and, where it is installed, the reference's check and its reading of
+ * the content.
  *
  * Usage: stress [--seed N] [--rounds N] [--seconds N] [-v]
  */
@@ -45,7 +46,8 @@ static void on_alarm(int sig)
     static const char text[] = "# a request hangs\n# ";
 
     if (write(STDOUT_FILENO, text, sizeof(text) - 1) < 0 ||
-        write(STDOUT_FILENO, now_running, strlen(now_running)) < 0 || write(STDOUT_FILENO, "\n", 1) < 0) {
+        write(STDOUT_FILENO, now_running, strlen(now_running)) < 0 ||
+        write(STDOUT_FILENO, "\n", 1) < 0) {
         _exit(2);
     }
     abort();
@@ -67,7 +69,8 @@ static void arm_faults(Round *r)
     static const unsigned kinds[] = { FAKE_ALL, FAKE_SPACE, FAKE_READ, FAKE_WRITE | FAKE_FLUSH };
 
     fake_arm(&(FakeFault){ .ops = kinds[rand_below(&r->rand, G_N_ELEMENTS(kinds))],
-                           .per_mille = rand_range(&r->rand, 1, 30), .torn = rand_below(&r->rand, 2) });
+                           .per_mille = rand_range(&r->rand, 1, 30),
+                           .torn = rand_below(&r->rand, 2) });
 }
 
 static void run_requests(Round *r, IoThread **threads)
@@ -112,7 +115,8 @@ static uint8_t *read_disk(Round *r, uint64_t since, const char *when)
         return NULL;
     }
     if (!model_check(&r->m, g, since, buf, &e)) {
-        round_fail(r, "%s: finds 0x%02x at %" G_GINT64_FORMAT ": %s", when, e.found, e.offset, e.allowed);
+        round_fail(r, "%s: finds 0x%02x at %" G_GINT64_FORMAT ": %s", when, e.found, e.offset,
+                   e.allowed);
         return NULL;
     }
     return g_steal_pointer(&buf);
@@ -143,8 +147,8 @@ static void check_image(Round *r)
     int ret = image_check(&r->spec, &res, print_line, NULL);
 
     if (ret < 0 || res.corruptions || res.check_errors || (res.leaks && !r->had_faults)) {
-        round_fail(r, "check says %d, %d errors, %d leaks, %d not checked", ret, (int)res.corruptions, (int)res.leaks,
-                   (int)res.check_errors);
+        round_fail(r, "check says %d, %d errors, %d leaks, %d not checked", ret,
+                   (int)res.corruptions, (int)res.leaks, (int)res.check_errors);
     }
 }
 
@@ -161,7 +165,8 @@ static void settle(Round *r)
     if (ret < 0 && !r->faults) {
         round_fail(r, "flush fails: %s", g_strerror(-ret));
     }
-    if (ret < 0) { /* metadata could not be written: newer than the last flush is all that is promised */
+    if (ret <
+        0) { /* metadata could not be written: newer than the last flush is all that is promised */
         g_free(g_steal_pointer(&seen));
         if (reopen(r)) {
             seen = read_disk(r, atomic_load(&r->flushed), "opened again after a failed flush");
@@ -268,7 +273,8 @@ static bool one_round(uint64_t seed)
 
     round_plan(r, seed);
     round_describe(r, what, sizeof(what));
-    g_snprintf(now_running, sizeof(now_running), "stress --seed %" G_GUINT64_FORMAT " --rounds 1: %s", seed, what);
+    g_snprintf(now_running, sizeof(now_running),
+               "stress --seed %" G_GUINT64_FORMAT " --rounds 1: %s", seed, what);
     if (verbose) {
         printf("# %s\n", now_running);
     }
@@ -309,7 +315,8 @@ int main(int argc, char **argv)
         bad += !one_round(seed + done);
         done++;
     }
-    printf("%sok 1 - stress: %" G_GUINT64_FORMAT " rounds from seed %" G_GUINT64_FORMAT ", %llu requests\n1..1\n",
+    printf("%sok 1 - stress: %" G_GUINT64_FORMAT " rounds from seed %" G_GUINT64_FORMAT
+           ", %llu requests\n1..1\n",
            bad ? "not " : "", done, seed, atomic_load(&stress_requests));
     return bad ? 1 : 0;
 }

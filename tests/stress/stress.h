@@ -15,16 +15,17 @@ typedef struct Round {
     FakeSetup setup;
     unsigned threads, depth; /* event loops; coroutines in each */
     bool resizes, faulty;
-    int64_t smallest;        /* the disk never gets smaller */
+    int64_t smallest; /* the disk never gets smaller */
     Model m;
     BlockBackend *blk;
     atomic_bool failed;
     /* of a phase: */
     atomic_int left, running;
-    bool faults;             /* are injected */
-    bool had_faults;         /* were, since the image was made: leaks are no surprise */
+    bool faults;     /* are injected */
+    bool had_faults; /* were, since the image was made: leaks are no surprise */
     atomic_uint next_op;
-    atomic_uint_fast64_t flushed; /* model time at which the last flush that ended well began; 0: none */
+    atomic_uint_fast64_t
+        flushed; /* model time at which the last flush that ended well began; 0: none */
 } Round;
 
 /* Everything of @r that the seed decides. */

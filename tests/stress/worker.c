@@ -70,14 +70,16 @@ static void expect(Worker *w, const char *what, GrainRange g, int ret)
     if (ret == -EIO && range_end(&r->m, g) > (r->resizes ? r->smallest : (int64_t)r->spec.size)) {
         return; /* behind the end of the disk, now or a moment ago */
     }
-    round_fail(r, "%s of %" G_GINT64_FORMAT "+%" G_GINT64_FORMAT " fails: %s", what, model_start(&r->m, g),
-               model_bytes(&r->m, g), g_strerror(-ret));
+    round_fail(r, "%s of %" G_GINT64_FORMAT "+%" G_GINT64_FORMAT " fails: %s", what,
+               model_start(&r->m, g), model_bytes(&r->m, g), g_strerror(-ret));
 }
 
 static void wrong(Worker *w, const char *what, GrainRange g, const ModelError *e)
 {
-    round_fail(w->r, "%s of %" G_GINT64_FORMAT "+%" G_GINT64_FORMAT " finds 0x%02x at %" G_GINT64_FORMAT ": %s", what,
-               model_start(&w->r->m, g), model_bytes(&w->r->m, g), e->found, e->offset, e->allowed);
+    round_fail(
+        w->r,
+        "%s of %" G_GINT64_FORMAT "+%" G_GINT64_FORMAT " finds 0x%02x at %" G_GINT64_FORMAT ": %s",
+        what, model_start(&w->r->m, g), model_bytes(&w->r->m, g), e->found, e->offset, e->allowed);
 }
 
 /* ---- Requests ---- */
@@ -136,14 +138,16 @@ static void coroutine_fn co_write_compressed(Worker *w)
 
 static void coroutine_fn co_zero(Worker *w)
 {
-    static const unsigned flags[] = { 0, BLK_REQ_MAY_UNMAP, BLK_REQ_MAY_UNMAP, BLK_REQ_NO_FALLBACK };
+    static const unsigned flags[] = { 0, BLK_REQ_MAY_UNMAP, BLK_REQ_MAY_UNMAP,
+                                      BLK_REQ_NO_FALLBACK };
     Model *m = &w->r->m;
     GrainRange g = rand_below(&w->rand, 2) ? any_range(w) : cluster_range(w);
     uint32_t op = atomic_fetch_add(&w->r->next_op, 1);
     int ret;
 
     model_write_begin(m, g, op, true);
-    ret = blk_co_pwrite_zeroes(w->r->blk, model_start(m, g), model_bytes(m, g), flags[rand_below(&w->rand, 4)]);
+    ret = blk_co_pwrite_zeroes(w->r->blk, model_start(m, g), model_bytes(m, g),
+                               flags[rand_below(&w->rand, 4)]);
     model_write_end(m, g, op, ret < 0 ? nothing : g);
     expect(w, "zero write", g, ret == -ENOTSUP ? 0 : ret);
 }
@@ -183,15 +187,18 @@ static void coroutine_fn co_status(Worker *w)
     uint64_t begin = model_now(m);
     int64_t start = model_start(m, g), bytes = model_bytes(m, g), n;
     ModelError e;
-    int ret = bdrv_co_block_status_above(blk_bs(w->r->blk), NULL, start, bytes, &n, NULL, NULL, NULL);
+    int ret =
+        bdrv_co_block_status_above(blk_bs(w->r->blk), NULL, start, bytes, &n, NULL, NULL, NULL);
 
     expect(w, "block status", g, ret);
     if (ret < 0) {
         return;
     }
     if (n < 0 || n > bytes || (n == 0 && start < w->r->smallest)) {
-        round_fail(w->r, "block status of %" G_GINT64_FORMAT "+%" G_GINT64_FORMAT " tells of %" G_GINT64_FORMAT
-                   " bytes", start, bytes, n);
+        round_fail(w->r,
+                   "block status of %" G_GINT64_FORMAT "+%" G_GINT64_FORMAT
+                   " tells of %" G_GINT64_FORMAT " bytes",
+                   start, bytes, n);
     }
     z = inside(m, start, start + n);
     if ((ret & BLK_ZERO) && z.n && !model_may_be_zero(m, z, begin, &e)) {
@@ -210,15 +217,18 @@ static void coroutine_fn co_resize(Worker *w)
     int ret;
 
     /* At the edge of a cluster, which is one of a grain. */
-    size = ROUND_UP(r->smallest, cs) +
-           (int64_t)rand_below(&w->rand, (unsigned)((m->size - ROUND_UP(r->smallest, cs)) / cs + 1)) * cs;
+    size =
+        ROUND_UP(r->smallest, cs) +
+        (int64_t)rand_below(&w->rand, (unsigned)((m->size - ROUND_UP(r->smallest, cs)) / cs + 1)) *
+            cs;
     g.first = model_grain_at(m, size);
     g.n = m->ngrains - g.first;
     model_write_begin(m, g, op, true); /* cut off, and zero when it grows again */
     ret = blk_co_truncate(r->blk, size, false, BLK_PREALLOC_OFF, 0, &err);
     model_write_end(m, g, op, ret < 0 ? nothing : g);
     if (ret < 0 && !r->faults) {
-        round_fail(r, "resize to %" G_GINT64_FORMAT " fails: %s", size, err ? err->message : g_strerror(-ret));
+        round_fail(r, "resize to %" G_GINT64_FORMAT " fails: %s", size,
+                   err ? err->message : g_strerror(-ret));
     }
 }
 

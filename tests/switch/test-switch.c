@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The hand-written switch alone, without GLib, so that it can be cross-compiled and run under an emulator: what
- * a callee keeps is kept (integer and floating-point registers, rounding mode), stacks are aligned, and frames
- * of both sides stay apart.  TAP.
+ * The hand-written switch alone, without GLib, so that it can be cross-compiled and run under an
+ * emulator: what a callee keeps is kept (integer and floating-point registers, rounding mode),
+ * stacks are aligned, and frames of both sides stay apart.  TAP.
  */
 #include "util/coroutine-int.h"
 
@@ -50,19 +50,24 @@ static void make(Coroutine *c, CoroutineEntry *entry, void *opaque)
     co_backend_init(c);
 }
 
-/* More values than there are registers, alive over switches: some are in each register that is kept. */
+/* More values than there are registers, alive over switches: some are in each register that is
+ * kept. */
 static __attribute__((noinline)) double churn(uint64_t seed, void (*turn)(void), int rounds)
 {
-    uint64_t a = seed, b = seed + 1, c = seed + 2, d = seed + 3, e = seed + 4, f = seed + 5, g = seed + 6;
+    uint64_t a = seed, b = seed + 1, c = seed + 2, d = seed + 3, e = seed + 4, f = seed + 5,
+             g = seed + 6;
     uint64_t h = seed + 7, i = seed + 8, j = seed + 9, k = seed + 10;
-    double p = seed, q = p + .5, r = p + .25, s = p * 3, t = p * 5, u = p * 7, v = p * 9, w = p * 11;
+    double p = seed, q = p + .5, r = p + .25, s = p * 3, t = p * 5, u = p * 7, v = p * 9,
+           w = p * 11;
 
     for (int n = 0; n < rounds; n++) {
         turn();
         a += b, b ^= c, c += d, d ^= e, e += f, f ^= g, g += h, h ^= i, i += j, j ^= k, k += a;
-        p += q, q -= r * .5, r += s * .25, s -= t * .125, t += u * .5, u -= v * .25, v += w * .5, w -= p * .125;
+        p += q, q -= r * .5, r += s * .25, s -= t * .125, t += u * .5, u -= v * .25, v += w * .5,
+            w -= p * .125;
     }
-    return (double)((a ^ b ^ c ^ d ^ e ^ f ^ g ^ h ^ i ^ j ^ k) >> 12) + p + q + r + s + t + u + v + w;
+    return (double)((a ^ b ^ c ^ d ^ e ^ f ^ g ^ h ^ i ^ j ^ k) >> 12) + p + q + r + s + t + u + v +
+           w;
 }
 
 static void no_turn(void)

@@ -24,8 +24,10 @@ static int coroutine_fn mem_co_open(BlockDriverState *bs, Options *o, int flags,
     bool slow;
 
     opts_del(o, "filename");
-    if (!opts_take_size(o, "size", 1 * MiB, &size, errp) || !opts_take_uint(o, "align", 1, &m->align, errp) ||
-        !opts_take_uint(o, "max", 0, &m->max, errp) || !opts_take_bool(o, "slow", false, &slow, errp)) {
+    if (!opts_take_size(o, "size", 1 * MiB, &size, errp) ||
+        !opts_take_uint(o, "align", 1, &m->align, errp) ||
+        !opts_take_uint(o, "max", 0, &m->max, errp) ||
+        !opts_take_bool(o, "slow", false, &slow, errp)) {
         return -EINVAL;
     }
     m->size = (int64_t)size;
@@ -75,7 +77,8 @@ static void check_request(BlockDriverState *bs, int64_t offset, int64_t bytes)
     g_assert_cmpint(offset + bytes, <=, MEM_CAPACITY);
 }
 
-static int coroutine_fn mem_co_preadv(BlockDriverState *bs, int64_t offset, IOVector *v, unsigned flags)
+static int coroutine_fn mem_co_preadv(BlockDriverState *bs, int64_t offset, IOVector *v,
+                                      unsigned flags)
 {
     Mem *m = bs->opaque;
 
@@ -93,7 +96,8 @@ static int coroutine_fn mem_co_preadv(BlockDriverState *bs, int64_t offset, IOVe
     return 0;
 }
 
-static int coroutine_fn mem_co_pwritev(BlockDriverState *bs, int64_t offset, IOVector *v, unsigned flags)
+static int coroutine_fn mem_co_pwritev(BlockDriverState *bs, int64_t offset, IOVector *v,
+                                       unsigned flags)
 {
     Mem *m = bs->opaque;
 

@@ -15,7 +15,7 @@ typedef struct Mem {
     unsigned perm, shared;
     atomic_int reads, writes, syncs;
     atomic_int fail_reads, fail_writes; /* not 0: -EIO */
-    bool slow; /* yields inside of a request */
+    bool slow;                          /* yields inside of a request */
 } Mem;
 
 extern const BlockDriver mem_driver;

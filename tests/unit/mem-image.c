@@ -20,8 +20,11 @@ uint64_t mem_image_alloc(MemImage *im)
 
 void mem_image_init(MemImage *im)
 {
-    Qcow2Header h = { .version = 3, .cluster_bits = im->cluster_bits, .size = im->size,
-                      .refcount_order = im->refcount_order, .header_length = 112 };
+    Qcow2Header h = { .version = 3,
+                      .cluster_bits = im->cluster_bits,
+                      .size = im->size,
+                      .refcount_order = im->refcount_order,
+                      .header_length = 112 };
     uint64_t reftable, l1_bytes;
 
     geometry_init(&im->geo, 3, im->cluster_bits, im->refcount_order, im->extended_l2, false, false);

@@ -11,8 +11,8 @@ typedef struct MemImage {
     bool extended_l2;
     uint64_t size;
     Geometry geo;
-    uint8_t *data; /* MEM_CAPACITY bytes */
-    uint64_t next; /* first free cluster, byte offset */
+    uint8_t *data;         /* MEM_CAPACITY bytes */
+    uint64_t next;         /* first free cluster, byte offset */
     uint64_t l1, refblock; /* offsets */
 } MemImage;
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * An AioContext as a GSource of a real GMainLoop: each kind of event wakes it, from its own and from other
- * threads, among sources of the embedder's; and io_uring as sandboxes refuse it, before and after its start.
+ * An AioContext as a GSource of a real GMainLoop: each kind of event wakes it, from its own and
+ * from other threads, among sources of the embedder's; and io_uring as sandboxes refuse it, before
+ * and after its start.
  */
 #include "sandbox.h"
 

@@ -180,7 +180,8 @@ static void coroutine_fn mutex_entry(void *opaque)
     Shared *s = opaque;
 
     for (int i = 0; i < ROUNDS; i++) {
-        WITH_CO_LOCK(&s->mutex) {
+        WITH_CO_LOCK(&s->mutex)
+        {
             int v = s->value;
 
             if (i % 50 == 0) {

@@ -145,7 +145,8 @@ static int hand_over(const char *image, const char *reference, gboolean writable
 
 static void test_confined(void)
 {
-    g_autofree char *f = g_build_filename(dir, "c.qcow2", NULL), *base = g_build_filename(dir, "base", NULL);
+    g_autofree char *f = g_build_filename(dir, "c.qcow2", NULL),
+                    *base = g_build_filename(dir, "base", NULL);
     g_autofree char *content = g_strnfill(1 << 20, 'b');
     g_autoptr(GError) err = NULL;
     Keeper k = { .path = base };
@@ -153,7 +154,8 @@ static void test_confined(void)
     char buf[512];
 
     g_assert_true(g_file_set_contents(base, content, 1 << 20, &err));
-    g_assert_true(cowlet_create(f, "qcow2", 1 << 20, "backing_file=/nothere/at-all,backing_fmt=raw", &err));
+    g_assert_true(
+        cowlet_create(f, "qcow2", 1 << 20, "backing_file=/nothere/at-all,backing_fmt=raw", &err));
     g_assert_no_error(err);
     img = cowlet_open_confined(f, NULL, COWLET_OPEN_READ_WRITE, hand_over, &k, &err);
     g_assert_no_error(err);
@@ -177,7 +179,8 @@ static void test_confined(void)
 /* The data file is written through the descriptor; one that is not open for that is refused. */
 static void test_confined_data(void)
 {
-    g_autofree char *f = g_build_filename(dir, "d.qcow2", NULL), *data = g_build_filename(dir, "data", NULL);
+    g_autofree char *f = g_build_filename(dir, "d.qcow2", NULL),
+                    *data = g_build_filename(dir, "data", NULL);
     g_autofree char *moved = g_build_filename(dir, "moved", NULL);
     g_autofree char *options = g_strdup_printf("data_file=%s,data_file_raw=on", data);
     g_autoptr(GError) err = NULL;
@@ -211,7 +214,8 @@ int main(int argc, char **argv)
     g_test_add_func("/api/confined", test_confined);
     g_test_add_func("/api/confined-data", test_confined_data);
     ret = g_test_run();
-    g_autofree char *a = g_build_filename(dir, "a.qcow2", NULL), *b = g_build_filename(dir, "b.qcow2", NULL);
+    g_autofree char *a = g_build_filename(dir, "a.qcow2", NULL),
+                    *b = g_build_filename(dir, "b.qcow2", NULL);
 
     g_unlink(a);
     g_unlink(b);

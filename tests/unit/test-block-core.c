@@ -29,7 +29,8 @@ static int coroutine_fn cow_co_open(BlockDriverState *bs, Options *o, int flags,
     return 0;
 }
 
-static int coroutine_fn cow_co_preadv(BlockDriverState *bs, int64_t offset, IOVector *v, unsigned flags)
+static int coroutine_fn cow_co_preadv(BlockDriverState *bs, int64_t offset, IOVector *v,
+                                      unsigned flags)
 {
     if (bs->backing) {
         return bdrv_co_preadv(bs->backing, offset, v, 0);
@@ -185,12 +186,13 @@ static void coroutine_fn byte_write(void *opaque)
 /* Read-modify-write cycles of one block follow each other. */
 static void test_rmw_serialises(void)
 {
-    g_autoptr(BlockBackend) blk = open_opts("driver=test-mem,size=4k,align=512,slow=on", BLK_O_RDWR);
+    g_autoptr(BlockBackend) blk =
+        open_opts("driver=test-mem,size=4k,align=512,slow=on", BLK_O_RDWR);
     ByteWrite w[64];
     int left = 64;
 
     for (int i = 0; i < 64; i++) {
-        w[i] = (ByteWrite) { blk, i, &left };
+        w[i] = (ByteWrite){ blk, i, &left };
         coroutine_enter(coroutine_create(byte_write, &w[i]));
     }
     AIO_WAIT_WHILE(aio_current(), left > 0);
@@ -207,7 +209,7 @@ static void test_drain(void)
     int left = 8;
 
     for (int i = 0; i < 8; i++) {
-        w[i] = (ByteWrite) { blk, i, &left };
+        w[i] = (ByteWrite){ blk, i, &left };
         coroutine_enter(coroutine_create(byte_write, &w[i]));
     }
     g_assert_cmpint(left, ==, 8);
@@ -225,7 +227,7 @@ static void test_drain(void)
 
 typedef struct Worker {
     BlockBackend *blk;
-    int first;         /* byte that this one owns in each block */
+    int first; /* byte that this one owns in each block */
     atomic_int *left;
 } Worker;
 
@@ -252,7 +254,8 @@ static void coroutine_fn worker(void *opaque)
 
 static void test_threads(void)
 {
-    g_autoptr(BlockBackend) blk = open_opts("driver=test-mem,size=64k,align=512,slow=on", BLK_O_RDWR);
+    g_autoptr(BlockBackend) blk =
+        open_opts("driver=test-mem,size=64k,align=512,slow=on", BLK_O_RDWR);
     IoThread *threads[4];
     Worker w[WORKERS];
     atomic_int left = WORKERS;
@@ -261,7 +264,7 @@ static void test_threads(void)
         threads[i] = io_thread_new("worker", NULL);
     }
     for (int i = 0; i < WORKERS; i++) {
-        w[i] = (Worker) { blk, i, &left };
+        w[i] = (Worker){ blk, i, &left };
         aio_co_schedule(io_thread_context(threads[i % 4]), coroutine_create(worker, &w[i]));
     }
     while (atomic_load(&left) > 0) {
@@ -299,7 +302,8 @@ static void test_flush(void)
     uint8_t b = 1;
 
     g_assert_cmpint(blk_flush(blk), ==, 0);
-    g_assert_cmpint(last_mem->syncs, ==, 1); /* nothing was written: but before, by a process that died? */
+    g_assert_cmpint(last_mem->syncs, ==,
+                    1); /* nothing was written: but before, by a process that died? */
     g_assert_cmpint(blk_flush(blk), ==, 0);
     g_assert_cmpint(last_mem->syncs, ==, 1); /* nothing was written */
     blk_pwrite(blk, 0, 1, &b, 0);
@@ -338,7 +342,8 @@ static void test_perms(void)
     blk_close(blk);
 
     blk = open_opts("driver=test-cow,file.driver=test-mem", BLK_O_RDWR);
-    g_assert_cmpint(last_mem->perm, ==, BLK_PERM_CONSISTENT_READ | BLK_PERM_WRITE | BLK_PERM_RESIZE);
+    g_assert_cmpint(last_mem->perm, ==,
+                    BLK_PERM_CONSISTENT_READ | BLK_PERM_WRITE | BLK_PERM_RESIZE);
     g_assert_cmpint(last_mem->shared, ==, BLK_PERM_CONSISTENT_READ | BLK_PERM_WRITE_UNCHANGED);
     blk_close(blk);
 
@@ -350,9 +355,10 @@ static void test_perms(void)
 
 static void test_chain(void)
 {
-    g_autoptr(BlockBackend) blk = open_opts(
-        "driver=test-cow,size=1M,file.driver=test-mem,backing.driver=raw,backing.file.driver=test-mem,"
-        "backing.file.size=64k", BLK_O_RDWR);
+    g_autoptr(BlockBackend) blk = open_opts("driver=test-cow,size=1M,file.driver=test-mem,backing."
+                                            "driver=raw,backing.file.driver=test-mem,"
+                                            "backing.file.size=64k",
+                                            BLK_O_RDWR);
     BlockDriverState *bs = blk_bs(blk), *file;
     int64_t pnum, map;
     int depth, ret;
@@ -400,7 +406,8 @@ static void test_detect_zeroes(void)
 static void test_messages(void)
 {
     expect_error(NULL, "driver=none", 0, "Unknown driver 'none'");
-    expect_error(NULL, "driver=test-mem,foo=1", 0, "Block protocol 'test-mem' doesn't support the option 'foo'");
+    expect_error(NULL, "driver=test-mem,foo=1", 0,
+                 "Block protocol 'test-mem' doesn't support the option 'foo'");
     expect_error(NULL, "driver=raw,file.driver=test-mem,foo=1", 0,
                  "Block format 'raw' does not support the option 'foo'");
     expect_error(NULL, "filename=x", 0, "Must specify either driver or file");
@@ -408,7 +415,8 @@ static void test_messages(void)
     expect_error("nosuch:x", NULL, 0, "Unknown protocol 'nosuch'");
     expect_error("json:{}", NULL, 0, "Must specify either driver or file");
     expect_error("json:[]", NULL, 0, "Invalid JSON object given");
-    expect_error(NULL, "driver=test-mem,cache.direct=x", 0, "Parameter 'cache.direct' expects 'on' or 'off'");
+    expect_error(NULL, "driver=test-mem,cache.direct=x", 0,
+                 "Parameter 'cache.direct' expects 'on' or 'off'");
     expect_error(NULL, "driver=test-mem,discard=x", 0, "Invalid discard option");
     expect_error(NULL, "driver=test-mem,detect-zeroes=x", 0, "invalid parameter value: x");
     expect_error(NULL, "driver=test-mem,node-name=1a", 0, "Invalid node-name: '1a'");

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Zero detection: every length and alignment around the vector steps, one byte set at each place, nothing read
- * beyond the end. */
+/* Zero detection: every length and alignment around the vector steps, one byte set at each place,
+ * nothing read beyond the end. */
 #include "util/iov.h"
 
 #include <string.h>

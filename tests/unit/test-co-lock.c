@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Locks between coroutines: order of waiters (no one is passed over), hand-over across event loops, and that a
- * lock is not touched any more once its last holder could have freed it.  test-aio.c has the throughput side.
+ * Locks between coroutines: order of waiters (no one is passed over), hand-over across event loops,
+ * and that a lock is not touched any more once its last holder could have freed it.  test-aio.c has
+ * the throughput side.
  */
 #include "util/aio.h"
 #include "util/co-lock.h"
@@ -120,7 +121,8 @@ static void test_mutex_fair(void)
 
 static int coroutine_fn guard_returns(CoMutex *m)
 {
-    WITH_CO_LOCK(m) {
+    WITH_CO_LOCK(m)
+    {
         g_assert_true(m->locked);
         return 7;
     }
@@ -132,7 +134,8 @@ static int coroutine_fn guard_entry(void *opaque)
     CoMutex *m = opaque;
     int runs = 0;
 
-    WITH_CO_LOCK(m) {
+    WITH_CO_LOCK(m)
+    {
         runs++;
     }
     g_assert_cmpint(runs, ==, 1);
@@ -233,7 +236,8 @@ static void coroutine_fn writer_entry(void *opaque)
     f->ended++;
 }
 
-/* Readers share; a writer is not starved by readers who come later; readers behind it go together. */
+/* Readers share; a writer is not starved by readers who come later; readers behind it go
+ * together. */
 static void test_rwlock_order(void)
 {
     Fixture f;

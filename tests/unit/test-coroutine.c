@@ -121,8 +121,8 @@ static void coroutine_fn forever_entry(void *opaque)
     }
 }
 
-/* Coroutines made in one thread, for the first time entered in another, end in a third: their stacks end up in
- * pools of threads that never made one. */
+/* Coroutines made in one thread, for the first time entered in another, end in a third: their
+ * stacks end up in pools of threads that never made one. */
 static gpointer enter_once(gpointer co)
 {
     coroutine_enter(co);

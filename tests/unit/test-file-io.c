@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* The file driver's ways to the kernel: io_uring, threads, and the change from one to the other where a sandbox
- * refuses io_uring, before or after it was used; buffered and O_DIRECT; several threads. */
+/* The file driver's ways to the kernel: io_uring, threads, and the change from one to the other
+ * where a sandbox refuses io_uring, before or after it was used; buffered and O_DIRECT; several
+ * threads. */
 #include "sandbox.h"
 
 #include "block/backend.h"

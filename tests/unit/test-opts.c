@@ -26,9 +26,11 @@ static void test_json(void)
     g_autoptr(GError) err = NULL;
     g_autofree char *s = NULL;
 
-    g_assert_true(opts_parse_json(o, "{\"driver\":\"qcow2\",\"file\":{\"driver\":\"file\","
-                                     "\"filename\":\"a\\\"b\",\"cache\":{\"direct\":true}},"
-                                     "\"n\":5,\"list\":[1,\"x\"],\"backing\":null}", NULL));
+    g_assert_true(opts_parse_json(o,
+                                  "{\"driver\":\"qcow2\",\"file\":{\"driver\":\"file\","
+                                  "\"filename\":\"a\\\"b\",\"cache\":{\"direct\":true}},"
+                                  "\"n\":5,\"list\":[1,\"x\"],\"backing\":null}",
+                                  NULL));
     g_assert_cmpstr(opts_peek(o, "file.filename"), ==, "a\"b");
     g_assert_cmpstr(opts_peek(o, "file.cache.direct"), ==, "on");
     g_assert_cmpstr(opts_peek(o, "list.1"), ==, "x");
@@ -36,9 +38,10 @@ static void test_json(void)
     opts_del(o, "list.0");
     opts_del(o, "list.1");
     s = opts_to_json(o);
-    g_assert_cmpstr(s, ==, "{\"driver\": \"qcow2\", \"file\": {\"driver\": \"file\", "
-                           "\"filename\": \"a\\\"b\", \"cache\": {\"direct\": true}}, "
-                           "\"n\": 5, \"backing\": null}");
+    g_assert_cmpstr(s, ==,
+                    "{\"driver\": \"qcow2\", \"file\": {\"driver\": \"file\", "
+                    "\"filename\": \"a\\\"b\", \"cache\": {\"direct\": true}}, "
+                    "\"n\": 5, \"backing\": null}");
     g_assert_false(opts_parse_json(o, "{\"a\":", &err));
     g_assert_nonnull(err);
     g_assert_false(opts_parse_json(o, "[1]", NULL));
@@ -100,7 +103,8 @@ static void test_json_errors(void)
 
     for (gsize i = 0; i < G_N_ELEMENTS(rows); i++) {
         g_autoptr(GError) e = NULL;
-        g_autofree char *expect = g_strconcat("Could not parse the JSON options: ", rows[i].error, NULL);
+        g_autofree char *expect =
+            g_strconcat("Could not parse the JSON options: ", rows[i].error, NULL);
 
         g_assert_false(opts_parse_json(o, rows[i].json, &e));
         g_assert_cmpstr(e->message, ==, expect);
@@ -149,21 +153,47 @@ static void test_size(void)
         int ret;
         uint64_t v;
     } t[] = {
-        { "0", 0, 0 }, { "512", 0, 512 }, { "1k", 0, 1024 }, { "1K", 0, 1024 },
-        { "1.5M", 0, 1572864 }, { "0x20", 0, 32 }, { "2T", 0, UINT64_C(2) << 40 },
-        { "16E", -ERANGE, 0 }, { "", -EINVAL, 0 }, { "x", -EINVAL, 0 }, { "1x", -EINVAL, 0 },
-        { "-1", -ERANGE, 0 }, { "-1k", -EINVAL, 0 }, { "-", -EINVAL, 0 }, { "+1k", 0, 1024 }, { ".5k", 0, 512 },
-        { "-0", -ERANGE, 0 }, { "1.9999999k", 0, 2048 }, { "1kk", -EINVAL, 0 }, { "0x", -EINVAL, 0 },
-        { "0x10k", -EINVAL, 0 }, { "0x10b", 0, 267 }, { ".", -EINVAL, 0 },
-        { "1.5", -EINVAL, 0 }, { "10 ", -EINVAL, 0 }, { "7b", 0, 7 },
+        { "0", 0, 0 },
+        { "512", 0, 512 },
+        { "1k", 0, 1024 },
+        { "1K", 0, 1024 },
+        { "1.5M", 0, 1572864 },
+        { "0x20", 0, 32 },
+        { "2T", 0, UINT64_C(2) << 40 },
+        { "16E", -ERANGE, 0 },
+        { "", -EINVAL, 0 },
+        { "x", -EINVAL, 0 },
+        { "1x", -EINVAL, 0 },
+        { "-1", -ERANGE, 0 },
+        { "-1k", -EINVAL, 0 },
+        { "-", -EINVAL, 0 },
+        { "+1k", 0, 1024 },
+        { ".5k", 0, 512 },
+        { "-0", -ERANGE, 0 },
+        { "1.9999999k", 0, 2048 },
+        { "1kk", -EINVAL, 0 },
+        { "0x", -EINVAL, 0 },
+        { "0x10k", -EINVAL, 0 },
+        { "0x10b", 0, 267 },
+        { ".", -EINVAL, 0 },
+        { "1.5", -EINVAL, 0 },
+        { "10 ", -EINVAL, 0 },
+        { "7b", 0, 7 },
     };
     static const struct {
         uint64_t v;
         const char *s;
     } h[] = {
-        { 0, "0 B" }, { 512, "512 B" }, { 1024, "1 KiB" }, { 197120, "192 KiB" },
-        { 65536, "64 KiB" }, { 1048576, "1 MiB" }, { 1610612736, "1.5 GiB" },
-        { UINT64_C(1) << 60, "1 EiB" }, { 999, "999 B" }, { 1023, "0.999 KiB" },
+        { 0, "0 B" },
+        { 512, "512 B" },
+        { 1024, "1 KiB" },
+        { 197120, "192 KiB" },
+        { 65536, "64 KiB" },
+        { 1048576, "1 MiB" },
+        { 1610612736, "1.5 GiB" },
+        { UINT64_C(1) << 60, "1 EiB" },
+        { 999, "999 B" },
+        { 1023, "0.999 KiB" },
     };
 
     for (unsigned i = 0; i < G_N_ELEMENTS(t); i++) {

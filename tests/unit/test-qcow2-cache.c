@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The slice cache: hits, misses and eviction within the budget; dirty and held slices stay; seal, write back and
- * what changes meanwhile; drop; faults of loads and writes; loads that others wait for; several threads; and the
- * memory that all images of a process share.
+ * The slice cache: hits, misses and eviction within the budget; dirty and held slices stay; seal,
+ * write back and what changes meanwhile; drop; faults of loads and writes; loads that others wait
+ * for; several threads; and the memory that all images of a process share.
  */
 #include "mem-driver.h"
 
@@ -132,7 +132,7 @@ static int coroutine_fn co_evict(void *opaque)
         co_touch(i);
         co_touch(0);
     }
-    g_assert_cmpuint(count_cached(), ==, 8); /* (which counts as a use of them) */
+    g_assert_cmpuint(count_cached(), ==, 8);       /* (which counts as a use of them) */
     g_assert_cmpint(last_mem->reads, <=, 100 + 5); /* what is used again and again stays */
     return 0;
 }
@@ -205,7 +205,7 @@ static int coroutine_fn co_clean(void *opaque)
     co_touch(4);
     meta_cache_clean(cache);
     g_assert_true(cached(1) && !cached(2) && cached(3)); /* held, idle, dirty */
-    g_assert_true(cached(4)); /* used since the call before */
+    g_assert_true(cached(4));                            /* used since the call before */
     meta_cache_put(cache, s);
     meta_cache_clean(cache);
     meta_cache_clean(cache); /* the look at them was a use */

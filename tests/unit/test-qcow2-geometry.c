@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Address arithmetic against plain division, for each cluster size, entry size and refcount width. */
+/* Address arithmetic against plain division, for each cluster size, entry size and refcount
+ * width. */
 #include "block/qcow2/geometry.h"
 
 typedef unsigned __int128 Wide;
@@ -19,9 +20,11 @@ static void check_constants(const Geometry *g, unsigned cb, unsigned order, bool
     } else {
         g_assert_cmpuint(g->refcount_max, ==, INT64_MAX);
     }
-    /* A compressed descriptor: offset and sectors fill bits 0 to 61, and sectors cover a cluster. */
+    /* A compressed descriptor: offset and sectors fill bits 0 to 61, and sectors cover a
+     * cluster. */
     g_assert_cmpuint(g->coffset_mask & (g->csize_mask << g->csize_shift), ==, 0);
-    g_assert_cmpuint(g->coffset_mask | (g->csize_mask << g->csize_shift), ==, (UINT64_C(1) << 62) - 1);
+    g_assert_cmpuint(g->coffset_mask | (g->csize_mask << g->csize_shift), ==,
+                     (UINT64_C(1) << 62) - 1);
     g_assert_cmpuint((g->csize_mask + 1) * 512, ==, 2 * g->cluster_size);
 }
 
@@ -35,14 +38,16 @@ static void check_address(const Geometry *g, uint64_t at)
     g_assert_cmpuint(geo_l1_index(g, at), ==, at / cs / per_l2);
     g_assert_cmpuint(geo_l2_index(g, at), ==, at / cs % per_l2);
     g_assert_cmpuint(geo_sc_index(g, at), ==, at % cs / g->subcluster_size);
-    g_assert_cmpuint(geo_l1_entries(g, at), ==, (uint64_t)(((Wide)at + cs * per_l2 - 1) / (cs * per_l2)));
+    g_assert_cmpuint(geo_l1_entries(g, at), ==,
+                     (uint64_t)(((Wide)at + cs * per_l2 - 1) / (cs * per_l2)));
 }
 
 static void check_edges(const Geometry *g)
 {
     uint64_t per_table = g->cluster_size << g->l2_bits;
-    const uint64_t edges[] = { 0, g->subcluster_size, g->cluster_size, per_table, 3 * per_table, UINT64_C(1) << 56,
-                               INT64_MAX, UINT64_MAX / 2, UINT64_MAX };
+    const uint64_t edges[] = { 0,         g->subcluster_size, g->cluster_size,
+                               per_table, 3 * per_table,      UINT64_C(1) << 56,
+                               INT64_MAX, UINT64_MAX / 2,     UINT64_MAX };
 
     for (unsigned i = 0; i < G_N_ELEMENTS(edges); i++) {
         for (uint64_t d = 0; d < 3; d++) {
@@ -88,7 +93,8 @@ static void test_known(void)
     g_assert_cmpuint(1u << g.refblock_bits, ==, 1u << 24);
 }
 
-/* The largest L1 table that is allowed holds 8 EiB with 2 MiB clusters, and 128 GiB with those of 512 bytes. */
+/* The largest L1 table that is allowed holds 8 EiB with 2 MiB clusters, and 128 GiB with those of
+ * 512 bytes. */
 static void test_limits(void)
 {
     Geometry g;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The header and its extensions: round trips, header lengths, versions, features by name, what is refused and
- * how, cut off at every byte, and random damage (which must be refused or survive a second round trip).
+ * The header and its extensions: round trips, header lengths, versions, features by name, what is
+ * refused and how, cut off at every byte, and random damage (which must be refused or survive a
+ * second round trip).
  */
 #include "block/qcow2/header.h"
 #include "util/bytes.h"
@@ -14,8 +15,15 @@
 static void header_base(Qcow2Header *h, uint32_t version)
 {
     *h = (Qcow2Header){
-        .version = version, .cluster_bits = 16, .size = 10 * GiB, .l1_size = 20, .l1_offset = 3 * CLUSTER,
-        .reftable_offset = CLUSTER, .reftable_clusters = 1, .refcount_order = 4, .header_length = 112,
+        .version = version,
+        .cluster_bits = 16,
+        .size = 10 * GiB,
+        .l1_size = 20,
+        .l1_offset = 3 * CLUSTER,
+        .reftable_offset = CLUSTER,
+        .reftable_clusters = 1,
+        .refcount_order = 4,
+        .header_length = 112,
         .unknown_exts = g_array_new(FALSE, FALSE, sizeof(HeaderExt)),
     };
 }
@@ -62,7 +70,8 @@ static void assert_same(const Qcow2Header *a, const Qcow2Header *b)
     SAME(bitmap_dir_size);
     SAME(bitmap_dir_offset);
 #undef SAME
-    g_assert_cmpmem(a->unknown_fields, a->unknown_fields_len, b->unknown_fields, b->unknown_fields_len);
+    g_assert_cmpmem(a->unknown_fields, a->unknown_fields_len, b->unknown_fields,
+                    b->unknown_fields_len);
     g_assert_cmpstr(a->backing_file, ==, b->backing_file);
     g_assert_cmpstr(a->backing_format, ==, b->backing_format);
     g_assert_cmpstr(a->data_file, ==, b->data_file);
@@ -85,7 +94,8 @@ static void round_trip(const Qcow2Header *h, uint8_t *bytes)
 
     g_assert_cmpint(qcow2_header_serialise(h, bytes, CLUSTER, &err), ==, 0);
     g_assert_no_error(err);
-    g_assert_cmpint(qcow2_header_parse(&back, bytes, CLUSTER, FILE_LENGTH, BLK_O_RDWR, &err), ==, 0);
+    g_assert_cmpint(qcow2_header_parse(&back, bytes, CLUSTER, FILE_LENGTH, BLK_O_RDWR, &err), ==,
+                    0);
     g_assert_no_error(err);
     assert_same(h, &back);
     g_assert_cmpint(qcow2_header_serialise(&back, again, CLUSTER, NULL), ==, 0);
@@ -168,7 +178,8 @@ static void test_v2(void)
     h.backing_file = g_strdup("base");
     h.backing_format = g_strdup("raw");
     round_trip(&h, b);
-    g_assert_cmpuint(ldbe32(b + 72), ==, 0xe2792aca); /* extensions follow 72 bytes; no table of features */
+    g_assert_cmpuint(ldbe32(b + 72), ==,
+                     0xe2792aca); /* extensions follow 72 bytes; no table of features */
     g_assert_cmpuint(ldbe32(b + 88), ==, 0);
     g_assert_cmpuint(ldbe64(b + 8), ==, 96);
     g_assert_cmpmem(b + 96, 4, "base", 4);
@@ -216,7 +227,8 @@ static void test_refused(void)
         { 20, 4, 8, -EINVAL, "Unsupported cluster size: 2^8" },
         { 20, 4, 22, -EINVAL, "Unsupported cluster size: 2^22" },
         { 20, 4, 0xffffffff, -EINVAL, "Unsupported cluster size: 2^4294967295" },
-        { 24, 8, UINT64_C(1) << 63, -EFBIG, "Could not refresh total sector count: File too large" },
+        { 24, 8, UINT64_C(1) << 63, -EFBIG,
+          "Could not refresh total sector count: File too large" },
         { 24, 8, INT64_MAX, -EFBIG, "Image is too big" },
         { 24, 8, 11 * GiB, -EINVAL, "L1 table is too small" },
         { 32, 4, 3, -EINVAL, "Unsupported encryption method 3" },
@@ -239,7 +251,8 @@ static void test_refused(void)
         { 104, 1, 2, -ENOTSUP, "qcow2: unknown compression type: 2" },
         { 72, 8, QCOW2_INCOMPAT_COMPRESSION, -EINVAL,
           "qcow2: Compression type incompatible feature bit must not be set" },
-        { 72, 8, QCOW2_INCOMPAT_CORRUPT, -EACCES, "qcow2: Image is corrupt; cannot be opened read/write" },
+        { 72, 8, QCOW2_INCOMPAT_CORRUPT, -EACCES,
+          "qcow2: Image is corrupt; cannot be opened read/write" },
         { 116, 4, CLUSTER, -EINVAL, "Header extension too large" },
     };
     g_autofree uint8_t *good = g_malloc(CLUSTER), *b = g_malloc(CLUSTER);
@@ -275,7 +288,8 @@ static void test_ext_refused(void)
     h.cluster_bits = 13;
     h.incompatible = QCOW2_INCOMPAT_EXTL2;
     g_assert_cmpint(qcow2_header_serialise(&h, b, 8192, NULL), ==, 0);
-    expect(b, 8192, 0, -EINVAL, "Extended L2 entries are only supported with cluster sizes of at least 16384 bytes");
+    expect(b, 8192, 0, -EINVAL,
+           "Extended L2 entries are only supported with cluster sizes of at least 16384 bytes");
     qcow2_header_clear(&h);
 }
 
@@ -288,7 +302,8 @@ static void test_feature_names(void)
     header_base(&h, 3);
     g_assert_cmpint(qcow2_header_serialise(&h, b, CLUSTER, NULL), ==, 0);
     stbe64(b + 72, UINT64_C(1) << 40);
-    expect(b, CLUSTER, 0, -ENOTSUP, "Unsupported qcow2 feature(s): Unknown incompatible feature: 10000000000");
+    expect(b, CLUSTER, 0, -ENOTSUP,
+           "Unsupported qcow2 feature(s): Unknown incompatible feature: 10000000000");
 
     memset(b + 112, 0, CLUSTER - 112);
     stbe32(b + 112, 0x6803f857);
@@ -299,7 +314,8 @@ static void test_feature_names(void)
     expect(b, CLUSTER, 0, -ENOTSUP, "Unsupported qcow2 feature(s): Test feature");
     stbe64(b + 72, UINT64_C(3) << 40 | UINT64_C(1) << 63);
     expect(b, CLUSTER, 0, -ENOTSUP,
-           "Unsupported qcow2 feature(s): Test feature, nnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnn, "
+           "Unsupported qcow2 feature(s): Test feature, "
+           "nnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnn, "
            "Unknown incompatible feature: 20000000000");
     qcow2_header_clear(&h);
 }
@@ -369,7 +385,8 @@ static void damage(GRand *rand, uint8_t *b)
             stbe32(b + ALIGN_DOWN(at, 4u), g_rand_int(rand) % 300);
             break;
         default:
-            stbe64(b + ALIGN_DOWN(at, 8u), (uint64_t)g_rand_int(rand) << g_rand_int_range(rand, 0, 33));
+            stbe64(b + ALIGN_DOWN(at, 8u), (uint64_t)g_rand_int(rand)
+                                               << g_rand_int_range(rand, 0, 33));
         }
     }
 }

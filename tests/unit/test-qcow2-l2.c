@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The L2 codec, exhaustively, against a table of its own written from the format's rows: every
- * combination of host offset, COPIED, compressed, zero flag, allocation bit and zero bit, with and without
- * extended entries and an external data file, version 2 and 3, each cluster size.
+ * combination of host offset, COPIED, compressed, zero flag, allocation bit and zero bit, with and
+ * without extended entries and an external data file, version 2 and 3, each cluster size.
  */
 #include "block/qcow2/l2.h"
 
@@ -83,12 +83,15 @@ static void check_one(const Geometry *g, Bits b, uint64_t reserved, unsigned sc,
 static void check_hosts(const Geometry *g, uint64_t guest, unsigned bits, unsigned sc)
 {
     const uint64_t cs = g->cluster_size;
-    const uint64_t hosts[] = { 0, cs, 5 * cs, guest, QCOW2_MAX_OFFSET - cs, cs + 512, 512, cs / 2 + 7 * cs };
+    const uint64_t hosts[] = { 0,        cs,  5 * cs,         guest, QCOW2_MAX_OFFSET - cs,
+                               cs + 512, 512, cs / 2 + 7 * cs };
     const uint64_t reserved[] = { 0, UINT64_C(0x1fe), UINT64_C(0x3f) << 56, UINT64_C(1) << 61 };
 
     for (unsigned h = 0; h < G_N_ELEMENTS(hosts); h++) {
         for (unsigned r = 0; r < G_N_ELEMENTS(reserved); r++) {
-            Bits b = { hosts[h] & QCOW2_OFFSET_MASK, bits & 1, bits & 2, bits & 4, bits & 8, bits & 16 };
+            Bits b = {
+                hosts[h] & QCOW2_OFFSET_MASK, bits & 1, bits & 2, bits & 4, bits & 8, bits & 16
+            };
 
             check_one(g, b, reserved[r], sc, guest);
         }
@@ -119,7 +122,8 @@ static void test_table(void)
                 for (int data = 0; data < 2; data++) {
                     Geometry g;
 
-                    if ((version == 2 && (ext || data)) || (ext && cb < QCOW2_EXTL2_MIN_CLUSTER_BITS)) {
+                    if ((version == 2 && (ext || data)) ||
+                        (ext && cb < QCOW2_EXTL2_MIN_CLUSTER_BITS)) {
                         continue;
                     }
                     geometry_init(&g, version, cb, 4, ext, data, false);
@@ -188,7 +192,8 @@ static void check_runs(const Geometry *g, L2Entry e)
     }
 }
 
-static L2Entry spread(uint64_t host, unsigned first, unsigned states, unsigned count, uint64_t around)
+static L2Entry spread(uint64_t host, unsigned first, unsigned states, unsigned count,
+                      uint64_t around)
 {
     L2Entry e = { host ? host | L2E_COPIED : 0, around };
 
@@ -270,7 +275,8 @@ static void check_set(const Geometry *g, L2Entry e, unsigned first, unsigned n)
 
 static void test_set_ext(void)
 {
-    static const uint64_t bitmaps[] = { 0, UINT32_MAX, UINT64_C(0xffffffff00000000), UINT64_C(0x0f0f0f0f70707070) };
+    static const uint64_t bitmaps[] = { 0, UINT32_MAX, UINT64_C(0xffffffff00000000),
+                                        UINT64_C(0x0f0f0f0f70707070) };
     Geometry g;
 
     geometry_init(&g, 3, 16, 4, true, false, false);
@@ -336,7 +342,8 @@ static void test_bytes(void)
 
 /* ---- Compressed descriptors ---- */
 
-/* As the format says: bits 0 to x-1 host offset, x to 61 additional sectors, x = 62 - (cluster_bits - 8). */
+/* As the format says: bits 0 to x-1 host offset, x to 61 additional sectors, x = 62 - (cluster_bits
+ * - 8). */
 static void check_compressed(const Geometry *g, uint64_t host, uint64_t bytes)
 {
     unsigned x = 62 - (g->cluster_bits - 8);

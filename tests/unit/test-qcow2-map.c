@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Runs over whole tables: random L2 tables, written by hand, are looked up from random places, and each run must
- * be sound (one kind, contiguous on the host, one state of COPIED) and, within a slice, as long as it can be,
- * against an oracle that asks subcluster by subcluster.
+ * Runs over whole tables: random L2 tables, written by hand, are looked up from random places, and
+ * each run must be sound (one kind, contiguous on the host, one state of COPIED) and, within a
+ * slice, as long as it can be, against an oracle that asks subcluster by subcluster.
  */
 #include "mem-driver.h"
 #include "mem-image.h"
@@ -53,7 +53,8 @@ static Point point_at(uint64_t guest)
 
 static bool continues(Point a, Point b, uint64_t distance)
 {
-    return a.kind == b.kind && a.copied == b.copied && (!has_host(a.kind) || b.host == a.host + distance);
+    return a.kind == b.kind && a.copied == b.copied &&
+           (!has_host(a.kind) || b.host == a.host + distance);
 }
 
 /* The longest run that one slice can tell. */
@@ -171,7 +172,9 @@ static void check_image(unsigned cluster_bits, bool ext, uint64_t size, unsigned
     g_autofree char *options = g_strdup_printf("l2-cache-entry-size=%u,l2-cache-size=64k", slice);
     g_autoptr(GRand) rand = g_rand_new_with_seed(cluster_bits * 2 + ext);
 
-    im = (MemImage){ .cluster_bits = cluster_bits, .refcount_order = 4, .extended_l2 = ext, .size = size };
+    im = (MemImage){
+        .cluster_bits = cluster_bits, .refcount_order = 4, .extended_l2 = ext, .size = size
+    };
     mem_image_init(&im);
     fill(rand);
     blk = mem_image_open(&im, options);
@@ -217,7 +220,9 @@ static void test_bad(void)
     };
 
     for (unsigned i = 0; i < G_N_ELEMENTS(bad); i++) {
-        im = (MemImage){ .cluster_bits = 16, .refcount_order = 4, .extended_l2 = true, .size = 10 * MiB };
+        im = (MemImage){
+            .cluster_bits = 16, .refcount_order = 4, .extended_l2 = true, .size = 10 * MiB
+        };
         mem_image_init(&im);
         l2_store(&im.geo, mem_image_l2(&im, 0), 0, l2_make_normal(&im.geo, 100 * cs));
         l2_store(&im.geo, mem_image_l2(&im, 0), 1, bad[i]);

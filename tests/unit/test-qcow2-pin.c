@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Pins and quarantine on a real (small) image: a freed cluster keeps its refcount until the requests that were in
- * flight have ended AND the change is on stable storage, whichever comes last; later requests do not hold it back
- * for ever; compressed ranges, punching, errors; and readers of several threads against a writer that frees.
+ * Pins and quarantine on a real (small) image: a freed cluster keeps its refcount until the
+ * requests that were in flight have ended AND the change is on stable storage, whichever comes
+ * last; later requests do not hold it back for ever; compressed ranges, punching, errors; and
+ * readers of several threads against a writer that frees.
  */
 #include "mem-driver.h"
 #include "mem-image.h"
@@ -15,7 +16,8 @@ static Qcow2 *q;
 
 static void setup(void)
 {
-    im = (MemImage){ .cluster_bits = 16, .refcount_order = 4, .extended_l2 = true, .size = 8 * MiB };
+    im =
+        (MemImage){ .cluster_bits = 16, .refcount_order = 4, .extended_l2 = true, .size = 8 * MiB };
     mem_image_init(&im);
     blk = mem_image_open(&im, NULL);
     q = mem_image_qcow2(blk);
@@ -36,7 +38,8 @@ static uint64_t coroutine_fn co_alloc(uint64_t n)
 {
     uint64_t offset;
 
-    WITH_CO_LOCK(&q->meta_lock) {
+    WITH_CO_LOCK(&q->meta_lock)
+    {
         g_assert_cmpint(qcow2_co_alloc_clusters(q, n, &offset), ==, 0);
     }
     return offset;
@@ -46,7 +49,8 @@ static uint64_t coroutine_fn co_count(uint64_t offset)
 {
     uint64_t count;
 
-    WITH_CO_LOCK(&q->meta_lock) {
+    WITH_CO_LOCK(&q->meta_lock)
+    {
         g_assert_cmpint(qcow2_co_refcount_get(q, offset >> q->geo.cluster_bits, &count), ==, 0);
     }
     return count;
@@ -57,7 +61,8 @@ static uint64_t coroutine_fn co_free(uint64_t offset, uint64_t bytes)
 {
     uint64_t gen;
 
-    WITH_CO_LOCK(&q->meta_lock) {
+    WITH_CO_LOCK(&q->meta_lock)
+    {
         gen = q->meta_gen;
         qcow2_free_later(q, offset, bytes, true);
     }
@@ -67,7 +72,8 @@ static uint64_t coroutine_fn co_free(uint64_t offset, uint64_t bytes)
 /* As a flush ends: the generation is closed, and all of it is on disk. */
 static void coroutine_fn co_sync(uint64_t gen)
 {
-    WITH_CO_LOCK(&q->meta_lock) {
+    WITH_CO_LOCK(&q->meta_lock)
+    {
         q->meta_gen = MAX(q->meta_gen, gen + 1);
     }
     qcow2_pin_synced(q, gen);
@@ -151,7 +157,8 @@ static void test_no_reuse(void)
     teardown();
 }
 
-/* There is always a request in flight, and a busy image frees all the same: two turns of requests later. */
+/* There is always a request in flight, and a busy image frees all the same: two turns of requests
+ * later. */
 static int coroutine_fn co_busy(void *opaque)
 {
     uint64_t cs = q->geo.cluster_size;
@@ -219,7 +226,8 @@ static int coroutine_fn co_shared(void *opaque)
 {
     uint64_t cs = q->geo.cluster_size, a = co_alloc(2);
 
-    WITH_CO_LOCK(&q->meta_lock) {
+    WITH_CO_LOCK(&q->meta_lock)
+    {
         g_assert_cmpint(qcow2_co_refcount_add(q, a >> q->geo.cluster_bits, 1, 1), ==, 0);
     }
     last_mem->data[a] = 0x77;
@@ -241,7 +249,8 @@ static void test_shared(void)
     teardown();
 }
 
-/* After a failed write of metadata nothing is given free any more: what the disk says is not known. */
+/* After a failed write of metadata nothing is given free any more: what the disk says is not
+ * known. */
 static int coroutine_fn co_broken(void *opaque)
 {
     uint64_t a = co_alloc(1);
@@ -261,7 +270,8 @@ static void test_broken(void)
     mem_image_clear(&im);
 }
 
-/* A whole flush is what syncs: an overwrite by zeroes gives the clusters back after it, not before. */
+/* A whole flush is what syncs: an overwrite by zeroes gives the clusters back after it, not
+ * before. */
 static void test_flush(void)
 {
     g_autofree uint8_t *buf = g_malloc(MiB);

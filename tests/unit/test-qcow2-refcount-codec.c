@@ -6,7 +6,8 @@
 
 #define BLOCK 512
 
-/* The bit of weight @i of entry @index: from the lowest bit up within a byte; wider ones big-endian. */
+/* The bit of weight @i of entry @index: from the lowest bit up within a byte; wider ones
+ * big-endian. */
 static unsigned bit_position(unsigned order, uint64_t index, unsigned i)
 {
     unsigned width = 1u << order;
@@ -34,7 +35,8 @@ static void naive_set(unsigned order, uint8_t *block, uint64_t index, uint64_t v
     for (unsigned i = 0; i < 1u << order; i++) {
         unsigned at = bit_position(order, index, i);
 
-        block[at / 8] = (uint8_t)((block[at / 8] & ~(1u << at % 8)) | (unsigned)(v >> i & 1) << at % 8);
+        block[at / 8] =
+            (uint8_t)((block[at / 8] & ~(1u << at % 8)) | (unsigned)(v >> i & 1) << at % 8);
     }
 }
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Slabs: buffers that do not overlap, aligned, given back in any order, at every size of a slice. */
+/* Slabs: buffers that do not overlap, aligned, given back in any order, at every size of a
+ * slice. */
 #include "mem-driver.h"
 
 #include "block/backend.h"

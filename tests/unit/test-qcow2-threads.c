@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Requests of several event loops to one qcow2 image, against a model: neighbours within a cluster that belong to
- * different threads, and whole regions with writes, zeroes, discards and flushes.  Each byte has one owner, so
- * that what it reads is known; clusters, tables and refcounts are everybody's.  Small caches, small clusters.
+ * Requests of several event loops to one qcow2 image, against a model: neighbours within a cluster
+ * that belong to different threads, and whole regions with writes, zeroes, discards and flushes.
+ * Each byte has one owner, so that what it reads is known; clusters, tables and refcounts are
+ * everybody's.  Small caches, small clusters.
  */
 #include "mem-driver.h"
 #include "mem-image.h"
@@ -153,7 +154,9 @@ static void print_line(const char *line, void *opaque)
 
 static void run(unsigned cluster_bits, bool ext, unsigned refcount_order, const char *options)
 {
-    MemImage im = { .cluster_bits = cluster_bits, .refcount_order = refcount_order, .extended_l2 = ext,
+    MemImage im = { .cluster_bits = cluster_bits,
+                    .refcount_order = refcount_order,
+                    .extended_l2 = ext,
                     .size = SIZE };
     Shared s = { .model = g_malloc0(SIZE) };
     g_autofree uint8_t *got = g_malloc(SIZE);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The thread pool: results, jobs that run at the same time, many more jobs than threads, several loops, and a
- * loop that ends right behind its last job. */
+/* The thread pool: results, jobs that run at the same time, many more jobs than threads, several
+ * loops, and a loop that ends right behind its last job. */
 #include "sandbox.h"
 
 #include "util/aio.h"

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Timers: order, moved, removed and freed from within callbacks, set again at once; sleeping coroutines. */
+/* Timers: order, moved, removed and freed from within callbacks, set again at once; sleeping
+ * coroutines. */
 #include "util/aio.h"
 
 #include <stdatomic.h>

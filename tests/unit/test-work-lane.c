@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Lanes of the thread pool: one job at a time and in order, from several loops, and when a lane pays. */
+/* Lanes of the thread pool: one job at a time and in order, from several loops, and when a lane
+ * pays. */
 #include "util/work-lane.h"
 
 #include <errno.h>
@@ -142,7 +143,8 @@ static void test_pays(void)
         g_assert_cmpint(now, <=, 1024);
         before = now;
     }
-    /* Of two, the last has no company: the lane learns from the first that it pays while it runs. */
+    /* Of two, the last has no company: the lane learns from the first that it pays while it
+     * runs. */
     run(&s, 1);
     atomic_store(&s.left, 2);
     for (int i = 0; i < 2; i++) {

@@ -167,17 +167,26 @@ static int run(Bench *b)
 
 int img_bench(int argc, char **argv)
 {
-    static const struct option longs[] = {
-        { "help", no_argument, NULL, 'h' }, { "flush-interval", required_argument, NULL, OPT_FLUSH_INTERVAL },
-        { "pattern", required_argument, NULL, OPT_PATTERN }, { "no-drain", no_argument, NULL, OPT_NO_DRAIN },
-        { "image-opts", no_argument, NULL, OPT_IMAGE_OPTS }, { "force-share", no_argument, NULL, 'U' },
-        { "object", required_argument, NULL, OPT_OBJECT }, { "format", required_argument, NULL, 'f' },
-        { "count", required_argument, NULL, 'c' }, { "depth", required_argument, NULL, 'd' },
-        { "aio", required_argument, NULL, 'i' }, { "native", no_argument, NULL, 'n' },
-        { "offset", required_argument, NULL, 'o' }, { "quiet", no_argument, NULL, 'q' },
-        { "buffer-size", required_argument, NULL, 's' }, { "step-size", required_argument, NULL, 'S' },
-        { "cache", required_argument, NULL, 't' }, { "write", no_argument, NULL, 'w' }, { NULL }
-    };
+    static const struct option longs[] = { { "help", no_argument, NULL, 'h' },
+                                           { "flush-interval", required_argument, NULL,
+                                             OPT_FLUSH_INTERVAL },
+                                           { "pattern", required_argument, NULL, OPT_PATTERN },
+                                           { "no-drain", no_argument, NULL, OPT_NO_DRAIN },
+                                           { "image-opts", no_argument, NULL, OPT_IMAGE_OPTS },
+                                           { "force-share", no_argument, NULL, 'U' },
+                                           { "object", required_argument, NULL, OPT_OBJECT },
+                                           { "format", required_argument, NULL, 'f' },
+                                           { "count", required_argument, NULL, 'c' },
+                                           { "depth", required_argument, NULL, 'd' },
+                                           { "aio", required_argument, NULL, 'i' },
+                                           { "native", no_argument, NULL, 'n' },
+                                           { "offset", required_argument, NULL, 'o' },
+                                           { "quiet", no_argument, NULL, 'q' },
+                                           { "buffer-size", required_argument, NULL, 's' },
+                                           { "step-size", required_argument, NULL, 'S' },
+                                           { "cache", required_argument, NULL, 't' },
+                                           { "write", no_argument, NULL, 'w' },
+                                           { NULL } };
     Bench b = { .n = 75000, .size = 4096, .depth = 64, .drain_on_flush = true };
     const char *format = NULL;
     bool quiet = false, image_opts = false, force_share = false, writethrough = false;
@@ -294,9 +303,10 @@ int img_bench(int argc, char **argv)
     }
     b.step = b.step ? b.step : b.size;
     if (!quiet) {
-        printf("Sending %" G_GINT64_FORMAT " %s requests, %" G_GINT64_FORMAT " bytes each, %d in parallel (starting at "
-               "offset %" G_GINT64_FORMAT ", step size %" G_GINT64_FORMAT ")\n", b.n, b.write ? "write" : "read",
-               b.size, b.depth, b.offset, b.step);
+        printf("Sending %" G_GINT64_FORMAT " %s requests, %" G_GINT64_FORMAT
+               " bytes each, %d in parallel (starting at "
+               "offset %" G_GINT64_FORMAT ", step size %" G_GINT64_FORMAT ")\n",
+               b.n, b.write ? "write" : "read", b.size, b.depth, b.offset, b.step);
         if (b.flush_interval) {
             printf("Sending flush every %d requests\n", b.flush_interval);
         }

@@ -36,18 +36,23 @@ static void print_human(const BlockCheckResult *r)
     }
     if (r->corruptions) {
         printf("\n%" G_GINT64_FORMAT " errors were found on the image.\n"
-               "Data may be corrupted, or further writes to the image may corrupt it.\n", r->corruptions);
+               "Data may be corrupted, or further writes to the image may corrupt it.\n",
+               r->corruptions);
     }
     if (r->leaks) {
         printf("\n%" G_GINT64_FORMAT " leaked clusters were found on the image.\n"
-               "This means waste of disk space, but no harm to data.\n", r->leaks);
+               "This means waste of disk space, but no harm to data.\n",
+               r->leaks);
     }
     if (r->check_errors) {
-        printf("\n%" G_GINT64_FORMAT " internal errors have occurred during the check.\n", r->check_errors);
+        printf("\n%" G_GINT64_FORMAT " internal errors have occurred during the check.\n",
+               r->check_errors);
     }
     if (r->total_clusters && r->allocated_clusters) {
-        printf("%" G_GINT64_FORMAT "/%" G_GINT64_FORMAT " = %0.2f%% allocated, %0.2f%% fragmented, %0.2f%% "
-               "compressed clusters\n", r->allocated_clusters, r->total_clusters,
+        printf("%" G_GINT64_FORMAT "/%" G_GINT64_FORMAT
+               " = %0.2f%% allocated, %0.2f%% fragmented, %0.2f%% "
+               "compressed clusters\n",
+               r->allocated_clusters, r->total_clusters,
                (double)r->allocated_clusters * 100.0 / (double)r->total_clusters,
                (double)r->fragmented_clusters * 100.0 / (double)r->allocated_clusters,
                (double)r->compressed_clusters * 100.0 / (double)r->allocated_clusters);
@@ -85,13 +90,16 @@ static void print_json(const BlockCheckResult *r, const char *filename, const ch
 
 int img_check(int argc, char **argv)
 {
-    static const struct option longs[] = {
-        { "help", no_argument, NULL, 'h' },       { "format", required_argument, NULL, 'f' },
-        { "repair", required_argument, NULL, 'r' }, { "output", required_argument, NULL, OPT_OUTPUT },
-        { "object", required_argument, NULL, OPT_OBJECT }, { "image-opts", no_argument, NULL, OPT_IMAGE_OPTS },
-        { "force-share", no_argument, NULL, 'U' }, { "cache", required_argument, NULL, 'T' },
-        { "quiet", no_argument, NULL, 'q' }, { NULL }
-    };
+    static const struct option longs[] = { { "help", no_argument, NULL, 'h' },
+                                           { "format", required_argument, NULL, 'f' },
+                                           { "repair", required_argument, NULL, 'r' },
+                                           { "output", required_argument, NULL, OPT_OUTPUT },
+                                           { "object", required_argument, NULL, OPT_OBJECT },
+                                           { "image-opts", no_argument, NULL, OPT_IMAGE_OPTS },
+                                           { "force-share", no_argument, NULL, 'U' },
+                                           { "cache", required_argument, NULL, 'T' },
+                                           { "quiet", no_argument, NULL, 'q' },
+                                           { NULL } };
     const char *format = NULL, *cache = "writeback", *repair = NULL;
     bool json = false, quiet = false, image_opts = false, force_share = false, writethrough;
     BlockCheckResult res = { 0 };
@@ -138,7 +146,8 @@ int img_check(int argc, char **argv)
         return 1;
     }
     if (repair && force_share) {
-        img_error("Could not open '%s': force-share=on can only be used with read-only images", argv[optind]);
+        img_error("Could not open '%s': force-share=on can only be used with read-only images",
+                  argv[optind]);
         return 1;
     }
     if (repair) {

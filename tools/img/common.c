@@ -98,8 +98,9 @@ int64_t img_number_arg(const char *what, const char *arg, int64_t min, int64_t m
         return -1;
     }
     if (errno == ERANGE || v < min || v > max) {
-        img_error("Invalid %s specified. Must be between %" G_GINT64_FORMAT " and %" G_GINT64_FORMAT ".", what,
-                  min, max);
+        img_error("Invalid %s specified. Must be between %" G_GINT64_FORMAT " and %" G_GINT64_FORMAT
+                  ".",
+                  what, min, max);
         return -1;
     }
     return v;
@@ -111,8 +112,9 @@ int64_t img_size_arg(const char *what, const char *arg, int64_t min, int64_t max
     int ret = size_parse(arg, NULL, 'B', &v);
 
     if (ret == -ERANGE || (ret == 0 && (v > (uint64_t)max || (int64_t)v < min))) {
-        img_error("Invalid %s specified. Must be between %" G_GINT64_FORMAT " and %" G_GINT64_FORMAT ".", what,
-                  min, max);
+        img_error("Invalid %s specified. Must be between %" G_GINT64_FORMAT " and %" G_GINT64_FORMAT
+                  ".",
+                  what, min, max);
         return -1;
     }
     if (ret < 0) {
@@ -167,7 +169,8 @@ static void print_warnings(BlockBackend *blk)
                 "WARNING: Image format was not specified for '%s' and probing guessed raw.\n"
                 "         Automatically detecting the format is dangerous for raw images, write "
                 "operations on block 0 will be restricted.\n"
-                "         Specify the 'raw' format explicitly to remove the restrictions.\n", name);
+                "         Specify the 'raw' format explicitly to remove the restrictions.\n",
+                name);
     }
 }
 

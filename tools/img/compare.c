@@ -107,7 +107,8 @@ static int status(Compare *c, int i, int64_t offset, int64_t bytes, int64_t *num
 {
     int64_t map;
     BlockDriverState *file;
-    int ret = blk_block_status_above(blk_bs(c->blk[i]), NULL, offset, bytes, num, &map, &file, NULL);
+    int ret =
+        blk_block_status_above(blk_bs(c->blk[i]), NULL, offset, bytes, num, &map, &file, NULL);
 
     if (ret < 0) {
         img_error("Sector allocation test failed for %s", c->name[i]);
@@ -209,13 +210,17 @@ static int compare_all(Compare *c)
 
 int img_compare(int argc, char **argv)
 {
-    static const struct option longs[] = {
-        { "help", no_argument, NULL, 'h' }, { "object", required_argument, NULL, OPT_OBJECT },
-        { "a-format", required_argument, NULL, 'f' }, { "b-format", required_argument, NULL, 'F' },
-        { "strict", no_argument, NULL, 's' }, { "cache", required_argument, NULL, 'T' },
-        { "progress", no_argument, NULL, 'p' }, { "quiet", no_argument, NULL, 'q' },
-        { "image-opts", no_argument, NULL, OPT_IMAGE_OPTS }, { "force-share", no_argument, NULL, 'U' }, { NULL }
-    };
+    static const struct option longs[] = { { "help", no_argument, NULL, 'h' },
+                                           { "object", required_argument, NULL, OPT_OBJECT },
+                                           { "a-format", required_argument, NULL, 'f' },
+                                           { "b-format", required_argument, NULL, 'F' },
+                                           { "strict", no_argument, NULL, 's' },
+                                           { "cache", required_argument, NULL, 'T' },
+                                           { "progress", no_argument, NULL, 'p' },
+                                           { "quiet", no_argument, NULL, 'q' },
+                                           { "image-opts", no_argument, NULL, OPT_IMAGE_OPTS },
+                                           { "force-share", no_argument, NULL, 'U' },
+                                           { NULL } };
     const char *format[2] = { NULL, NULL }, *cache = "writeback";
     bool progress = false, image_opts = false, force_share = false, writethrough;
     Compare c = { 0 };

@@ -50,7 +50,8 @@ typedef struct Convert {
     Copy copy;
     Options *opts;
     const char *src_format, *dst_format, *src_cache, *dst_cache, *base, *base_format, *dst;
-    bool image_opts, target_image_opts, no_create, target_is_zero, force_share, progress, offload, sparse_given;
+    bool image_opts, target_image_opts, no_create, target_is_zero, force_share, progress, offload,
+        sparse_given;
     bool bitmaps, skip_broken;
     char *options;
 } Convert;
@@ -63,8 +64,10 @@ static void sparse_arg(Convert *v, const char *arg)
         exit(1);
     }
     if (n % 512 || n > 16 * MiB) {
-        img_error("Invalid buffer size for sparse output specified. Valid sizes are multiples of 512 up to %d. "
-                  "Select 0 to disable sparse detection (fully allocates output).", (int)(16 * MiB));
+        img_error("Invalid buffer size for sparse output specified. Valid sizes are multiples of "
+                  "512 up to %d. "
+                  "Select 0 to disable sparse detection (fully allocates output).",
+                  (int)(16 * MiB));
         exit(1);
     }
     v->copy.min_sparse = n;
@@ -81,7 +84,8 @@ static void workers_arg(Convert *v, const char *arg)
         exit(1);
     }
     if (n < 1 || n > COPY_MAX_WORKERS) {
-        img_error("Invalid number of coroutines specified. Must be between 1 and %d.", COPY_MAX_WORKERS);
+        img_error("Invalid number of coroutines specified. Must be between 1 and %d.",
+                  COPY_MAX_WORKERS);
         exit(1);
     }
     v->copy.workers = (int)n;
@@ -94,21 +98,34 @@ static void refuse(const char *what)
 }
 
 static const struct option longs[] = {
-    { "help", no_argument, NULL, 'h' }, { "source-format", required_argument, NULL, 'f' },
-    { "source-image-opts", no_argument, NULL, OPT_IMAGE_OPTS }, { "image-opts", no_argument, NULL, OPT_IMAGE_OPTS },
-    { "source-snapshot", required_argument, NULL, 'l' }, { "source-cache", required_argument, NULL, 'T' },
+    { "help", no_argument, NULL, 'h' },
+    { "source-format", required_argument, NULL, 'f' },
+    { "source-image-opts", no_argument, NULL, OPT_IMAGE_OPTS },
+    { "image-opts", no_argument, NULL, OPT_IMAGE_OPTS },
+    { "source-snapshot", required_argument, NULL, 'l' },
+    { "source-cache", required_argument, NULL, 'T' },
     { "target-format", required_argument, NULL, 'O' },
     { "target-image-opts", no_argument, NULL, OPT_TARGET_IMAGE_OPTS },
-    { "target-options", required_argument, NULL, 'o' }, { "compress", no_argument, NULL, 'c' },
-    { "target-cache", required_argument, NULL, 't' }, { "backing", required_argument, NULL, 'B' },
-    { "backing-format", required_argument, NULL, 'F' }, { "no-create", no_argument, NULL, 'n' },
+    { "target-options", required_argument, NULL, 'o' },
+    { "compress", no_argument, NULL, 'c' },
+    { "target-cache", required_argument, NULL, 't' },
+    { "backing", required_argument, NULL, 'B' },
+    { "backing-format", required_argument, NULL, 'F' },
+    { "no-create", no_argument, NULL, 'n' },
     { "target-is-zero", no_argument, NULL, OPT_TARGET_IS_ZERO },
-    { "sparse-size", required_argument, NULL, 'S' }, { "bitmaps", no_argument, NULL, OPT_BITMAPS },
-    { "skip-broken-bitmaps", no_argument, NULL, OPT_SKIP_BROKEN }, { "force-share", no_argument, NULL, 'U' },
-    { "rate", required_argument, NULL, 'r' }, { "parallel", required_argument, NULL, 'm' },
-    { "oob-writes", no_argument, NULL, 'W' }, { "copy-range-offloading", no_argument, NULL, 'C' },
-    { "progress", no_argument, NULL, 'p' }, { "quiet", no_argument, NULL, 'q' },
-    { "salvage", no_argument, NULL, OPT_SALVAGE }, { "object", required_argument, NULL, OPT_OBJECT }, { NULL }
+    { "sparse-size", required_argument, NULL, 'S' },
+    { "bitmaps", no_argument, NULL, OPT_BITMAPS },
+    { "skip-broken-bitmaps", no_argument, NULL, OPT_SKIP_BROKEN },
+    { "force-share", no_argument, NULL, 'U' },
+    { "rate", required_argument, NULL, 'r' },
+    { "parallel", required_argument, NULL, 'm' },
+    { "oob-writes", no_argument, NULL, 'W' },
+    { "copy-range-offloading", no_argument, NULL, 'C' },
+    { "progress", no_argument, NULL, 'p' },
+    { "quiet", no_argument, NULL, 'q' },
+    { "salvage", no_argument, NULL, OPT_SALVAGE },
+    { "object", required_argument, NULL, OPT_OBJECT },
+    { NULL }
 };
 
 static void one_option(Convert *v, int o)
@@ -244,7 +261,9 @@ static const char *contradiction(const Convert *v)
 static bool open_sources(Convert *v, char **names, int n)
 {
     Copy *c = &v->copy;
-    int flags = v->force_share ? 0 : BLK_O_NO_SHARE; /* a copy of what is being written is a copy of nothing */
+    int flags = v->force_share
+                    ? 0
+                    : BLK_O_NO_SHARE; /* a copy of what is being written is a copy of nothing */
     bool writethrough;
 
     if (!blk_parse_cache_mode(v->src_cache, &flags, &writethrough)) {
@@ -255,7 +274,8 @@ static bool open_sources(Convert *v, char **names, int n)
     for (int i = 0; i < n; i++) {
         CopySource *s = &c->sources[i];
 
-        s->blk = img_open(names[i], v->src_format, flags, writethrough, v->image_opts, v->force_share);
+        s->blk =
+            img_open(names[i], v->src_format, flags, writethrough, v->image_opts, v->force_share);
         if (!s->blk) {
             return false;
         }
@@ -282,7 +302,8 @@ static const BlockDriver *target_driver(Convert *v, GError **errp)
         return NULL;
     }
     if (!drv->co_create) {
-        error_set(errp, EINVAL, "Format driver '%s' does not support image creation", v->dst_format);
+        error_set(errp, EINVAL, "Format driver '%s' does not support image creation",
+                  v->dst_format);
         return NULL;
     }
     return drv;
@@ -351,7 +372,8 @@ static bool create_target(Convert *v)
 
     opts_set_int(v->opts, "size", v->copy.total);
     if (blk_create(v->dst, v->dst_format, opts_copy(v->opts), &err) < 0) {
-        g_autofree char *prefix = g_strdup_printf("%s: error while converting %s: ", v->dst, v->dst_format);
+        g_autofree char *prefix =
+            g_strdup_printf("%s: error while converting %s: ", v->dst, v->dst_format);
 
         img_error_from(err, prefix);
         return false;
@@ -396,19 +418,21 @@ static bool open_target(Convert *v)
 static bool find_base(Convert *v)
 {
     Copy *c = &v->copy;
-    BlockDriverState *base = v->base && blk_bs(c->target)->backing ? blk_bs(c->target)->backing->bs : NULL;
+    BlockDriverState *base =
+        v->base && blk_bs(c->target)->backing ? blk_bs(c->target)->backing->bs : NULL;
     BlockDriverState *bs = blk_bs(c->sources[0].blk);
 
     if (!base) {
         return true;
     }
-    c->base_blk = img_open(base->filename, base->exact_filename[0] ? base->drv->format_name : NULL, 0, false, false,
-                           v->force_share);
+    c->base_blk = img_open(base->filename, base->exact_filename[0] ? base->drv->format_name : NULL,
+                           0, false, false, v->force_share);
     if (!c->base_blk) {
         return false;
     }
     while ((bs = bs->backing ? bs->backing->bs : NULL)) {
-        g_autofree char *a = realpath(bs->exact_filename, NULL), *b = realpath(base->exact_filename, NULL);
+        g_autofree char *a = realpath(bs->exact_filename, NULL),
+                        *b = realpath(base->exact_filename, NULL);
 
         if (a && b && !strcmp(a, b) && bs->drv == base->drv) {
             c->shared_base = bs;
@@ -428,7 +452,8 @@ static bool convert(Convert *v, char **names, int n)
         return false;
     }
     if (n > 1 && v->base) {
-        img_error("Having a backing file for the target makes no sense when concatenating multiple input images");
+        img_error("Having a backing file for the target makes no sense when concatenating multiple "
+                  "input images");
         return false;
     }
     return (v->no_create || create_target(v)) && open_target(v) && find_base(v) && copy_run(c);
@@ -482,7 +507,9 @@ static int run(Convert *v, int argc, char **argv)
 
 int img_convert(int argc, char **argv)
 {
-    Convert v = { .copy = { .min_sparse = 4096, .workers = 8 }, .src_cache = "writeback", .dst_cache = "unsafe",
+    Convert v = { .copy = { .min_sparse = 4096, .workers = 8 },
+                  .src_cache = "writeback",
+                  .dst_cache = "unsafe",
                   .opts = opts_new() };
     int ret = run(&v, argc, argv);
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Workers (coroutines of one loop) take pieces of the image in their order, read them, and write what
- * is not zero.  Reads overlap; writes begin in the order of their offsets, each as soon as the one
- * before it has begun, so that one input always gives the same layout (unless out_of_order).
+ * Workers (coroutines of one loop) take pieces of the image in their order, read them, and write
+ * what is not zero.  Reads overlap; writes begin in the order of their offsets, each as soon as the
+ * one before it has begun, so that one input always gives the same layout (unless out_of_order).
  */
 #include "copy.h"
 
@@ -11,8 +11,8 @@
 #include <errno.h>
 #include <string.h>
 
-/* Small enough that what is read is still in a processor's cache when it is written; a cluster of the target at
- * least, for that is written whole. */
+/* Small enough that what is read is still in a processor's cache when it is written; a cluster of
+ * the target at least, for that is written whole. */
 #define PIECE (512 * KiB)
 
 typedef enum PieceKind {
@@ -64,7 +64,9 @@ static int coroutine_fn co_classify(Copy *c, Piece *p)
     CopySource *s = source_at(c, p->offset);
     int64_t at = p->offset - s->start, map, n = MIN(p->bytes, s->bytes - at);
     BlockDriverState *file, *bs = blk_bs(s->blk);
-    BlockDriverState *base = c->shared_base ? c->shared_base : c->base_blk ? bdrv_backing_bs(bs) : NULL;
+    BlockDriverState *base = c->shared_base ? c->shared_base
+                             : c->base_blk  ? bdrv_backing_bs(bs)
+                                            : NULL;
     int status = bdrv_co_block_status_above(bs, base, at, n, &p->bytes, &map, &file, NULL);
 
     if (status < 0) {
@@ -93,7 +95,8 @@ static bool coroutine_fn co_take(Copy *c, Piece *p)
 {
     bool ok = false;
 
-    WITH_CO_LOCK(&c->hand_out) {
+    WITH_CO_LOCK(&c->hand_out)
+    {
         if (c->ret == 0 && c->next < c->total) {
             int64_t left = c->total - c->next;
             int ret;
@@ -136,7 +139,8 @@ static void coroutine_fn co_salvage(Copy *c, CopySource *s, int64_t at, int64_t 
         ret = blk_co_pread(s->blk, at, n, buf, 0);
         if (ret < 0) {
             if (!c->quiet) {
-                img_error("warning: error while reading offset %" G_GINT64_FORMAT ": %s", at, strerror(-ret));
+                img_error("warning: error while reading offset %" G_GINT64_FORMAT ": %s", at,
+                          strerror(-ret));
             }
             memset(buf, 0, (size_t)n);
         }
@@ -189,7 +193,8 @@ static int coroutine_fn co_write_zero(Copy *c, int64_t offset, int64_t bytes)
     if (c->reads_zero) {
         end = MIN(end, MAX(base, offset));
     }
-    return blk_co_pwrite_zeroes(c->target, offset, end - offset, c->min_sparse ? BLK_REQ_MAY_UNMAP : 0);
+    return blk_co_pwrite_zeroes(c->target, offset, end - offset,
+                                c->min_sparse ? BLK_REQ_MAY_UNMAP : 0);
 }
 
 typedef enum UnitKind { UNIT_DATA, UNIT_ZERO, UNIT_SAME } UnitKind;
@@ -207,11 +212,15 @@ static UnitKind unit_kind(const Copy *c, const uint8_t *buf, const uint8_t *base
 static int64_t run_of_units(const Copy *c, const Piece *p, int64_t done, const uint8_t *buf,
                             const uint8_t *base, UnitKind *kind)
 {
-    int64_t unit = c->compress ? c->cluster : c->min_sparse ? c->min_sparse : base ? 4096 : p->bytes;
+    int64_t unit = c->compress     ? c->cluster
+                   : c->min_sparse ? c->min_sparse
+                   : base          ? 4096
+                                   : p->bytes;
     int64_t n = 0;
 
     while (done + n < p->bytes) {
-        int64_t at = done + n, m = MIN(unit - (c->compress ? 0 : (p->offset + at) % unit), p->bytes - at);
+        int64_t at = done + n,
+                m = MIN(unit - (c->compress ? 0 : (p->offset + at) % unit), p->bytes - at);
         UnitKind k = unit_kind(c, buf + at, base ? base + at : NULL, m);
 
         if (n && k != *kind) {
@@ -297,7 +306,9 @@ static void coroutine_fn co_copy_piece(Copy *c, const Piece *p, uint8_t *buf, ui
     } else if (p->kind == PIECE_ZERO) {
         ret = co_write_zero(c, p->offset, p->bytes);
     }
-    if (ret < 0 && (c->ret == 0 || c->out_of_order)) { /* in order, what comes behind a failure is not to be written */
+    if (ret < 0 &&
+        (c->ret == 0 ||
+         c->out_of_order)) { /* in order, what comes behind a failure is not to be written */
         fail(c, ret, "writing", p->offset);
     }
     if (data || !c->counted) {
@@ -310,7 +321,8 @@ static void coroutine_fn worker(void *opaque)
 {
     Copy *c = opaque;
     size_t size = (size_t)(c->compress ? c->cluster : c->piece);
-    uint8_t *buf = mem_align_try(4096, size), *base = c->base_blk ? mem_align_try(4096, size) : NULL;
+    uint8_t *buf = mem_align_try(4096, size),
+            *base = c->base_blk ? mem_align_try(4096, size) : NULL;
     Piece p;
 
     if (!buf || (c->base_blk && !base)) {

@@ -18,20 +18,20 @@ typedef struct Copy {
     int n_sources;
     int64_t total;
     BlockBackend *target;
-    /* The node of the source's chain that is the target's backing file: nothing from there on is copied.
-     * NULL with @base_blk: not in the chain, so ranges are compared with @base_blk. */
+    /* The node of the source's chain that is the target's backing file: nothing from there on is
+     * copied. NULL with @base_blk: not in the chain, so ranges are compared with @base_blk. */
     BlockDriverState *shared_base;
     BlockBackend *base_blk; /* the target's backing file; NULL: none */
     bool reads_zero;        /* the target, where nothing is written */
     bool compress, out_of_order, salvage, quiet;
-    int64_t min_sparse;     /* unit of zero detection; 0: everything is written */
-    int64_t rate;           /* bytes per second; 0: no limit */
+    int64_t min_sparse; /* unit of zero detection; 0: everything is written */
+    int64_t rate;       /* bytes per second; 0: no limit */
     int workers;
 
     /* The engine's own: */
     int64_t piece;   /* bytes that are read at once, at most */
     int64_t cluster; /* unit of compressed writes */
-    int64_t work; /* bytes to read, if they were @counted, for the progress line */
+    int64_t work;    /* bytes to read, if they were @counted, for the progress line */
     bool counted;
     int64_t next, done, started_ns, paced;
     uint64_t tickets, turn;

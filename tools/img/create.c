@@ -88,12 +88,15 @@ static void print_opt(const char *key, const char *value, void *opaque)
 
 int img_create(int argc, char **argv)
 {
-    static const struct option longs[] = {
-        { "help", no_argument, NULL, 'h' },        { "object", required_argument, NULL, OPT_OBJECT },
-        { "format", required_argument, NULL, 'f' }, { "options", required_argument, NULL, 'o' },
-        { "backing", required_argument, NULL, 'b' }, { "backing-format", required_argument, NULL, 'F' },
-        { "backing-unsafe", no_argument, NULL, 'u' }, { "quiet", no_argument, NULL, 'q' }, { NULL }
-    };
+    static const struct option longs[] = { { "help", no_argument, NULL, 'h' },
+                                           { "object", required_argument, NULL, OPT_OBJECT },
+                                           { "format", required_argument, NULL, 'f' },
+                                           { "options", required_argument, NULL, 'o' },
+                                           { "backing", required_argument, NULL, 'b' },
+                                           { "backing-format", required_argument, NULL, 'F' },
+                                           { "backing-unsafe", no_argument, NULL, 'u' },
+                                           { "quiet", no_argument, NULL, 'q' },
+                                           { NULL } };
     BlockCreateParams p = { .format = "raw", .size = -1 };
     g_autofree char *options = NULL;
     Options *told = NULL;

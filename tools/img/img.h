@@ -35,16 +35,29 @@ BlockBackend *img_open(const char *filename, const char *format, int flags, bool
                        bool image_opts, bool force_share);
 
 /* Long options that all commands share. */
-enum { OPT_IMAGE_OPTS = 256, OPT_OUTPUT, OPT_OBJECT, OPT_START_OFFSET, OPT_MAX_LENGTH,
-       OPT_PATTERN, OPT_FLUSH_INTERVAL, OPT_NO_DRAIN, OPT_TARGET_IMAGE_OPTS, OPT_TARGET_IS_ZERO,
-       OPT_SALVAGE, OPT_BITMAPS, OPT_SKIP_BROKEN };
+enum {
+    OPT_IMAGE_OPTS = 256,
+    OPT_OUTPUT,
+    OPT_OBJECT,
+    OPT_START_OFFSET,
+    OPT_MAX_LENGTH,
+    OPT_PATTERN,
+    OPT_FLUSH_INTERVAL,
+    OPT_NO_DRAIN,
+    OPT_TARGET_IMAGE_OPTS,
+    OPT_TARGET_IS_ZERO,
+    OPT_SALVAGE,
+    OPT_BITMAPS,
+    OPT_SKIP_BROKEN
+};
 void img_refuse_object(const char *arg, int exit_code) G_GNUC_NORETURN;
 bool img_output_json(const char *command, const char *arg);
 
 /* JSON as the reference prints it: 4 spaces, members in order. */
 void img_print_json(JsonNode *node);
 
-/* Progress "    (12.34/100%)\r", in steps of more than @min_step percent; not @enabled: SIGUSR1 asks for it. */
+/* Progress "    (12.34/100%)\r", in steps of more than @min_step percent; not @enabled: SIGUSR1
+ * asks for it. */
 void progress_init(bool enabled, double min_step);
 bool progress_enabled(void);
 void progress_set(double percent);

@@ -35,7 +35,8 @@ static JsonNode *specific_value(const char *key, const char *value)
 
     if (!strcmp(value, "on") || !strcmp(value, "off")) {
         json_node_set_boolean(node, value[1] == 'n');
-    } else if (*value && !*end && strcmp(name, "compat") && strcmp(name, "data-file") && strcmp(name, "name")) {
+    } else if (*value && !*end && strcmp(name, "compat") && strcmp(name, "data-file") &&
+               strcmp(name, "name")) {
         json_node_set_int(node, n);
     } else {
         json_node_set_string(node, value);
@@ -186,7 +187,8 @@ static JsonObject *node_object(BlockDriverState *bs)
         json_object_set_object_member(o, "format-specific", spec);
     }
     if (bs->backing_file) {
-        json_object_set_string_member(o, "full-backing-filename", backing ? backing : bs->backing_file);
+        json_object_set_string_member(o, "full-backing-filename",
+                                      backing ? backing : bs->backing_file);
         json_object_set_string_member(o, "backing-filename", bs->backing_file);
     }
     if (has_info) {
@@ -221,8 +223,9 @@ static void print_snapshots(BlockDriverState *bs)
         const BlockSnapshotInfo *s = &g_array_index(list, BlockSnapshotInfo, i);
         g_autofree char *size = size_to_human(s->vm_state_size);
         uint64_t sec = s->vm_clock_nsec / 1000000000;
-        g_autofree char *clock = g_strdup_printf("%04d:%02d:%02d.%03d", (int)(sec / 3600), (int)(sec / 60 % 60),
-                                                 (int)(sec % 60), (int)(s->vm_clock_nsec / 1000000 % 1000));
+        g_autofree char *clock =
+            g_strdup_printf("%04d:%02d:%02d.%03d", (int)(sec / 3600), (int)(sec / 60 % 60),
+                            (int)(sec % 60), (int)(s->vm_clock_nsec / 1000000 % 1000));
         char date[64] = "", icount[32] = "";
         time_t t = s->date_sec;
         struct tm tm;
@@ -336,8 +339,8 @@ static bool open_chain(const char *filename, const InfoArgs *a, GPtrArray *image
             img_error("Backing file '%s' creates an infinite loop.", name);
             return false;
         }
-        blk = img_open(name, format, BLK_O_NO_BACKING | BLK_O_NO_IO, false, images->len == 0 && a->image_opts,
-                       a->force_share);
+        blk = img_open(name, format, BLK_O_NO_BACKING | BLK_O_NO_IO, false,
+                       images->len == 0 && a->image_opts, a->force_share);
         if (!blk) {
             return false;
         }
@@ -394,13 +397,14 @@ static int run(const char *filename, const InfoArgs *a)
 
 int img_info(int argc, char **argv)
 {
-    static const struct option longs[] = {
-        { "help", no_argument, NULL, 'h' },  { "format", required_argument, NULL, 'f' },
-        { "output", required_argument, NULL, OPT_OUTPUT },
-        { "backing-chain", no_argument, NULL, 'b' },
-        { "object", required_argument, NULL, OPT_OBJECT }, { "image-opts", no_argument, NULL, OPT_IMAGE_OPTS },
-        { "force-share", no_argument, NULL, 'U' }, { NULL }
-    };
+    static const struct option longs[] = { { "help", no_argument, NULL, 'h' },
+                                           { "format", required_argument, NULL, 'f' },
+                                           { "output", required_argument, NULL, OPT_OUTPUT },
+                                           { "backing-chain", no_argument, NULL, 'b' },
+                                           { "object", required_argument, NULL, OPT_OBJECT },
+                                           { "image-opts", no_argument, NULL, OPT_IMAGE_OPTS },
+                                           { "force-share", no_argument, NULL, 'U' },
+                                           { NULL } };
     InfoArgs a = { 0 };
     int c;
 

@@ -26,8 +26,8 @@ static const struct {
 };
 
 /* Known elsewhere, not here yet: said so, rather than "not found". */
-static const char *const missing[] = { "amend", "bitmap", "commit", "dd", "measure",
-                                       "rebase", "resize", "snapshot" };
+static const char *const missing[] = { "amend",   "bitmap", "commit", "dd",
+                                       "measure", "rebase", "resize", "snapshot" };
 
 static void help(void)
 {
@@ -40,12 +40,15 @@ static void help(void)
            "  -V, --version      the version\n"
            "  -T, --trace TRACE  accepted; there are no trace events\n"
            "\n"
-           "Commands:\n", progname, progname);
+           "Commands:\n",
+           progname, progname);
     for (unsigned i = 0; i < G_N_ELEMENTS(commands); i++) {
         printf("  %-10s %s\n", commands[i].name, commands[i].what);
     }
-    printf("\n'%s COMMAND --help' tells the options of a command. An image is named by its file, as json:{…}, or\n"
-           "with --image-opts by an option string.\n\nSupported image formats:\n ", progname);
+    printf("\n'%s COMMAND --help' tells the options of a command. An image is named by its file, "
+           "as json:{…}, or\n"
+           "with --image-opts by an option string.\n\nSupported image formats:\n ",
+           progname);
 
     g_auto(GStrv) names = blk_format_names();
 
@@ -63,16 +66,17 @@ static void trace_option(const char *arg)
         img_error("Tracing is not supported: -T %s", arg);
         exit(1);
     }
-    img_error("warning: trace event '%s' does not exist", g_str_has_prefix(arg, "enable=") ? arg + 7 : arg);
+    img_error("warning: trace event '%s' does not exist",
+              g_str_has_prefix(arg, "enable=") ? arg + 7 : arg);
 }
 
 /* Options before the command; the index of the command. */
 static int standard_options(int argc, char **argv)
 {
-    static const struct option longs[] = {
-        { "help", no_argument, NULL, 'h' }, { "version", no_argument, NULL, 'V' },
-        { "trace", required_argument, NULL, 'T' }, { NULL }
-    };
+    static const struct option longs[] = { { "help", no_argument, NULL, 'h' },
+                                           { "version", no_argument, NULL, 'V' },
+                                           { "trace", required_argument, NULL, 'T' },
+                                           { NULL } };
     int c;
 
     while ((c = getopt_long(argc, argv, "+hVT:", longs, NULL)) != -1) {

@@ -40,9 +40,11 @@ static const char *bool_name(bool b)
 static bool print_entry(const Entry *e, bool json, bool last)
 {
     if (json) {
-        printf("{ \"start\": %" G_GINT64_FORMAT ", \"length\": %" G_GINT64_FORMAT ", \"depth\": %d, \"present\": %s, "
-               "\"zero\": %s, \"data\": %s, \"compressed\": %s", e->start, e->length, e->depth,
-               bool_name(e->present), bool_name(e->zero), bool_name(e->data), bool_name(e->compressed));
+        printf("{ \"start\": %" G_GINT64_FORMAT ", \"length\": %" G_GINT64_FORMAT
+               ", \"depth\": %d, \"present\": %s, "
+               "\"zero\": %s, \"data\": %s, \"compressed\": %s",
+               e->start, e->length, e->depth, bool_name(e->present), bool_name(e->zero),
+               bool_name(e->data), bool_name(e->compressed));
         if (e->has_offset) {
             printf(", \"offset\": %" G_GINT64_FORMAT, e->offset);
         }
@@ -54,14 +56,15 @@ static bool print_entry(const Entry *e, bool json, bool last)
         return false;
     }
     if (e->data && !e->zero) {
-        printf("%#-16" G_GINT64_MODIFIER "x%#-16" G_GINT64_MODIFIER "x%#-16" G_GINT64_MODIFIER "x%s\n", e->start,
-               e->length, e->offset, e->filename ? e->filename : "");
+        printf("%#-16" G_GINT64_MODIFIER "x%#-16" G_GINT64_MODIFIER "x%#-16" G_GINT64_MODIFIER
+               "x%s\n",
+               e->start, e->length, e->offset, e->filename ? e->filename : "");
     }
     return true;
 }
 
-/* Layer by layer: the first that has data or knows of zeroes, though it may not hold them itself (behind the
- * end of its backing file). */
+/* Layer by layer: the first that has data or knows of zeroes, though it may not hold them itself
+ * (behind the end of its backing file). */
 static int get_entry(BlockDriverState *bs, int64_t offset, int64_t bytes, Entry *e)
 {
     BlockDriverState *file = NULL, *layer = bs;
@@ -129,7 +132,8 @@ static int map_range(BlockDriverState *bs, int64_t start, int64_t end, bool json
         }
         cur = next;
     }
-    if ((cur.length || json) && !print_entry(&cur, json, true)) { /* an empty range is one empty entry */
+    if ((cur.length || json) &&
+        !print_entry(&cur, json, true)) { /* an empty range is one empty entry */
         return 1;
     }
     if (json) {
@@ -141,11 +145,15 @@ static int map_range(BlockDriverState *bs, int64_t start, int64_t end, bool json
 int img_map(int argc, char **argv)
 {
     static const struct option longs[] = {
-        { "help", no_argument, NULL, 'h' },  { "format", required_argument, NULL, 'f' },
-        { "output", required_argument, NULL, OPT_OUTPUT }, { "object", required_argument, NULL, OPT_OBJECT },
-        { "image-opts", no_argument, NULL, OPT_IMAGE_OPTS }, { "force-share", no_argument, NULL, 'U' },
+        { "help", no_argument, NULL, 'h' },
+        { "format", required_argument, NULL, 'f' },
+        { "output", required_argument, NULL, OPT_OUTPUT },
+        { "object", required_argument, NULL, OPT_OBJECT },
+        { "image-opts", no_argument, NULL, OPT_IMAGE_OPTS },
+        { "force-share", no_argument, NULL, 'U' },
         { "start-offset", required_argument, NULL, OPT_START_OFFSET },
-        { "max-length", required_argument, NULL, OPT_MAX_LENGTH }, { NULL }
+        { "max-length", required_argument, NULL, OPT_MAX_LENGTH },
+        { NULL }
     };
     const char *format = NULL;
     bool json = false, image_opts = false, force_share = false;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Progress: with -p a line that is written over; without it, one line to standard error per SIGUSR1. */
+/* Progress: with -p a line that is written over; without it, one line to standard error per
+ * SIGUSR1. */
 #include "img.h"
 
 #include <signal.h>

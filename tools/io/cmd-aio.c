@@ -2,8 +2,8 @@
 /*
  * aio_read, aio_write, aio_flush: requests that go on while further commands are read.
  *
- * Their ends are told when the loop runs next, never inside of the command that submits or resumes them;
- * of those that ended since the loop last ran the newest comes first, as in the reference.
+ * Their ends are told when the loop runs next, never inside of the command that submits or resumes
+ * them; of those that ended since the loop last ran the newest comes first, as in the reference.
  */
 #include "io.h"
 
@@ -240,11 +240,12 @@ static int cmd_aio_flush(int argc, char **argv)
     return 0;
 }
 
-const IoCommand aio_commands[] = {
-    { "aio_read", NULL, cmd_aio_read, 2, -1, 0, "[-Ciqrv] [-P pattern] off len [len..]",
-      "asynchronously reads a number of bytes", aio_read_help },
-    { "aio_write", NULL, cmd_aio_write, 2, -1, CMD_WRITES, "[-Cfiqruz] [-P pattern] off len [len..]",
-      "asynchronously writes a number of bytes", aio_write_help },
-    { "aio_flush", NULL, cmd_aio_flush, 0, 0, 0, NULL, "completes all outstanding aio requests", NULL },
-    { NULL }
-};
+const IoCommand aio_commands[] = { { "aio_read", NULL, cmd_aio_read, 2, -1, 0,
+                                     "[-Ciqrv] [-P pattern] off len [len..]",
+                                     "asynchronously reads a number of bytes", aio_read_help },
+                                   { "aio_write", NULL, cmd_aio_write, 2, -1, CMD_WRITES,
+                                     "[-Cfiqruz] [-P pattern] off len [len..]",
+                                     "asynchronously writes a number of bytes", aio_write_help },
+                                   { "aio_flush", NULL, cmd_aio_flush, 0, 0, 0, NULL,
+                                     "completes all outstanding aio requests", NULL },
+                                   { NULL } };

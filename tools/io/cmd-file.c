@@ -26,7 +26,8 @@ static void print_warnings(BlockBackend *blk)
                 "WARNING: Image format was not specified for '%s' and probing guessed raw.\n"
                 "         Automatically detecting the format is dangerous for raw images, write "
                 "operations on block 0 will be restricted.\n"
-                "         Specify the 'raw' format explicitly to remove the restrictions.\n", file);
+                "         Specify the 'raw' format explicitly to remove the restrictions.\n",
+                file);
     }
 }
 
@@ -93,7 +94,8 @@ static void open_help(void)
            " -i, -- use AIO mode (threads, native or io_uring)\n"
            " -t, -- use the given cache mode for the image\n"
            " -d, -- use the given discard mode for the image\n"
-           " -o, -- options to be given to the block driver\n", tool.progname);
+           " -o, -- options to be given to the block driver\n",
+           tool.progname);
 }
 
 static int cmd_open(int argc, char **argv)
@@ -159,9 +161,9 @@ static int cmd_open(int argc, char **argv)
     return command_usage(command_find("open"));
 }
 
-const IoCommand file_commands[] = {
-    { "open", "o", cmd_open, 1, -1, CMD_NOFILE_OK, "[-rsCnkU] [-t cache] [-d discard] [-o options] [path]",
-      "open the file specified by path", open_help },
-    { "close", "c", cmd_close, 0, 0, 0, NULL, "close the current open file", NULL },
-    { NULL }
-};
+const IoCommand file_commands[] = { { "open", "o", cmd_open, 1, -1, CMD_NOFILE_OK,
+                                      "[-rsCnkU] [-t cache] [-d discard] [-o options] [path]",
+                                      "open the file specified by path", open_help },
+                                    { "close", "c", cmd_close, 0, 0, 0, NULL,
+                                      "close the current open file", NULL },
+                                    { NULL } };

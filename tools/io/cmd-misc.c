@@ -129,7 +129,8 @@ static int cmd_alloc(int argc, char **argv)
         }
     }
     cvt_bytes((double)start, s, sizeof(s));
-    printf("%" G_GINT64_FORMAT "/%" G_GINT64_FORMAT " bytes allocated at offset %s\n", sum, count, s);
+    printf("%" G_GINT64_FORMAT "/%" G_GINT64_FORMAT " bytes allocated at offset %s\n", sum, count,
+           s);
     return 0;
 }
 
@@ -175,8 +176,9 @@ static int cmd_map(int argc, char **argv)
         }
         cvt_bytes((double)num, s1, sizeof(s1));
         cvt_bytes((double)offset, s2, sizeof(s2));
-        printf("%s (0x%" G_GINT64_MODIFIER "x) bytes %s allocated at offset %s (0x%" G_GINT64_MODIFIER "x)\n", s1,
-               num, ret ? "   " : "not", s2, offset);
+        printf("%s (0x%" G_GINT64_MODIFIER
+               "x) bytes %s allocated at offset %s (0x%" G_GINT64_MODIFIER "x)\n",
+               s1, num, ret ? "   " : "not", s2, offset);
         offset += num;
         left -= num;
     }
@@ -238,7 +240,8 @@ static void sigraise_help(void)
            "\n"
            " Invokes raise(signal), where \"signal\" is the mandatory integer argument\n"
            " given to sigraise.\n"
-           "\n", SIGTERM);
+           "\n",
+           SIGTERM);
 }
 
 static int cmd_sigraise(int argc, char **argv)
@@ -296,17 +299,23 @@ const IoCommand misc_commands[] = {
       "truncates the current file at the given offset", NULL },
     { "length", "l", cmd_length, 0, 0, 0, NULL, "gets the length of the current file", NULL },
     { "info", "i", cmd_info, 0, 0, 0, NULL, "prints information about the current file", NULL },
-    { "alloc", "a", cmd_alloc, 1, 2, 0, "offset [count]", "checks if offset is allocated in the file", NULL },
+    { "alloc", "a", cmd_alloc, 1, 2, 0, "offset [count]",
+      "checks if offset is allocated in the file", NULL },
     { "map", NULL, cmd_map, 0, 0, 0, "", "prints the allocated areas of a file", NULL },
     { "break", NULL, cmd_break, 2, 2, 0, "event tag",
       "sets a breakpoint on event and tags the stopped request as tag", NULL },
     { "remove_break", NULL, cmd_remove_break, 1, 1, 0, "tag", "remove a breakpoint by tag", NULL },
     { "resume", NULL, cmd_resume, 1, 1, 0, "tag", "resumes the request tagged as tag", NULL },
-    { "wait_break", NULL, cmd_wait_break, 1, 1, 0, "tag", "waits for the suspension of a request", NULL },
-    { "abort", NULL, cmd_abort, 0, 0, CMD_NOFILE_OK, NULL, "simulate a program crash using abort(3)", NULL },
-    { "sigraise", NULL, cmd_sigraise, 1, 1, CMD_NOFILE_OK, "signal", "raises a signal", sigraise_help },
-    { "sleep", NULL, cmd_sleep, 1, 1, CMD_NOFILE_OK, NULL, "waits for the given value in milliseconds", NULL },
-    { "help", "?", command_help, 0, 1, CMD_NOFILE_OK, "[command]", "help for one or all commands", NULL },
+    { "wait_break", NULL, cmd_wait_break, 1, 1, 0, "tag", "waits for the suspension of a request",
+      NULL },
+    { "abort", NULL, cmd_abort, 0, 0, CMD_NOFILE_OK, NULL,
+      "simulate a program crash using abort(3)", NULL },
+    { "sigraise", NULL, cmd_sigraise, 1, 1, CMD_NOFILE_OK, "signal", "raises a signal",
+      sigraise_help },
+    { "sleep", NULL, cmd_sleep, 1, 1, CMD_NOFILE_OK, NULL,
+      "waits for the given value in milliseconds", NULL },
+    { "help", "?", command_help, 0, 1, CMD_NOFILE_OK, "[command]", "help for one or all commands",
+      NULL },
     { "quit", "q", cmd_quit, -1, 0, CMD_NOFILE_OK, NULL, "exit the program", NULL },
     { NULL }
 };

@@ -10,14 +10,15 @@
 /* What may change while an image is in use, as in the reference. */
 static const char *const changeable[] = {
     /* of every node */
-    "cache.direct", "cache.no-flush", "read-only", "auto-read-only", "discard", "detect-zeroes", "force-share",
+    "cache.direct", "cache.no-flush", "read-only", "auto-read-only", "discard", "detect-zeroes",
+    "force-share",
     /* of qcow2 */
-    "lazy-refcounts", "pass-discard-request", "pass-discard-snapshot", "pass-discard-other", "discard-no-unref",
-    "overlap-check", "overlap-check.template", "overlap-check.main-header", "overlap-check.active-l1",
-    "overlap-check.active-l2", "overlap-check.refcount-table", "overlap-check.refcount-block",
-    "overlap-check.snapshot-table", "overlap-check.inactive-l1", "overlap-check.inactive-l2",
-    "overlap-check.bitmap-directory", "cache-size", "l2-cache-size", "l2-cache-entry-size", "refcount-cache-size",
-    "cache-clean-interval",
+    "lazy-refcounts", "pass-discard-request", "pass-discard-snapshot", "pass-discard-other",
+    "discard-no-unref", "overlap-check", "overlap-check.template", "overlap-check.main-header",
+    "overlap-check.active-l1", "overlap-check.active-l2", "overlap-check.refcount-table",
+    "overlap-check.refcount-block", "overlap-check.snapshot-table", "overlap-check.inactive-l1",
+    "overlap-check.inactive-l2", "overlap-check.bitmap-directory", "cache-size", "l2-cache-size",
+    "l2-cache-entry-size", "refcount-cache-size", "cache-clean-interval",
     /* of raw, of file */
     "offset", "size", "aio", "locking", "drop-cache", "x-check-cache-dropped", NULL
 };
@@ -152,8 +153,7 @@ static int cmd_reopen(int argc, char **argv)
     return ret < 0 ? ret : reopen_with(&a);
 }
 
-const IoCommand reopen_commands[] = {
-    { "reopen", NULL, cmd_reopen, 0, -1, 0, "[(-r|-w)] [-c cache] [-o options]",
-      "reopens an image with new options", reopen_help },
-    { NULL }
-};
+const IoCommand reopen_commands[] = { { "reopen", NULL, cmd_reopen, 0, -1, 0,
+                                        "[(-r|-w)] [-c cache] [-o options]",
+                                        "reopens an image with new options", reopen_help },
+                                      { NULL } };

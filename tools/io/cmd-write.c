@@ -116,7 +116,8 @@ static int check_options(const WriteOpts *w)
 static int check_length(const WriteOpts *w, const char *arg)
 {
     if (w->r.bytes > REQUEST_MAX && !(w->r.flags & BLK_REQ_NO_FALLBACK)) {
-        printf("length cannot exceed %" G_GINT64_FORMAT " without -n, given %s\n", REQUEST_MAX, arg);
+        printf("length cannot exceed %" G_GINT64_FORMAT " without -n, given %s\n", REQUEST_MAX,
+               arg);
         return -EINVAL;
     }
     return w->vmstate || w->compressed ? request_check_sectors(&w->r) : 0;
@@ -125,7 +126,8 @@ static int check_length(const WriteOpts *w, const char *arg)
 static int make_data(WriteOpts *w)
 {
     if (!w->zero) {
-        return w->source ? request_fill_from_file(&w->r, w->source) : request_make_buffer(&w->r, w->r.pattern);
+        return w->source ? request_fill_from_file(&w->r, w->source)
+                         : request_make_buffer(&w->r, w->r.pattern);
     }
     if (w->registered) {
         printf("cannot combine zero write with registered I/O buffer\n");
@@ -215,7 +217,8 @@ static int cmd_writev(int argc, char **argv)
 }
 
 const IoCommand write_commands[] = {
-    { "write", "w", cmd_write, 2, -1, CMD_WRITES, "[-bcCfnqruz] [-P pattern | -s source_file] off len",
+    { "write", "w", cmd_write, 2, -1, CMD_WRITES,
+      "[-bcCfnqruz] [-P pattern | -s source_file] off len",
       "writes a number of bytes at a specified offset", write_help },
     { "writev", NULL, cmd_writev, 2, -1, CMD_WRITES, "[-Cfqr] [-P pattern] off len [len..]",
       "writes a number of bytes at a specified offset", writev_help },

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* zone_*: words are checked; no driver here knows zones, which is what the reference says of plain files. */
+/* zone_*: words are checked; no driver here knows zones, which is what the reference says of plain
+ * files. */
 #include "io.h"
 
 #include <errno.h>
@@ -51,10 +52,12 @@ static int cmd_zone_append(int argc, char **argv)
 }
 
 const IoCommand zone_commands[] = {
-    { "zone_report", "zrp", cmd_zone_report, 2, 2, 0, "offset number", "report zone information", NULL },
+    { "zone_report", "zrp", cmd_zone_report, 2, 2, 0, "offset number", "report zone information",
+      NULL },
     { "zone_open", "zo", cmd_zone_open, 2, 2, 0, "offset len",
       "explicit open a range of zones in zone block device", NULL },
-    { "zone_close", "zc", cmd_zone_close, 2, 2, 0, "offset len", "close a range of zones in zone block device", NULL },
+    { "zone_close", "zc", cmd_zone_close, 2, 2, 0, "offset len",
+      "close a range of zones in zone block device", NULL },
     { "zone_finish", "zf", cmd_zone_finish, 2, 2, 0, "offset len",
       "finish a range of zones in zone block device", NULL },
     { "zone_reset", "zrs", cmd_zone_reset, 2, 2, 0, "offset len",

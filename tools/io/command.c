@@ -10,8 +10,9 @@
 
 #define MAX_ARGS 1024
 
-static const IoCommand *const groups[] = { read_commands, write_commands, discard_commands, aio_commands,
-                                         zone_commands, misc_commands,  file_commands,    reopen_commands };
+static const IoCommand *const groups[] = { read_commands, write_commands, discard_commands,
+                                           aio_commands,  zone_commands,  misc_commands,
+                                           file_commands, reopen_commands };
 
 const IoCommand *command_find(const char *name)
 {
@@ -89,12 +90,14 @@ int command_help(int argc, char **argv)
 static int wrong_count(const IoCommand *c, const char *typed, int n)
 {
     if (c->argmax == -1) {
-        fprintf(stderr, "bad argument count %d to %s, expected at least %d arguments\n", n, typed, c->argmin);
+        fprintf(stderr, "bad argument count %d to %s, expected at least %d arguments\n", n, typed,
+                c->argmin);
     } else if (c->argmin == c->argmax) {
-        fprintf(stderr, "bad argument count %d to %s, expected %d arguments\n", n, typed, c->argmin);
+        fprintf(stderr, "bad argument count %d to %s, expected %d arguments\n", n, typed,
+                c->argmin);
     } else {
-        fprintf(stderr, "bad argument count %d to %s, expected between %d and %d arguments\n", n, typed,
-                c->argmin, c->argmax);
+        fprintf(stderr, "bad argument count %d to %s, expected between %d and %d arguments\n", n,
+                typed, c->argmin, c->argmax);
     }
     return -EINVAL;
 }
@@ -106,7 +109,8 @@ int command_run(const char *line)
     const IoCommand *c;
     int argc = 0, n;
 
-    for (char *w = strtok_r(copy, " ", &save); w && argc < MAX_ARGS; w = strtok_r(NULL, " ", &save)) {
+    for (char *w = strtok_r(copy, " ", &save); w && argc < MAX_ARGS;
+         w = strtok_r(NULL, " ", &save)) {
         argv[argc++] = w;
     }
     argv[argc] = NULL;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Commands from standard input. While it waits for one the loop runs, so that aio_* requests end and say so. */
+/* Commands from standard input. While it waits for one the loop runs, so that aio_* requests end
+ * and say so. */
 #include "io.h"
 
 #include <errno.h>

@@ -15,8 +15,8 @@ typedef struct IoTool {
     bool writethrough, force_share;
     bool misalign;
     bool quit;
-    unsigned in_flight;             /* aio_* requests that have not told their end */
-    struct IoRequest *finished;     /* of these, those that ended since the loop last ran */
+    unsigned in_flight;         /* aio_* requests that have not told their end */
+    struct IoRequest *finished; /* of these, those that ended since the loop last ran */
 } IoTool;
 
 extern IoTool tool; /* the one of this process */
@@ -34,19 +34,19 @@ typedef struct IoCommand {
 } IoCommand;
 
 /* Tables of the groups; each ends with a NULL name. */
-extern const IoCommand read_commands[], write_commands[], discard_commands[], aio_commands[], zone_commands[],
-    misc_commands[], file_commands[], reopen_commands[];
+extern const IoCommand read_commands[], write_commands[], discard_commands[], aio_commands[],
+    zone_commands[], misc_commands[], file_commands[], reopen_commands[];
 
 /* command.c */
-int command_run(const char *line);            /* 0 or -errno */
-int command_usage(const IoCommand *c);        /* prints its line; -EINVAL */
+int command_run(const char *line);     /* 0 or -errno */
+int command_usage(const IoCommand *c); /* prints its line; -EINVAL */
 const IoCommand *command_find(const char *name);
 
 /* report.c */
 void cvt_bytes(double value, char *str, size_t size);
-int64_t cvtnum(const char *s);                /* -errno */
+int64_t cvtnum(const char *s); /* -errno */
 void print_cvtnum_err(int64_t rc, const char *arg);
-int parse_pattern(const char *arg);           /* -1: told */
+int parse_pattern(const char *arg); /* -1: told */
 void dump_buffer(const void *buf, int64_t offset, size_t len);
 void print_report(const char *op, int64_t ns, int64_t offset, int64_t count, int64_t total, int cnt,
                   bool machine);
@@ -60,27 +60,34 @@ void print_specific_info(BlockBackend *blk);
 bool parse_options(Options *o, const char *arg);
 
 /* request.c: one request, from its words to its figures. */
-typedef enum IoKind { IO_READ, IO_WRITE, IO_WRITE_ZEROES, IO_WRITE_COMPRESSED, IO_DISCARD, IO_SAVE_VMSTATE,
-                      IO_LOAD_VMSTATE } IoKind;
+typedef enum IoKind {
+    IO_READ,
+    IO_WRITE,
+    IO_WRITE_ZEROES,
+    IO_WRITE_COMPRESSED,
+    IO_DISCARD,
+    IO_SAVE_VMSTATE,
+    IO_LOAD_VMSTATE
+} IoKind;
 
 typedef struct IoRequest {
     IoKind kind;
     int64_t offset, bytes;
-    void *buf;             /* NULL: none */
-    IOVector v;            /* of buf, in the pieces that the user named */
+    void *buf;  /* NULL: none */
+    IOVector v; /* of buf, in the pieces that the user named */
     unsigned flags;
     bool machine, quiet, verbose;
-    int pattern;           /* writes: what fills buf; reads: what is expected, -1: anything */
+    int pattern; /* writes: what fills buf; reads: what is expected, -1: anything */
     int64_t start, ns;
     int ret;
-    BlockBackend *blk;     /* of aio_* */
+    BlockBackend *blk; /* of aio_* */
     struct IoRequest *next;
 } IoRequest;
 
 #define REQUEST_MAX INT64_C(2147483136) /* INT_MAX rounded down to a sector */
 
-int coroutine_fn request_co_run(IoRequest *r);  /* 0 or -errno */
-int request_run(IoRequest *r);                  /* the same, timed, polling until done */
+int coroutine_fn request_co_run(IoRequest *r); /* 0 or -errno */
+int request_run(IoRequest *r);                 /* the same, timed, polling until done */
 /* Each returns 0, or -errno with the user told. */
 int request_take_offset(IoRequest *r, const char *arg);
 int request_take_bytes(IoRequest *r, const char *arg);

@@ -23,7 +23,8 @@ static void usage(void)
            "  -r, --read-only      open for reading only\n"
            "  -s, --snapshot       what is written goes to a file that is thrown away\n"
            "  -n, --nocache        the same as -t none\n"
-           "  -t, --cache MODE     none, writeback, writethrough, directsync or unsafe (writethrough)\n"
+           "  -t, --cache MODE     none, writeback, writethrough, directsync or unsafe "
+           "(writethrough)\n"
            "  -d, --discard MODE   unmap (on) or ignore (off) (unmap)\n"
            "  -i, --aio MODE       threads, native or io_uring (io_uring where there is one)\n"
            "  -k, --native-aio     the same as -i native\n"
@@ -76,17 +77,24 @@ static void warn_trace(const char *arg)
 static void parse_args(int argc, char **argv, Args *a)
 {
     enum { OPT_OBJECT = 256, OPT_IMAGE_OPTS };
-    static const struct option longs[] = {
-        { "help", no_argument, NULL, 'h' },          { "version", no_argument, NULL, 'V' },
-        { "cmd", required_argument, NULL, 'c' },     { "format", required_argument, NULL, 'f' },
-        { "read-only", no_argument, NULL, 'r' },     { "snapshot", no_argument, NULL, 's' },
-        { "nocache", no_argument, NULL, 'n' },       { "copy-on-read", no_argument, NULL, 'C' },
-        { "misalign", no_argument, NULL, 'm' },      { "native-aio", no_argument, NULL, 'k' },
-        { "aio", required_argument, NULL, 'i' },     { "discard", required_argument, NULL, 'd' },
-        { "cache", required_argument, NULL, 't' },   { "trace", required_argument, NULL, 'T' },
-        { "force-share", no_argument, NULL, 'U' },   { "object", required_argument, NULL, OPT_OBJECT },
-        { "image-opts", no_argument, NULL, OPT_IMAGE_OPTS }, { NULL }
-    };
+    static const struct option longs[] = { { "help", no_argument, NULL, 'h' },
+                                           { "version", no_argument, NULL, 'V' },
+                                           { "cmd", required_argument, NULL, 'c' },
+                                           { "format", required_argument, NULL, 'f' },
+                                           { "read-only", no_argument, NULL, 'r' },
+                                           { "snapshot", no_argument, NULL, 's' },
+                                           { "nocache", no_argument, NULL, 'n' },
+                                           { "copy-on-read", no_argument, NULL, 'C' },
+                                           { "misalign", no_argument, NULL, 'm' },
+                                           { "native-aio", no_argument, NULL, 'k' },
+                                           { "aio", required_argument, NULL, 'i' },
+                                           { "discard", required_argument, NULL, 'd' },
+                                           { "cache", required_argument, NULL, 't' },
+                                           { "trace", required_argument, NULL, 'T' },
+                                           { "force-share", no_argument, NULL, 'U' },
+                                           { "object", required_argument, NULL, OPT_OBJECT },
+                                           { "image-opts", no_argument, NULL, OPT_IMAGE_OPTS },
+                                           { NULL } };
     int c;
 
     while ((c = getopt_long(argc, argv, "hVc:d:f:rsnCmki:t:T:U", longs, NULL)) != -1) {

@@ -11,7 +11,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-
 void cvt_bytes(double value, char *str, size_t size)
 {
     static const char *const units[] = { "EiB", "PiB", "TiB", "GiB", "MiB", "KiB" };
@@ -51,7 +50,8 @@ void print_cvtnum_err(int64_t rc, const char *arg)
     if (rc == -ERANGE) {
         printf("Parsing error: argument too large -- %s\n", arg);
     } else {
-        printf("Parsing error: non-numeric argument, or extraneous/unrecognized suffix -- %s\n", arg);
+        printf("Parsing error: non-numeric argument, or extraneous/unrecognized suffix -- %s\n",
+               arg);
     }
 }
 
@@ -106,13 +106,14 @@ void print_report(const char *op, int64_t ns, int64_t offset, int64_t count, int
 
     format_time(ns, ts, sizeof(ts), machine);
     if (machine) { /* bytes,ops,time,bytes/sec,ops/sec */
-        printf("%" G_GINT64_FORMAT ",%d,%s,%.3f,%.3f\n", total, cnt, ts, (double)total / secs, cnt / secs);
+        printf("%" G_GINT64_FORMAT ",%d,%s,%.3f,%.3f\n", total, cnt, ts, (double)total / secs,
+               cnt / secs);
         return;
     }
     cvt_bytes((double)total, s1, sizeof(s1));
     cvt_bytes((double)total / secs, s2, sizeof(s2));
-    printf("%s %" G_GINT64_FORMAT "/%" G_GINT64_FORMAT " bytes at offset %" G_GINT64_FORMAT "\n", op, total,
-           count, offset);
+    printf("%s %" G_GINT64_FORMAT "/%" G_GINT64_FORMAT " bytes at offset %" G_GINT64_FORMAT "\n",
+           op, total, count, offset);
     printf("%s, %d ops; %s (%s/sec and %.4f ops/sec)\n", s1, cnt, ts, s2, cnt / secs);
 }
 

@@ -43,8 +43,8 @@ int request_check_sectors(const IoRequest *r)
     bool bad_offset = r->offset % SECTOR != 0;
 
     if (bad_offset || r->bytes % SECTOR != 0) {
-        printf("%" G_GINT64_FORMAT " is not a sector-aligned value for '%s'\n", bad_offset ? r->offset : r->bytes,
-               bad_offset ? "offset" : "count");
+        printf("%" G_GINT64_FORMAT " is not a sector-aligned value for '%s'\n",
+               bad_offset ? r->offset : r->bytes, bad_offset ? "offset" : "count");
         return -EINVAL;
     }
     return 0;
@@ -90,11 +90,13 @@ int request_make_vector(IoRequest *r, char **argv, int nr, int pattern)
             return -EINVAL;
         }
         if (len[i] > REQUEST_MAX) {
-            printf("Argument '%s' exceeds maximum size %" G_GINT64_FORMAT "\n", argv[i], REQUEST_MAX);
+            printf("Argument '%s' exceeds maximum size %" G_GINT64_FORMAT "\n", argv[i],
+                   REQUEST_MAX);
             return -EINVAL;
         }
         if (r->bytes > REQUEST_MAX - len[i]) {
-            printf("The total number of bytes exceed the maximum size %" G_GINT64_FORMAT "\n", REQUEST_MAX);
+            printf("The total number of bytes exceed the maximum size %" G_GINT64_FORMAT "\n",
+                   REQUEST_MAX);
             return -EINVAL;
         }
         r->bytes += len[i];
@@ -201,7 +203,8 @@ int request_verify(const IoRequest *r, int64_t from, int64_t bytes)
 
     for (int64_t i = 0; i < bytes; i++) {
         if (p[i] != r->pattern) {
-            printf("Pattern verification failed at offset %" G_GINT64_FORMAT ", %" G_GINT64_FORMAT " bytes\n",
+            printf("Pattern verification failed at offset %" G_GINT64_FORMAT ", %" G_GINT64_FORMAT
+                   " bytes\n",
                    r->offset + from, bytes);
             return -EINVAL;
         }
