@@ -307,7 +307,9 @@ bool aio_poll(AioContext *ctx, bool blocking)
         atomic_store(&ctx->notify_me, true); /* INV-AIO-1 */
         atomic_thread_fence(memory_order_seq_cst);
         if (!aio_has_work(ctx)) {
-            timeout = next < 0 ? -1 : MAX(next - aio_clock_ns(), 0);
+            int64_t left = next - aio_clock_ns(); /* once: MAX would look at the clock again */
+
+            timeout = next < 0 ? -1 : MAX(left, 0);
         }
         if (aio_uring_unsubmitted(ctx) && (timeout < 0 || timeout > RETRY_NS)) {
             timeout = RETRY_NS;

@@ -106,7 +106,9 @@ int coroutine_fn alloc_co_find(Qcow2 *q, uint64_t start, uint64_t n, bool exact,
                                uint64_t *first, uint64_t *got, uint64_t *seen)
 {
     uint64_t end = QCOW2_MAX_OFFSET >> q->geo.cluster_bits, len = 0;
-    uint64_t file_end = geo_clusters(&q->geo, (uint64_t)MAX(bdrv_co_getlength(q->file->bs), 0));
+    /* As last known: it only bounds the search, and asking the file is a system call. */
+    int64_t length = atomic_load(&q->file->bs->total_bytes);
+    uint64_t file_end = geo_clusters(&q->geo, (uint64_t)MAX(length, 0));
     FreeScan f = { .n = n, .exact = exact, .avoid = avoid, .seen = UINT64_MAX };
     int ret = 0;
 

@@ -148,7 +148,8 @@ int coroutine_fn qcow2_co_l2_load(Qcow2 *q, uint64_t l1_index, uint64_t table, u
     }
     /* A table that the file does not hold would read as zeroes: as data lost in silence. (A new one
      * is in the cache, dirty, until it is written.) */
-    if (unlikely(!cached && (int64_t)table >= bdrv_co_getlength(q->file->bs))) {
+    if (unlikely(!cached && (int64_t)table >= atomic_load(&q->file->bs->total_bytes) &&
+                 (int64_t)table >= bdrv_co_getlength(q->file->bs))) {
         return qcow2_co_corrupt(q, "L1 entry", (int64_t)l1_index,
                                 "L2 table is behind the end of the file");
     }

@@ -136,6 +136,19 @@ static void test_sleep(void)
     wait_fired(20);
 }
 
+/* A timer that comes due between two looks at the clock is due, not never. */
+static void test_near(void)
+{
+    AioTimer *t = aio_timer_new(aio_current(), note, (void *)"n");
+
+    for (int i = 0; i < 30000; i++) {
+        fired = 0;
+        aio_timer_mod(t, aio_clock_ns() + i % 3000);
+        AIO_WAIT_WHILE(aio_current(), fired < 1);
+    }
+    aio_timer_free(t);
+}
+
 /* A timer that sets itself again all the time, in a loop of its own, freed by another thread. */
 typedef struct Ticker {
     AioTimer *t;
@@ -192,6 +205,7 @@ int main(int argc, char **argv)
     g_test_add_func("/timer/again", test_again);
     g_test_add_func("/timer/free-within", test_free_within);
     g_test_add_func("/timer/sleep", test_sleep);
+    g_test_add_func("/timer/near", test_near);
     g_test_add_func("/timer/free-elsewhere", test_free_elsewhere);
     return g_test_run();
 }
