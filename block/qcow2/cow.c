@@ -9,7 +9,10 @@
  * INV-COW-1  A host cluster that was in use before is never taken to read zero.
  * INV-COW-2  In place, only subclusters that were not readable from the host are filled in: the
  * bytes of readable ones belong to concurrent overwrites.
+ * INV-COW-3  In clusters that were there before, nothing but the guest's data goes to the guest's
+ * range: a run may hold readable clusters beside those that are filled in.
  */
+#include "rules.h"
 #include "write-int.h"
 
 #define MERGE_MIDDLE (16 * KiB) /* a hole this small between head and tail is read along */
@@ -137,16 +140,31 @@ static int coroutine_fn write_guest_only(Qcow2 *q, const WriteRun *r, IOVector *
     return ret;
 }
 
-/* Head and tail read zero: large ones by a zero write of the file; -ENOTSUP to fill in
- * otherwise. */
+static int coroutine_fn zero_part(Qcow2 *q, const WriteRun *r, uint64_t start, uint64_t end)
+{
+    return start == end ? 0
+                        : bdrv_co_pwrite_zeroes(q->data, host_of(r, &q->geo, start), end - start,
+                                                BLK_REQ_NO_FALLBACK);
+}
+
+/*
+ * Head and tail read zero: large ones by a zero write of the file; -ENOTSUP to fill in otherwise.
+ * INV-COW-3: where the clusters were there before, the guest's range between the two may hold data
+ * that readers see, and a power loss or a failed write would leave zeroes in its place.
+ */
 static int coroutine_fn zero_by_call(Qcow2 *q, const WriteRun *r)
 {
+    int ret;
+
     if (r->cow_end - r->cow_start - (r->end - r->start) < ZERO_BY_CALL) {
         return -ENOTSUP;
     }
     bdrv_co_debug_event(q->data, BLKDBG_CLUSTER_ALLOC_SPACE);
-    return bdrv_co_pwrite_zeroes(q->data, host_of(r, &q->geo, r->cow_start),
-                                 r->cow_end - r->cow_start, BLK_REQ_NO_FALLBACK);
+    if (r->fresh || RULE_BROKEN(ZERO_BESIDE_DATA)) {
+        return zero_part(q, r, r->cow_start, r->cow_end); /* nobody sees it: one call for all */
+    }
+    ret = zero_part(q, r, r->cow_start, r->start);
+    return ret < 0 ? ret : zero_part(q, r, r->end, r->cow_end);
 }
 
 /* A guest vector with too many elements for head and tail to fit beside it. */

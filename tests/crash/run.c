@@ -332,7 +332,15 @@ static uint32_t lane_length(const Program *p, uint32_t first, uint32_t end)
     return n;
 }
 
-/* The operations from @first on that run together; the index behind them. */
+/* Does operation @at run beside the batch that begins at @first? */
+static bool is_with(const Program *p, uint32_t first, uint32_t at)
+{
+    const Op *op = program_op(p, at), *begin = program_op(p, first);
+
+    return op->with && op->setup == begin->setup && !is_alone(op) && !is_alone(begin);
+}
+
+/* The operations from @first on that run together; the index past them. */
 static uint32_t run_batch(Live *l, uint32_t first, uint32_t end)
 {
     const Program *p = l->r->p;
@@ -349,8 +357,7 @@ static uint32_t run_batch(Live *l, uint32_t first, uint32_t end)
         l->busy++;
         coroutine_enter(coroutine_create(run_lane, &lanes[n]));
         n++;
-    } while (at < end && n < MAX_LANES && program_op(p, at)->with && !is_alone(program_op(p, at)) &&
-             !is_alone(program_op(p, first)));
+    } while (at < end && n < MAX_LANES && is_with(p, first, at));
     AIO_WAIT_WHILE(aio_current(), l->busy);
     if (at == first + 1 && program_op(p, first)->type == OP_DISCARD && crash_log && !l->r->error) {
         observe(l, first, program_op(p, first)->offset, program_op(p, first)->bytes);

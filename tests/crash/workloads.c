@@ -422,18 +422,57 @@ static void make_extended(Program *p, GRand *r)
     }
 }
 
+/* Any two sectors, and all between them. */
+static Op *stretch(Program *p, GRand *r, OpType type)
+{
+    uint32_t sectors = (uint32_t)(p->cfg.size / SECTOR), a = upto(r, sectors), b = upto(r, sectors);
+
+    return program_add(p, type, (uint64_t)MIN(a, b) * SECTOR,
+                       (uint64_t)(MAX(a, b) - MIN(a, b) + 1) * SECTOR);
+}
+
+/* Data side by side on the host; then some clusters read zero and keep their space, and some have
+ * none. */
+static void checkered(Program *p, GRand *r)
+{
+    uint64_t cluster = UINT64_C(1) << p->cfg.cluster_bits;
+
+    fill(p, 0, p->cfg.size, p->cfg.size, true);
+    for (uint64_t at = 0; at < p->cfg.size; at += cluster) {
+        static const OpType t[] = { OP_ZERO, OP_ZERO, OP_UNMAP };
+
+        if (chance(r, 2)) {
+            program_add(p, t[upto(r, 3)], at, MIN(cluster, p->cfg.size - at))->setup = true;
+        }
+    }
+}
+
+/* Clusters whose edges are worth a call of their own, in all states beside each other, and runs
+ * over many of them. */
 static void make_large_clusters(Program *p, GRand *r)
 {
     static const OpType t[] = { OP_WRITE, OP_WRITE, OP_ZERO, OP_DISCARD };
 
     common(p, r);
-    p->cfg.extended = p->cfg.version == 3 && chance(r, 2);
+    p->cfg.extended = p->cfg.version == 3 && chance(r, 3);
     p->cfg.cluster_bits = 16 + upto(r, 6);
-    p->cfg.size = 4u << p->cfg.cluster_bits;
-    p->cfg.size = MIN(p->cfg.size, 4 * MiB);
+    p->cfg.size = (p->cfg.cluster_bits == 21 ? 3u : 4u) << p->cfg.cluster_bits;
+    p->cfg.size -= chance(r, 2) ? SECTOR * upto(r, 1u << (p->cfg.cluster_bits - 9)) : 0;
     p->cfg.l2_cache = 0;
+    if (chance(r, 4)) {
+        p->cfg.prealloc = 1;
+    } else if (chance(r, 4)) {
+        with_backing(p, r);
+    }
+    if (chance(r, 2)) {
+        checkered(p, r);
+    }
     for (unsigned i = 0; i < 4; i++) {
-        batch(p, r, t, G_N_ELEMENTS(t), 64 * KiB);
+        if (chance(r, 2)) {
+            batch(p, r, t, G_N_ELEMENTS(t), 64 * KiB);
+        } else {
+            stretch(p, r, t[upto(r, G_N_ELEMENTS(t))]);
+        }
     }
 }
 
@@ -490,7 +529,7 @@ const Workload workloads[] = {
     { "prealloc", "preallocated images", make_prealloc },
     { "create", "creation of an image", make_create },
     { "extended", "subclusters", make_extended },
-    { "large-clusters", "64 KiB to 2 MiB", make_large_clusters },
+    { "large-clusters", "64 KiB to 2 MiB, in all states beside each other", make_large_clusters },
     { "snapshot", "clusters and tables that an internal snapshot shares", make_snapshot },
     { "any", "all of it", make_any },
     { NULL }
