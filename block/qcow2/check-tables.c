@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Walking every table of an image, counting what each refers to. */
+#include "bitmap.h"
 #include "check.h"
 
 #include "util/bytes.h"
@@ -11,7 +12,6 @@
 #define L2_RESERVED_STD UINT64_C(0x3f000000000001fe)
 #define L2_RESERVED_EXT UINT64_C(0x3f000000000001ff)
 #define BITMAP_ENTRY_OFFSET UINT64_C(0x00fffffffffffe00)
-#define BITMAP_DIR_FIXED 24
 
 /* ---- The map ---- */
 
@@ -409,16 +409,14 @@ static int coroutine_fn co_count_bitmaps(Check *c)
     refmap_add(c, h->bitmap_dir_offset, h->bitmap_dir_size);
     ret = check_co_read(c, h->bitmap_dir_offset, h->bitmap_dir_size, dir, "bitmap directory");
     for (uint32_t i = 0; i < h->nb_bitmaps && ret == 0; i++) {
-        uint64_t len;
+        BitmapEntry e;
 
-        if (h->bitmap_dir_size - at < BITMAP_DIR_FIXED) {
+        if (!bitmap_dir_next(dir, h->bitmap_dir_size, &at, &e)) {
             check_report(c, "ERROR bitmap directory is too short");
             c->res->corruptions++;
             return 0;
         }
-        len = BITMAP_DIR_FIXED + (uint64_t)ldbe16(dir + at + 18) + ldbe32(dir + at + 20);
-        ret = co_count_bitmap(c, ldbe64(dir + at), ldbe32(dir + at + 8), &left);
-        at = MIN(at + ALIGN_UP(len, UINT64_C(8)), h->bitmap_dir_size);
+        ret = co_count_bitmap(c, e.table_offset, e.table_entries, &left);
     }
     return ret == -ENOMEM ? ret : 0;
 }

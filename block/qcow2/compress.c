@@ -252,6 +252,7 @@ int coroutine_fn qcow2_co_pwritev_compressed(BlockDriverState *bs, int64_t offse
         (geo_in_cluster(g, end) && end != (uint64_t)atomic_load(&q->bs->total_bytes))) {
         return -EINVAL;
     }
+    ret = ret < 0 ? ret : qcow2_co_begin_change(q, QCOW2_CHANGE_DISK | QCOW2_CHANGE_IMAGE);
     for (size_t done = 0; done < v->size && ret == 0;) {
         size_t n = MIN(g->cluster_size, v->size - done);
 

@@ -219,6 +219,10 @@ int coroutine_fn qcow2_co_pdiscard(BlockDriverState *bs, int64_t offset, int64_t
     if (start >= end || (q->geo.version < 3 && bs->backing)) {
         return -ENOTSUP;
     }
+    ret = qcow2_co_begin_change(q, QCOW2_CHANGE_DISK | QCOW2_CHANGE_IMAGE);
+    if (ret < 0) {
+        return ret;
+    }
     if (q->geo.data_raw) {
         return zero_co_raw_file(q, start, end, BLK_REQ_MAY_UNMAP);
     }

@@ -36,7 +36,7 @@ static int parse_bitmaps(Qcow2Header *h, const uint8_t *data, uint32_t len, GErr
         return error_set(errp, EINVAL, "bitmaps_ext: Invalid extension length");
     }
     if (!(h->autoclear & QCOW2_AUTOCLEAR_BITMAPS)) {
-        return 0; /* somebody wrote without keeping them: they are no longer true */
+        return 0; /* somebody wrote without keeping them: they are no longer to be believed */
     }
     h->has_bitmaps = true;
     h->nb_bitmaps = ldbe32(data);
@@ -91,7 +91,7 @@ static int parse_one(Qcow2Header *h, uint32_t type, const uint8_t *data, uint32_
         int ret = parse_bitmaps(h, data, len, errp);
 
         if (ret == 0 && !h->has_bitmaps) {
-            return 0;
+            keep_unknown(h, type, data, len); /* not ours to take out */
         }
         return ret;
     }

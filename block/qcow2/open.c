@@ -148,36 +148,33 @@ static void publish_backing(Qcow2 *q)
     q->bs->backing_format = g_strdup(q->hdr.backing_format);
 }
 
-/* What a writer does first: features that it does not keep up are no longer true. The header with
- * the bits cleared is synced before any other write. */
+/* What a writer does first. Features and bitmaps that it does not keep true are marked by the first
+ * change (bitmap.c): opening alone changes nothing of a clean image. */
 static int coroutine_fn co_start_writing(Qcow2 *q, int flags, GError **errp)
 {
-    uint64_t keep = q->hdr.autoclear & (q->geo.external_data ? QCOW2_AUTOCLEAR_DATA_RAW : 0);
     const char *overlap;
     uint64_t at;
-    int ret = 0;
+    int ret;
 
     if (q->bs->read_only || (flags & BLK_O_CHECK)) {
         return 0;
+    }
+    ret = qcow2_co_bitmaps_open(q, errp);
+    if (ret < 0) {
+        return ret;
+    }
+    if (q->hdr.autoclear != qcow2_autoclear_kept(q)) {
+        atomic_fetch_or(&q->unmarked, QCOW2_CHANGE_IMAGE);
     }
     overlap = qcow2_metadata_overlap(q, &at);
     if (overlap && !q->overlap_off) { /* a change of one table would be one of the other */
         (void)qcow2_co_corrupt(q, overlap, (int64_t)at, "metadata overlaps other metadata");
         return 0;
     }
-    if (q->hdr.autoclear != keep) {
-        q->hdr.autoclear = keep;
-        q->hdr.has_bitmaps = false;
-        ret = qcow2_co_header_write(q->file, &q->hdr);
-        if (ret == 0) {
-            ret = bdrv_co_flush(q->file->bs);
-        }
-        if (ret < 0) {
-            return error_set_errno(errp, ret, "Could not update qcow2 header");
-        }
-    }
     if (q->hdr.incompatible & QCOW2_INCOMPAT_DIRTY) {
-        ret = qcow2_co_rebuild_refcounts(q, errp);
+        ret = qcow2_co_begin_change(q, QCOW2_CHANGE_IMAGE);
+        ret = ret < 0 ? error_set_errno(errp, ret, "Could not update qcow2 header")
+                      : qcow2_co_rebuild_refcounts(q, errp);
     }
     return ret;
 }

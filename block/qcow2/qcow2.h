@@ -78,6 +78,7 @@ struct Qcow2 {
     PinState *pin;
     uint64_t meta_gen; /* meta_lock: tag of changes not yet sealed; see flush.c */
     CowBuffers *cow_buffers;
+    atomic_uint unmarked; /* kinds of change that the image does not announce yet; bitmap.c */
     InflightAlloc *inflight_allocs; /* intrusive list, meta_lock; write.c */
     atomic_bool
         fresh_unsafe; /* a data write failed: clusters past the end of file may not read zero */
@@ -102,6 +103,23 @@ struct Qcow2 {
 int coroutine_fn qcow2_co_corrupt(Qcow2 *q, const char *site, int64_t offset, const char *what);
 /* 0, or why nothing may be written (-EIO, write_error). */
 int qcow2_may_write(Qcow2 *q);
+
+/* ---- bitmap.c ---- */
+#define QCOW2_CHANGE_DISK 1u  /* of what the guest reads */
+#define QCOW2_CHANGE_IMAGE 2u /* of anything in the image */
+/* A writer opens the image: its bitmaps can be marked, and their tables are metadata. */
+int coroutine_fn qcow2_co_bitmaps_open(Qcow2 *q, GError **errp);
+/* The autoclear bits that stay true while we write. */
+uint64_t qcow2_autoclear_kept(const Qcow2 *q);
+int coroutine_fn qcow2_co_mark_change(Qcow2 *q, unsigned what);
+/* Comes before every change (@what: its kinds), with no lock held: whatever would no longer be true
+ * says so on stable storage (bitmaps, autoclear bits). One load when that is done. */
+static inline int coroutine_fn qcow2_co_begin_change(Qcow2 *q, unsigned what)
+{
+    return likely(!(atomic_load_explicit(&q->unmarked, memory_order_acquire) & what))
+               ? 0
+               : qcow2_co_mark_change(q, what);
+}
 
 /* ---- map.c ---- A run of one kind and (with a host offset) of one state of COPIED. */
 typedef struct Extent {
@@ -224,6 +242,8 @@ int coroutine_fn qcow2_co_pwrite_zeroes(BlockDriverState *bs, int64_t offset, in
 int coroutine_fn qcow2_co_pdiscard(BlockDriverState *bs, int64_t offset, int64_t bytes);
 int coroutine_fn qcow2_co_truncate(BlockDriverState *bs, int64_t bytes, bool exact,
                                    BlockPrealloc prealloc, unsigned flags, GError **errp);
+/* The same without qcow2_co_begin_change(); @offset may be past the disk. */
+int coroutine_fn qcow2_co_write(Qcow2 *q, uint64_t offset, IOVector *v, unsigned flags);
 /* The L1 table gets @entries at least. The caller is alone on the image. */
 int coroutine_fn qcow2_co_grow_l1(Qcow2 *q, uint64_t entries);
 /* Wait, under meta_lock (dropped meanwhile), for allocating writes that touch the clusters of the
@@ -249,7 +269,7 @@ int coroutine_fn qcow2_co_rebuild_refcounts(Qcow2 *q, GError **errp);
 int coroutine_fn qcow2_co_mark_dirty(Qcow2 *q);
 int coroutine_fn qcow2_co_mark_clean(Qcow2 *q);
 
-/* ---- open.c, create.c, info.c, snapshot.c ---- */
+/* ---- open.c, create.c, info.c, snapshot.c, bitmap.c ---- */
 int coroutine_fn qcow2_co_open(BlockDriverState *bs, Options *options, int flags, GError **errp);
 void coroutine_fn qcow2_co_close(BlockDriverState *bs);
 int coroutine_fn qcow2_co_create(const char *filename, Options *opts, GError **errp);

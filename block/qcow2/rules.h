@@ -47,6 +47,8 @@
       "an entry is changed in memory when its data has been written")                              \
     X(ALLOCS_WAIT, "alloc", "allocating writes of one cluster wait for each other")                \
     X(SHARED_NOT_IN_PLACE, "snapshot", "a cluster that others share is not written in place")      \
+    X(BITMAPS_BEFORE_CHANGE, "bitmap",                                                             \
+      "bitmaps are marked as in use on disk before the disk changes")                              \
     X(ZERO_BESIDE_DATA, "large-clusters",                                                          \
       "only what is filled in becomes zero beside data that is there")                             \
     X(STALE_NOT_ZERO, "reuse", "a cluster that was used before is not taken to read zero")

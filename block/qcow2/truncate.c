@@ -455,6 +455,10 @@ int coroutine_fn qcow2_co_truncate(BlockDriverState *bs, int64_t bytes, bool exa
     if ((uint64_t)bytes < old && prealloc != BLK_PREALLOC_OFF) {
         return error_set(errp, EINVAL, "Preallocation can't be used for shrinking an image");
     }
+    ret = qcow2_co_begin_change(q, QCOW2_CHANGE_DISK | QCOW2_CHANGE_IMAGE);
+    if (ret < 0) {
+        return error_set_errno(errp, ret, "Cannot resize image");
+    }
     ret = (uint64_t)bytes < old ? shrink(q, old, bytes, exact, errp)
                                 : grow(q, old, bytes, exact, prealloc, errp);
     atomic_store(&bs->total_bytes,

@@ -28,6 +28,7 @@ int coroutine_fn qcow2_co_vmstate(BlockDriverState *bs, int64_t pos, IOVector *v
     }
     ret = qcow2_may_write(q);
     bdrv_co_debug_event(q->file, BLKDBG_VMSTATE_SAVE);
+    ret = ret < 0 ? ret : qcow2_co_begin_change(q, QCOW2_CHANGE_IMAGE); /* not of the disk */
     ret = ret < 0 ? ret : qcow2_co_grow_l1(q, geo_l1_entries(&q->geo, end));
-    return ret < 0 ? ret : qcow2_co_pwritev(bs, (int64_t)(start + (uint64_t)pos), v, 0);
+    return ret < 0 ? ret : qcow2_co_write(q, start + (uint64_t)pos, v, 0);
 }

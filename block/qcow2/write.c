@@ -342,13 +342,11 @@ static int64_t coroutine_fn overwrite(Qcow2 *q, uint64_t offset, uint64_t bytes,
     return ret < 0 ? ret : (int64_t)x.bytes;
 }
 
-int coroutine_fn qcow2_co_pwritev(BlockDriverState *bs, int64_t offset, IOVector *v, unsigned flags)
+int coroutine_fn qcow2_co_write(Qcow2 *q, uint64_t offset, IOVector *v, unsigned flags)
 {
-    Qcow2 *q = bs->opaque;
     uint64_t total = v->size, done = 0;
-    int64_t n = qcow2_may_write(q);
+    int64_t n = 0;
 
-    flags &= ~(unsigned)BLK_REQ_FUA; /* the core flushes after us, metadata included */
     while (done < total && n >= 0) {
         unsigned pin = qcow2_pin_enter(q); /* INV-WR-3 */
 
@@ -367,4 +365,14 @@ int coroutine_fn qcow2_co_pwritev(BlockDriverState *bs, int64_t offset, IOVector
         done += MAX(n, 0);
     }
     return n < 0 ? n : 0;
+}
+
+int coroutine_fn qcow2_co_pwritev(BlockDriverState *bs, int64_t offset, IOVector *v, unsigned flags)
+{
+    Qcow2 *q = bs->opaque;
+    int ret = qcow2_may_write(q);
+
+    ret = ret < 0 ? ret : qcow2_co_begin_change(q, QCOW2_CHANGE_DISK | QCOW2_CHANGE_IMAGE);
+    flags &= ~(unsigned)BLK_REQ_FUA; /* the core flushes after us, metadata included */
+    return ret < 0 ? ret : qcow2_co_write(q, (uint64_t)offset, v, flags);
 }

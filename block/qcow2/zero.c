@@ -156,6 +156,10 @@ int coroutine_fn qcow2_co_pwrite_zeroes(BlockDriverState *bs, int64_t offset, in
     if (q->geo.version < 3 && bs->backing) {
         return -ENOTSUP;
     }
+    ret = qcow2_co_begin_change(q, QCOW2_CHANGE_DISK | QCOW2_CHANGE_IMAGE);
+    if (ret < 0) {
+        return ret;
+    }
     return q->geo.data_raw ? zero_co_raw_file(q, offset, offset + bytes, flags)
                            : zero_entries(q, start, end, &op);
 }

@@ -169,10 +169,10 @@ typedef struct Field {
 #f, offsetof(ImageConfig, f), sizeof(((ImageConfig *)0)->f)                                \
     }
 static const Field fields[] = {
-    FIELD(cluster_bits), FIELD(refcount_bits), FIELD(version),      FIELD(extended),
-    FIELD(lazy),         FIELD(zstd),          FIELD(no_unref),     FIELD(punch_other),
-    FIELD(no_unmap),     FIELD(backing),       FIELD(backing_size), FIELD(data_file),
-    FIELD(prealloc),     FIELD(size),          FIELD(l2_cache),     FIELD(snapshot),
+    FIELD(cluster_bits), FIELD(refcount_bits), FIELD(version),     FIELD(extended), FIELD(lazy),
+    FIELD(zstd),         FIELD(no_unref),      FIELD(punch_other), FIELD(no_unmap), FIELD(backing),
+    FIELD(backing_size), FIELD(data_file),     FIELD(prealloc),    FIELD(size),     FIELD(l2_cache),
+    FIELD(snapshot),     FIELD(bitmap),
 };
 
 static uint64_t field_get(const ImageConfig *c, const Field *f)

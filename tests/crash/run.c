@@ -5,6 +5,7 @@
  */
 #include "run.h"
 
+#include "bitmap.h"
 #include "content.h"
 #include "explorer.h"
 #include "model.h"
@@ -405,7 +406,7 @@ static void run_all(Live *l)
 {
     const Program *p = l->r->p;
     uint32_t i = 0, end = p->ops->len - 1; /* the close */
-    bool create = end && program_op(p, 0)->type == OP_CREATE;
+    bool bitmap, create = end && program_op(p, 0)->type == OP_CREATE;
     g_autofree uint8_t *words = NULL;
 
     if (!create) {
@@ -419,12 +420,17 @@ static void run_all(Live *l)
         while (i < end && program_op(p, i)->setup && !l->r->error) {
             i = run_batch(l, i, end);
         }
-        if (l->blk && (i || p->cfg.snapshot)) { /* recording begins with an image at rest */
+        if (l->blk &&
+            (i || p->cfg.snapshot || p->cfg.bitmap)) { /* recording begins with an image at rest */
             live_close(l, false);
             if (p->cfg.snapshot && shared_make_snapshot(mem_named("img"))) {
                 l->r->shared = shared_new(mem_named("img"));
             }
+            bitmap = p->cfg.bitmap && bitmap_make(mem_named("img"));
             live_open(l);
+            if (l->blk && bitmap) {
+                l->r->rest = (uint64_t *)look(l, 0, (uint64_t)blk_getlength(l->blk));
+            }
         }
     }
     start_log(l->r);
@@ -474,6 +480,7 @@ void run_free(Run *r)
         }
         g_array_unref(r->after);
         shared_free(r->shared);
+        g_free(r->rest);
         log_free(r->log);
         g_free(r->error);
         g_free(r);

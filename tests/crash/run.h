@@ -15,6 +15,7 @@ typedef struct Run {
     Log *log;
     MemFile start[2]; /* image, data file */
     Shared *shared;   /* what an internal snapshot holds; NULL: there is none */
+    uint64_t *rest;   /* the disk, a word a sector, when its bitmap was made; NULL: it has none */
     GArray *after;    /* of MemFile, two for each loss of power in the program */
     char *error;      /* an operation failed, or the running image shows what it must not */
 } Run;

@@ -18,21 +18,28 @@ struct Shared {
 
 /* ---- The reference's tool ---- */
 
-static bool run_snapshot(const char *path)
+static bool run_tool(const char *path, const char *const *command, const char *last)
 {
     g_autofree char *name =
         g_strdup_printf("json:{\"driver\":\"qcow2\",\"backing\":null,\"file\":{\"driver\":\"file\","
                         "\"filename\":\"%s\"}}",
                         path);
-    const char *argv[] = { "qemu-img", "snapshot", "-c", "s", name, NULL };
+    g_autoptr(GPtrArray) argv = g_ptr_array_new();
     int status = -1;
 
-    return g_spawn_sync(NULL, (char **)argv, NULL, G_SPAWN_SEARCH_PATH | G_SPAWN_STDERR_TO_DEV_NULL,
-                        NULL, NULL, NULL, NULL, &status, NULL) &&
+    for (; *command; command++) {
+        g_ptr_array_add(argv, (gpointer)*command);
+    }
+    g_ptr_array_add(argv, name);
+    g_ptr_array_add(argv, (gpointer)last);
+    g_ptr_array_add(argv, NULL);
+    return g_spawn_sync(NULL, (char **)argv->pdata, NULL,
+                        G_SPAWN_SEARCH_PATH | G_SPAWN_STDERR_TO_DEV_NULL, NULL, NULL, NULL, NULL,
+                        &status, NULL) &&
            WIFEXITED(status) && WEXITSTATUS(status) == 0;
 }
 
-bool shared_make_snapshot(MemFile *image)
+bool shared_edit(MemFile *image, const char *const *command, const char *last)
 {
     g_autofree char *dir = g_dir_make_tmp("crash-XXXXXX", NULL), *path = NULL, *data = NULL;
     gsize len;
@@ -42,8 +49,8 @@ bool shared_make_snapshot(MemFile *image)
         return false;
     }
     path = g_build_filename(dir, "image", NULL);
-    ok =
-        mem_save(image, path) && run_snapshot(path) && g_file_get_contents(path, &data, &len, NULL);
+    ok = mem_save(image, path) && run_tool(path, command, last) &&
+         g_file_get_contents(path, &data, &len, NULL);
     if (ok) {
         mem_clear(image);
         mem_write(image, 0, data, len);
@@ -53,9 +60,16 @@ bool shared_make_snapshot(MemFile *image)
     return ok;
 }
 
+bool shared_make_snapshot(MemFile *image)
+{
+    const char *argv[] = { "qemu-img", "snapshot", "-c", "s", NULL };
+
+    return shared_edit(image, argv, NULL);
+}
+
 /* ---- Its clusters ---- */
 
-static uint64_t be64_at(const MemFile *f, uint64_t at)
+uint64_t shared_be64(const MemFile *f, uint64_t at)
 {
     uint8_t b[8];
 
@@ -63,7 +77,7 @@ static uint64_t be64_at(const MemFile *f, uint64_t at)
     return ldbe64(b);
 }
 
-static uint32_t be32_at(const MemFile *f, uint64_t at)
+uint32_t shared_be32(const MemFile *f, uint64_t at)
 {
     uint8_t b[4];
 
@@ -81,7 +95,7 @@ static void add_l2(Shared *s, uint64_t table, unsigned entry_size)
 {
     add(s, table);
     for (uint64_t at = 0; at < s->cluster; at += entry_size) {
-        uint64_t e = be64_at(&s->was, table + at);
+        uint64_t e = shared_be64(&s->was, table + at);
 
         if (!(e & COMPRESSED) && (e & OFFSET_MASK)) { /* others pack data behind compressed ones */
             add(s, e & OFFSET_MASK);
@@ -91,22 +105,22 @@ static void add_l2(Shared *s, uint64_t table, unsigned entry_size)
 
 Shared *shared_new(const MemFile *image)
 {
-    uint64_t snapshots = be64_at(image, 64), l1;
-    unsigned entry_size = be32_at(image, 4) == 3 && (be64_at(image, 72) & 16) ? 16 : 8;
+    uint64_t snapshots = shared_be64(image, 64), l1;
+    unsigned entry_size = shared_be32(image, 4) == 3 && (shared_be64(image, 72) & 16) ? 16 : 8;
     Shared *s;
 
-    if (!be32_at(image, 60)) {
+    if (!shared_be32(image, 60)) {
         return NULL;
     }
     s = g_new0(Shared, 1);
-    s->cluster = UINT64_C(1) << be32_at(image, 20);
+    s->cluster = UINT64_C(1) << shared_be32(image, 20);
     s->clusters = g_array_new(FALSE, FALSE, sizeof(uint64_t));
     mem_copy(&s->was, image);
-    l1 = be64_at(image, snapshots);
+    l1 = shared_be64(image, snapshots);
     add(s, snapshots);
     add(s, l1);
-    for (uint32_t i = 0; i < be32_at(image, snapshots + 8); i++) {
-        uint64_t table = be64_at(image, l1 + i * 8) & OFFSET_MASK;
+    for (uint32_t i = 0; i < shared_be32(image, snapshots + 8); i++) {
+        uint64_t table = shared_be64(image, l1 + i * 8) & OFFSET_MASK;
 
         if (table) {
             add_l2(s, table, entry_size);

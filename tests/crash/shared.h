@@ -7,6 +7,13 @@
 
 typedef struct Shared Shared;
 
+/* Run the reference's tool on @image: @command, the image's name, @last (NULL: nothing). False: it
+ * is not there, or fails. */
+bool shared_edit(MemFile *image, const char *const *command, const char *last);
+/* Fields of the image. */
+uint64_t shared_be64(const MemFile *f, uint64_t at);
+uint32_t shared_be32(const MemFile *f, uint64_t at);
+
 /* Make a snapshot of @image with the reference's tool; false: it is not there. */
 bool shared_make_snapshot(MemFile *image);
 /* What the first snapshot of @image refers to; NULL: there is none. */

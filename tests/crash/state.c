@@ -6,6 +6,7 @@
  */
 #include "state.h"
 
+#include "bitmap.h"
 #include "content.h"
 #include "reference.h"
 
@@ -87,6 +88,21 @@ static char *check_shared(StateCheck *c)
     return c->run->shared ? shared_check(c->run->shared, mem_named("s-img")) : NULL;
 }
 
+/* The disk (c->words) and what its bitmap says of it. */
+static char *check_bitmap(StateCheck *c, uint64_t size)
+{
+    bool in_use = false;
+    char *why = c->run->rest ? bitmap_find(mem_named("s-img"), &in_use) : NULL;
+
+    for (uint64_t i = 0; c->run->rest && i < size / SECTOR && !why && !in_use; i++) {
+        if (c->words[i] != c->run->rest[i]) {
+            why = g_strdup_printf(
+                "sector %" G_GUINT64_FORMAT " has changed, and the bitmap is not in use", i);
+        }
+    }
+    return why;
+}
+
 /* ---- Going on ---- */
 
 static char *write_more(StateCheck *c, BlockBackend *blk, uint64_t *size, uint64_t r)
@@ -96,7 +112,7 @@ static char *write_more(StateCheck *c, BlockBackend *blk, uint64_t *size, uint64
     int ret = 0;
 
     /* Grow: the new sectors hold nothing, whatever was there before a shrink. */
-    if (r % 3 == 0 && !(c->run->shared && c->run->p->cfg.version == 2)) {
+    if (r % 3 == 0 && !c->run->rest && !(c->run->shared && c->run->p->cfg.version == 2)) {
         uint64_t more = 1 + (r >> 24) % MORE_SECTORS;
 
         ret = blk_truncate(blk, (int64_t)((sectors + more) * SECTOR), true, BLK_PREALLOC_OFF, 0,
@@ -161,6 +177,7 @@ static char *go_on(StateCheck *c, uint64_t size)
     why = why ? why : compare_words(c, blk, want, size);
     blk_close(blk);
     why = why ? why : check_shared(c);
+    why = why ? why : check_bitmap(c, size);
     if (why) {
         char *more = g_strdup_printf("after writing on: %s", why);
 
@@ -210,6 +227,7 @@ char *state_check(StateCheck *c)
     why = check_open(c, blk, &dirty);
     blk_close(blk);
     why = why ? why : check_shared(c);
+    why = why ? why : check_bitmap(c, size);
     if (!why && !dirty && c->reference_every && c->checked % c->reference_every == 0) {
         why = reference_check(c->run->p, mem_named("s-img"), mem_named("s-data"));
         c->reference_checked++;

@@ -491,6 +491,24 @@ static void make_snapshot(Program *p, GRand *r)
     mixed(p, r, t, G_N_ELEMENTS(t), 8);
 }
 
+/* A bitmap that must tell of every change: from every kind of first change on it is in use. */
+static void make_bitmap(Program *p, GRand *r)
+{
+    static const OpType t[] = { OP_WRITE, OP_WRITE, OP_ZERO, OP_UNMAP, OP_DISCARD };
+
+    common(p, r);
+    p->cfg.version = 3;
+    p->cfg.bitmap = true;
+    p->cfg.lazy = false;
+    fill(p, 0, p->cfg.size / 2, p->cfg.size / 4, true);
+    batch(p, r, &t[upto(r, G_N_ELEMENTS(t))], 1, 8 * KiB);
+    mixed(p, r, t, G_N_ELEMENTS(t), 2);
+    if (chance(r, 3)) {
+        program_add(p, chance(r, 2) ? OP_POWER : OP_KILL, 0, 0);
+        mixed(p, r, t, G_N_ELEMENTS(t), 1);
+    }
+}
+
 static void make_any(Program *p, GRand *r)
 {
     static const OpType t[] = { OP_WRITE, OP_WRITE,   OP_WRITE,  OP_ZERO,
@@ -531,6 +549,7 @@ const Workload workloads[] = {
     { "extended", "subclusters", make_extended },
     { "large-clusters", "64 KiB to 2 MiB, in all states beside each other", make_large_clusters },
     { "snapshot", "clusters and tables that an internal snapshot shares", make_snapshot },
+    { "bitmap", "a persistent bitmap that must tell of every change", make_bitmap },
     { "any", "all of it", make_any },
     { NULL }
 };

@@ -1,0 +1,269 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Persistent bitmaps.  They are kept, not kept up to date: those that must tell of every change of
+ * the disk (auto) are marked as in use before the first one, which is what the format has for a
+ * bitmap that is not to be believed.  An image that nobody writes to stays as it is, to the byte.
+ *
+ * INV-BM-1  The marks are on stable storage before any change of what the guest reads is written.
+ * INV-BM-2  Only flags change, each within one sector: a torn write marks some bitmaps and leaves
+ *           others, and both are true, as nothing else has changed yet.
+ */
+#include "bitmap.h"
+
+#include "rules.h"
+#include "util/bytes.h"
+
+#include <errno.h>
+
+#define ENTRY_FIXED 24
+#define ENTRY_FLAGS 12
+#define MIN_GRANULARITY_BITS 9
+#define MAX_NAME 1023
+#define AUTOCLEAR_AT 88 /* in the header */
+
+/* ---- The directory ---- */
+
+bool bitmap_dir_next(const uint8_t *dir, uint64_t size, uint64_t *at, BitmapEntry *e)
+{
+    const uint8_t *p = dir + *at;
+    uint64_t whole;
+
+    if (*at > size || size - *at < ENTRY_FIXED) {
+        return false;
+    }
+    *e = (BitmapEntry){ .at = *at,
+                        .table_offset = ldbe64(p),
+                        .table_entries = ldbe32(p + 8),
+                        .flags = ldbe32(p + ENTRY_FLAGS),
+                        .type = p[16],
+                        .granularity_bits = p[17],
+                        .name_len = ldbe16(p + 18),
+                        .extra_len = ldbe32(p + 20) };
+    whole = ALIGN_UP(ENTRY_FIXED + (uint64_t)e->extra_len + e->name_len, UINT64_C(8));
+    if (whole > size - *at) {
+        return false;
+    }
+    e->name = (const char *)p + ENTRY_FIXED + e->extra_len;
+    *at += whole;
+    return true;
+}
+
+/* All of it, as it is on disk. */
+static int coroutine_fn co_read_dir(Qcow2 *q, uint8_t **ret_dir, GError **errp)
+{
+    const Qcow2Header *h = &q->hdr;
+    int64_t length = bdrv_co_getlength(q->file->bs);
+    g_autofree uint8_t *dir = NULL;
+    int ret;
+
+    if (length < 0 || h->bitmap_dir_offset > (uint64_t)length ||
+        h->bitmap_dir_size > (uint64_t)length - h->bitmap_dir_offset) {
+        return error_set(errp, EINVAL, "Broken bitmap directory");
+    }
+    dir = g_try_malloc(MAX(h->bitmap_dir_size, 1));
+    ret = dir ? bdrv_co_pread(q->file, (int64_t)h->bitmap_dir_offset, (int64_t)h->bitmap_dir_size,
+                              dir, 0)
+              : -ENOMEM;
+    if (ret < 0) {
+        return error_set_errno(errp, ret, "Failed to read bitmap directory");
+    }
+    *ret_dir = g_steal_pointer(&dir);
+    return 0;
+}
+
+/* ---- For `info` ---- */
+
+typedef struct ListArgs {
+    Qcow2 *q;
+    Options *o;
+    GError **errp;
+} ListArgs;
+
+/* "bitmaps.N.key" */
+static void set(Options *o, uint32_t n, const char *key, const char *value)
+{
+    g_autofree char *k = g_strdup_printf("bitmaps.%u.%s", n, key);
+
+    opts_set(o, k, value);
+}
+
+static void set_flags(Options *o, uint32_t n, uint32_t flags)
+{
+    static const char *const names[] = { "in-use", "auto" };
+    unsigned listed = 0;
+
+    for (unsigned bit = 0; bit < G_N_ELEMENTS(names); bit++) {
+        if (flags >> bit & 1) {
+            g_autofree char *k = g_strdup_printf("flags.%u", listed++);
+
+            set(o, n, k, names[bit]);
+        }
+    }
+    if (!listed) {
+        set(o, n, "flags", "");
+    }
+}
+
+static void list_one(Options *o, uint32_t n, const BitmapEntry *e)
+{
+    g_autofree char *name = g_strndup(e->name, e->name_len);
+    g_autofree char *granularity = g_strdup_printf("%u", 1u << e->granularity_bits);
+
+    set_flags(o, n, e->flags);
+    set(o, n, "name", name);
+    set(o, n, "granularity", granularity);
+}
+
+static int coroutine_fn list_fn(void *opaque)
+{
+    ListArgs *a = opaque;
+    const Qcow2Header *h = &a->q->hdr;
+    g_autofree uint8_t *dir = NULL;
+    uint64_t at = 0;
+    int ret = co_read_dir(a->q, &dir, a->errp);
+
+    for (uint32_t i = 0; i < h->nb_bitmaps && ret == 0; i++) {
+        BitmapEntry e;
+
+        if (!bitmap_dir_next(dir, h->bitmap_dir_size, &at, &e) ||
+            e.granularity_bits > BITMAP_MAX_GRANULARITY_BITS) {
+            return error_set(a->errp, EINVAL, "Broken bitmap directory");
+        }
+        list_one(a->o, i, &e);
+    }
+    return ret;
+}
+
+bool qcow2_list_bitmaps(Qcow2 *q, Options *o, GError **errp)
+{
+    ListArgs a = { q, o, errp };
+
+    return !q->hdr.has_bitmaps || co_run_sync(list_fn, &a) == 0;
+}
+
+/* ---- A writer opens the image ---- */
+
+/* What a writer must know of a bitmap to mark it truly. *@left: bytes that tables may still have,
+ * as they do not overlap. */
+static int check_entry(const Qcow2 *q, const BitmapEntry *e, uint64_t file_length, uint64_t *left,
+                       GError **errp)
+{
+    uint64_t bytes = e->table_entries * UINT64_C(8);
+    uint32_t known = BITMAP_IN_USE | BITMAP_AUTO | BITMAP_EXTRA_COMPATIBLE;
+
+    if (e->extra_len && !(e->flags & BITMAP_EXTRA_COMPATIBLE)) {
+        return error_set(errp, ENOTSUP, "Bitmap extra data is not supported");
+    }
+    if (e->type != BITMAP_DIRTY_TRACKING || (e->flags & ~known) || e->name_len == 0 ||
+        e->name_len > MAX_NAME || e->granularity_bits < MIN_GRANULARITY_BITS ||
+        e->granularity_bits > BITMAP_MAX_GRANULARITY_BITS || bytes == 0 ||
+        bytes > MIN((uint64_t)QCOW2_MAX_L1_BYTES, *left) || e->table_offset == 0 ||
+        geo_in_cluster(&q->geo, e->table_offset) || e->table_offset > file_length ||
+        bytes > file_length - e->table_offset) {
+        return error_set(errp, EINVAL, "Bitmap '%.*s' doesn't satisfy the constraints",
+                         (int)e->name_len, e->name);
+    }
+    *left -= bytes;
+    return 0;
+}
+
+int coroutine_fn qcow2_co_bitmaps_open(Qcow2 *q, GError **errp)
+{
+    const Qcow2Header *h = &q->hdr;
+    int64_t length = bdrv_co_getlength(q->file->bs);
+    uint64_t at = 0, left = (uint64_t)MAX(length, 0);
+    g_autofree uint8_t *dir = NULL;
+    bool mark = false;
+    int ret;
+
+    if (!h->has_bitmaps) {
+        return 0;
+    }
+    ret = co_read_dir(q, &dir, errp);
+    for (uint32_t i = 0; i < h->nb_bitmaps && ret == 0; i++) {
+        BitmapEntry e;
+
+        if (!bitmap_dir_next(dir, h->bitmap_dir_size, &at, &e)) {
+            return error_set(errp, EINVAL, "Broken bitmap directory");
+        }
+        ret = check_entry(q, &e, (uint64_t)length, &left, errp);
+        if (ret == 0) {
+            qcow2_metadata_add(q, e.table_offset, e.table_entries * UINT64_C(8), "bitmap table");
+            mark |= (e.flags & (BITMAP_AUTO | BITMAP_IN_USE)) == BITMAP_AUTO;
+        }
+    }
+    if (ret == 0) {
+        qcow2_metadata_add(q, h->bitmap_dir_offset, h->bitmap_dir_size, "bitmap directory");
+        atomic_fetch_or(&q->unmarked, mark ? QCOW2_CHANGE_DISK : 0);
+    }
+    return ret;
+}
+
+uint64_t qcow2_autoclear_kept(const Qcow2 *q)
+{
+    return q->hdr.autoclear & ((q->geo.external_data ? QCOW2_AUTOCLEAR_DATA_RAW : 0) |
+                               (q->hdr.has_bitmaps ? QCOW2_AUTOCLEAR_BITMAPS : 0));
+}
+
+/* ---- Before a change ---- */
+
+/* Bitmaps that must tell of every change are in use from now on. Not synced. */
+static int coroutine_fn co_mark_bitmaps(Qcow2 *q)
+{
+    const Qcow2Header *h = &q->hdr;
+    g_autofree uint8_t *dir = NULL;
+    uint64_t at = 0;
+    BitmapEntry e;
+    int ret = co_read_dir(q, &dir, NULL);
+
+    if (ret < 0) {
+        return ret;
+    }
+    for (uint32_t i = 0; i < h->nb_bitmaps; i++) {
+        if (!bitmap_dir_next(dir, h->bitmap_dir_size, &at, &e)) {
+            return -EIO; /* it was whole when the image was opened */
+        }
+        if (e.flags & BITMAP_AUTO) {
+            stbe32(dir + e.at + ENTRY_FLAGS, e.flags | BITMAP_IN_USE);
+        }
+    }
+    return bdrv_co_pwrite(q->file, (int64_t)h->bitmap_dir_offset, (int64_t)h->bitmap_dir_size, dir,
+                          0);
+}
+
+/* Features that we do not keep true are no longer claimed. One field, within a sector. */
+static int coroutine_fn co_clear_features(Qcow2 *q)
+{
+    uint64_t keep = qcow2_autoclear_kept(q);
+    uint8_t field[8];
+    int ret;
+
+    stbe64(field, keep);
+    ret = bdrv_co_pwrite(q->file, AUTOCLEAR_AT, sizeof(field), field, 0);
+    if (ret == 0) {
+        q->hdr.autoclear = keep;
+    }
+    return ret;
+}
+
+int coroutine_fn qcow2_co_mark_change(Qcow2 *q, unsigned what)
+{
+    int ret = 0;
+
+    co_mutex_lock(&q->feature_lock);
+    what &= atomic_load(&q->unmarked); /* somebody may have done it while we waited */
+    if (what & QCOW2_CHANGE_DISK) {
+        ret = co_mark_bitmaps(q);
+    }
+    if (ret == 0 && (what & QCOW2_CHANGE_IMAGE)) {
+        ret = co_clear_features(q);
+    }
+    if (ret == 0 && what && !RULE_BROKEN(BITMAPS_BEFORE_CHANGE)) {
+        ret = bdrv_co_flush(q->file->bs); /* INV-BM-1 */
+    }
+    if (ret == 0) {
+        atomic_fetch_and(&q->unmarked, ~what);
+    }
+    co_mutex_unlock(&q->feature_lock);
+    return ret;
+}
