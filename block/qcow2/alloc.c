@@ -247,6 +247,11 @@ int coroutine_fn qcow2_co_alloc_bytes(Qcow2 *q, uint64_t bytes, uint64_t *offset
     return 0;
 }
 
+int coroutine_fn qcow2_co_secure(Qcow2 *q, uint64_t offset, uint64_t bytes)
+{
+    return bdrv_co_pwrite_zeroes(q->file, (int64_t)offset, (int64_t)bytes, 0);
+}
+
 void coroutine_fn qcow2_co_free_unused(Qcow2 *q, uint64_t offset, uint64_t bytes)
 {
     uint64_t first = offset >> q->geo.cluster_bits;

@@ -8,9 +8,10 @@
 
 #include <errno.h>
 
-/* With feature_lock: whoever marks the image corrupt meanwhile comes before or after, and neither
+/* The bit alone, or with the place of the refcount table (rebuilt), in one write within a sector.
+ * With feature_lock: whoever marks the image corrupt meanwhile comes before or after, and neither
  * bit is lost. */
-static int coroutine_fn co_write_bit(Qcow2 *q, bool on)
+static int coroutine_fn co_write_bit(Qcow2 *q, bool on, bool rebuilt)
 {
     uint64_t old = q->hdr.incompatible;
     int ret;
@@ -19,37 +20,39 @@ static int coroutine_fn co_write_bit(Qcow2 *q, bool on)
         return -EIO;
     }
     q->hdr.incompatible = on ? old | QCOW2_INCOMPAT_DIRTY : old & ~QCOW2_INCOMPAT_DIRTY;
-    ret = qcow2_co_header_write(q->file, &q->hdr);
-    ret = ret < 0 ? ret : bdrv_co_flush(q->file->bs);
-    if (ret < 0) {
+    ret = qcow2_co_header_write_fields(q->file, &q->hdr,
+                                       rebuilt ? QCOW2_FIELD_REFTABLE : QCOW2_FIELD_INCOMPATIBLE,
+                                       QCOW2_FIELD_COMPATIBLE);
+    ret = ret < 0 ? ret : qcow2_co_sync_file(q);
+    if (ret < 0) { /* on disk it may be set: then the next open rebuilds counts that are right */
         q->hdr.incompatible = old;
     }
     return ret;
 }
 
-static int coroutine_fn co_set_bit(Qcow2 *q, bool on)
+static int coroutine_fn co_set_bit(Qcow2 *q, bool on, bool rebuilt)
 {
     int ret;
 
     /* What the bit speaks of is on disk first. */
-    ret = RULE_BROKEN(REBUILT_BEFORE_SWITCH) ? 0 : bdrv_co_flush(q->file->bs);
+    ret = RULE_BROKEN(REBUILT_BEFORE_SWITCH) ? 0 : qcow2_co_sync_file(q);
     if (ret < 0) {
         return ret;
     }
     co_mutex_lock(&q->feature_lock);
-    ret = co_write_bit(q, on);
+    ret = co_write_bit(q, on, rebuilt);
     co_mutex_unlock(&q->feature_lock);
     return ret;
 }
 
 int coroutine_fn qcow2_co_mark_dirty(Qcow2 *q)
 {
-    return RULE_BROKEN(DIRTY_BEFORE_LAZY) ? 0 : co_set_bit(q, true);
+    return RULE_BROKEN(DIRTY_BEFORE_LAZY) ? 0 : co_set_bit(q, true, false);
 }
 
 int coroutine_fn qcow2_co_mark_clean(Qcow2 *q)
 {
-    return co_set_bit(q, false);
+    return co_set_bit(q, false, false);
 }
 
 /* ---- Rebuild ---- */
@@ -119,13 +122,12 @@ static int coroutine_fn co_write_and_switch(Qcow2 *q, NewCounts *n)
     ret = ret < 0 ? ret
                   : bdrv_co_pwrite(q->file, (int64_t)n->table_at,
                                    (int64_t)(n->table_clusters << g->cluster_bits), n->table, 0);
-    ret = ret < 0 || RULE_BROKEN(REBUILT_BEFORE_SWITCH) ? ret : bdrv_co_flush(q->file->bs);
     if (ret < 0) {
         return ret;
     }
     q->hdr.reftable_offset = n->table_at;
     q->hdr.reftable_clusters = (uint32_t)n->table_clusters;
-    return qcow2_co_mark_clean(q); /* the new table and the bit in one write of the header */
+    return co_set_bit(q, false, true);
 }
 
 static int coroutine_fn co_rebuild(Qcow2 *q, Check *c, GError **errp)

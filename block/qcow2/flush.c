@@ -2,6 +2,7 @@
 /*
  * Metadata on its way to disk.  The one place that decides orders:
  *
+ *   0 header fields       sync     only where an earlier write of them failed
  *   seal (meta_lock): copies of all that is dirty; the generation ends
  *   1 refcount blocks     sync     INV-W-1, INV-W-3
  *   2 refcount table      sync     INV-W-1
@@ -16,7 +17,12 @@
  * before.
  *
  * INV-FLUSH-1  One flush at a time (flush_lock); a later one seals later.
- * INV-FLUSH-2  After a failed write of metadata no more is written until the image is opened again.
+ * INV-FLUSH-2  A step that fails leaves what it and the steps after it were to write dirty; the
+ * next flush begins at the first step again.  Until a flush has ended well nothing that was let go
+ * of meanwhile leaves quarantine, and no count of what a table on disk may name falls: so whatever
+ * part of a failed write reached the disk, it names nothing free. INV-FLUSH-3  After a failed sync
+ * (the kernel may have dropped what it held, and says so once) nothing more is written until the
+ * image is opened again.
  */
 #include "qcow2.h"
 #include "rules.h"
@@ -133,13 +139,45 @@ static void coroutine_fn co_sealed_clear(Qcow2 *q, Sealed *s, bool failed)
 
 /* ---- Steps ---- */
 
+static int coroutine_fn co_sync_node(Qcow2 *q, BlockDriverState *bs)
+{
+    int ret = bdrv_co_flush(bs), none = 0;
+
+    if (ret < 0) {
+        atomic_compare_exchange_strong(&q->write_error, &none, ret); /* INV-FLUSH-3 */
+    }
+    return ret;
+}
+
+int coroutine_fn qcow2_co_sync_file(Qcow2 *q)
+{
+    return co_sync_node(q, q->file->bs);
+}
+
 static int coroutine_fn co_sync(Qcow2 *q)
 {
-    int ret = bdrv_co_flush(q->file->bs);
+    int ret = qcow2_co_sync_file(q);
 
     if (ret == 0 && q->data && q->data != q->file && !RULE_BROKEN(DATA_FILE_BEFORE_L2)) {
-        ret = bdrv_co_flush(q->data->bs);
+        ret = co_sync_node(q, q->data->bs);
     }
+    return ret;
+}
+
+/* A write of header fields failed: what stands there is old, or new, and what both name was kept.
+ * It becomes what memory says, before anything else relies on that. */
+static int coroutine_fn co_write_doubtful_header(Qcow2 *q)
+{
+    int ret = 0;
+
+    co_mutex_lock(&q->meta_lock);
+    if (q->header_in_doubt) {
+        ret = qcow2_co_header_write_fields(q->file, &q->hdr, QCOW2_FIELD_SIZE,
+                                           QCOW2_FIELD_NB_SNAPSHOTS);
+        ret = ret < 0 ? ret : qcow2_co_sync_file(q);
+        q->header_in_doubt = ret < 0;
+    }
+    co_mutex_unlock(&q->meta_lock);
     return ret;
 }
 
@@ -191,14 +229,16 @@ static int coroutine_fn co_write_tables(Qcow2 *q, Sealed *s)
             meta_cache_unseal(q->l2_cache, &s->l2);
             return ret;
         }
-        ret = meta_cache_co_write_sealed(q->l2_cache, &s->l2, BLKDBG_NONE);
+        ret = meta_cache_co_write_sealed(q->l2_cache, &s->l2, BLKDBG_L2_UPDATE);
     }
     if (ret == 0 && s->l1_n) {
         ret = RULE_BROKEN(L2_BEFORE_L1) ? 0 : co_sync(q); /* INV-W-3 */
-        ret = ret < 0
-                  ? ret
-                  : bdrv_co_pwrite(q->file, (int64_t)(q->hdr.l1_offset + s->l1_first * UINT64_C(8)),
-                                   s->l1_n * INT64_C(8), s->l1, 0);
+        if (ret < 0) {
+            return ret;
+        }
+        bdrv_co_debug_event(q->file, BLKDBG_L1_UPDATE);
+        ret = bdrv_co_pwrite(q->file, (int64_t)(q->hdr.l1_offset + s->l1_first * UINT64_C(8)),
+                             s->l1_n * INT64_C(8), s->l1, 0);
     }
     return ret;
 }
@@ -228,8 +268,11 @@ static int coroutine_fn co_flush_once(Qcow2 *q, bool final)
 {
     Sealed s = { 0 };
     bool any;
-    int ret;
+    int ret = co_write_doubtful_header(q);
 
+    if (ret < 0) {
+        return ret;
+    }
     co_mutex_lock(&q->meta_lock);
     ret = seal_all(q, &s);
     co_mutex_unlock(&q->meta_lock);
@@ -240,13 +283,8 @@ static int coroutine_fn co_flush_once(Qcow2 *q, bool final)
     any = s.ref.count || s.l2.count || s.table.n || s.l1_n;
     if (any) {
         ret = co_write_all(q, &s);
-        if (ret < 0) {
-            int none = 0;
-
-            atomic_compare_exchange_strong(&q->write_error, &none, ret); /* INV-FLUSH-2 */
-        }
     }
-    co_sealed_clear(q, &s, ret < 0);
+    co_sealed_clear(q, &s, ret < 0); /* INV-FLUSH-2 */
     if (ret == 0 && final) {
         ret = RULE_BROKEN(SYNC_BEFORE_RELEASE) ? 0 : co_sync(q);
         if (ret == 0) {
@@ -310,7 +348,7 @@ int coroutine_fn qcow2_co_relieve(Qcow2 *q)
     if (ret == 0) {
         (void)qcow2_co_pin_reap(q); /* what fails stays in quarantine: no reason to fail a write */
     }
-    return ret;
+    return ret < 0 && !crowded ? qcow2_may_write(q) : ret; /* it needs the cache's room, no more */
 }
 
 int coroutine_fn qcow2_co_flush_to_os(BlockDriverState *bs)

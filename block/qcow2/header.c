@@ -279,7 +279,8 @@ int qcow2_header_parse(Qcow2Header *h, const uint8_t *buf, size_t len, int64_t f
 
 /* ---- Serialise ---- */
 
-static size_t put_fixed(const Qcow2Header *h, uint8_t *b)
+/* Into OUR_LENGTH bytes, which are zero. Not where the backing file's name is. */
+static void put_fields(const Qcow2Header *h, uint8_t *b)
 {
     stbe32(b, MAGIC);
     stbe32(b + 4, h->version);
@@ -293,7 +294,7 @@ static size_t put_fixed(const Qcow2Header *h, uint8_t *b)
     stbe32(b + 60, h->nb_snapshots);
     stbe64(b + 64, h->snapshots_offset);
     if (h->version == 2) {
-        return V2_LENGTH;
+        return;
     }
     stbe64(b + 72, h->incompatible);
     stbe64(b + 80, h->compatible);
@@ -301,6 +302,14 @@ static size_t put_fixed(const Qcow2Header *h, uint8_t *b)
     stbe32(b + 96, h->refcount_order);
     stbe32(b + 100, OUR_LENGTH + (uint32_t)h->unknown_fields_len);
     b[104] = h->compression_type;
+}
+
+static size_t put_fixed(const Qcow2Header *h, uint8_t *b)
+{
+    put_fields(h, b);
+    if (h->version == 2) {
+        return V2_LENGTH;
+    }
     if (h->unknown_fields_len) {
         memcpy(b + OUR_LENGTH, h->unknown_fields, h->unknown_fields_len);
     }
@@ -378,6 +387,16 @@ int coroutine_fn qcow2_co_header_read(BdrvChild *file, Qcow2Header *h, int flags
         }
     }
     return qcow2_header_parse(h, buf, len, length, flags, errp);
+}
+
+int coroutine_fn qcow2_co_header_write_fields(BdrvChild *file, const Qcow2Header *h, size_t from,
+                                              size_t to)
+{
+    uint8_t fields[OUR_LENGTH] = { 0 };
+
+    g_assert(from >= QCOW2_FIELD_SIZE && from < to && to <= QCOW2_FIELD_REFCOUNT_ORDER);
+    put_fields(h, fields);
+    return bdrv_co_pwrite(file, (int64_t)from, (int64_t)(to - from), fields + from, 0);
 }
 
 int coroutine_fn qcow2_co_header_write(BdrvChild *file, const Qcow2Header *h)

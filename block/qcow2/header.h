@@ -60,7 +60,24 @@ int qcow2_header_parse(Qcow2Header *h, const uint8_t *buf, size_t len, int64_t f
 /* Serialise into a zeroed cluster; -ENOSPC with message if it does not fit. */
 int qcow2_header_serialise(const Qcow2Header *h, uint8_t *buf, size_t len, GError **errp);
 int coroutine_fn qcow2_co_header_read(BdrvChild *file, Qcow2Header *h, int flags, GError **errp);
-/* Write the whole header cluster (up to one cluster). Not synced. */
+/* Not synced. */
+/*
+ * Of an image that exists only fields of the first sector are ever written, each time in one write
+ * within that sector: so none is torn, and the extensions and the backing file's name, which may
+ * lie past it, are never written again.  Bytes [from, to) of the header, as @h has them; from one
+ * of these places to another.
+ */
+#define QCOW2_FIELD_SIZE 24
+#define QCOW2_FIELD_L1 36 /* size and offset */
+#define QCOW2_FIELD_REFTABLE 48
+#define QCOW2_FIELD_NB_SNAPSHOTS 60
+#define QCOW2_FIELD_INCOMPATIBLE 72
+#define QCOW2_FIELD_COMPATIBLE 80
+#define QCOW2_FIELD_AUTOCLEAR 88
+#define QCOW2_FIELD_REFCOUNT_ORDER 96
+int coroutine_fn qcow2_co_header_write_fields(BdrvChild *file, const Qcow2Header *h, size_t from,
+                                              size_t to);
+/* All of it, for a new image: more than a sector, so it can be torn. */
 int coroutine_fn qcow2_co_header_write(BdrvChild *file, const Qcow2Header *h);
 
 #endif

@@ -173,16 +173,18 @@ int coroutine_fn qcow2_co_l2_get(Qcow2 *q, uint64_t guest, MetaSlice **slice, un
     return qcow2_co_l2_load(q, l1_index, table, at, slice);
 }
 
-/* Fill the new table at @table: zeroes, or a copy of @old. Its slices are dirty, or on disk. */
+/* Fill the new table at @table: zeroes, or a copy of @old. Its slices are dirty, or on disk; in
+ * either case it has its space there: a table that finds none at the next flush would hold up all
+ * others. */
 static int coroutine_fn co_fill_table(Qcow2 *q, uint64_t table, uint64_t old)
 {
     size_t size = meta_cache_slice_size(q->l2_cache);
-    int ret = 0;
+    int ret;
 
     bdrv_co_debug_event(q->file, BLKDBG_L2_ALLOC_WRITE);
+    ret = qcow2_co_secure(q, table, q->geo.cluster_size);
     if (!old && (int64_t)q->geo.cluster_size > ZERO_ON_DISK) {
-        return bdrv_co_pwrite_zeroes(q->file, (int64_t)table, (int64_t)q->geo.cluster_size,
-                                     BLK_REQ_MAY_UNMAP);
+        return ret;
     }
     for (uint64_t at = 0; at < q->geo.cluster_size && ret == 0; at += size) {
         MetaSlice *from = NULL, *to;

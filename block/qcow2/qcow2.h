@@ -86,7 +86,8 @@ struct Qcow2 {
     bool lazy_refcounts;
     atomic_bool write_counts; /* flushes write counts, lazy or not */
     atomic_bool corrupt;      /* found so while open: no more writes */
-    atomic_int write_error;   /* a metadata write failed: no more writes (-errno) */
+    atomic_int write_error;   /* a sync failed: no more writes (-errno) */
+    bool header_in_doubt;     /* meta_lock: a write of header fields failed; flush.c */
     bool discard_passthrough, discard_no_unref;
     bool discard_other;           /* punch what writes let go of, too */
     bool overlap_off;             /* overlap-check=none */
@@ -166,10 +167,13 @@ int qcow2_compress_init(Qcow2 *q);
 void qcow2_compress_fini(Qcow2 *q);
 int coroutine_fn qcow2_co_pwritev_compressed(BlockDriverState *bs, int64_t offset, IOVector *v);
 
-/* ---- flush.c ---- Metadata to the file in the order of INV-W-1..3:
+/* ---- flush.c ---- */
+/* Syncs the file; on failure the node takes no more writes. Any lock may be held. */
+int coroutine_fn qcow2_co_sync_file(Qcow2 *q);
+/* Metadata to the file in the order of INV-W-1..3:
  * refcount blocks; sync; reftable; sync (data too); L2 slices; sync; L1. Steps with nothing to do,
  * and their syncs, fall away. With @final a sync ends it and cleared references are reported to
- * pin. No lock held by the caller. */
+ * pin. What could not be written is dirty again, for the next flush. No lock held by the caller. */
 int coroutine_fn qcow2_co_flush_metadata(Qcow2 *q, bool final);
 /* Before a write takes meta_lock: keeps the quarantine in bounds, and dirty slices under half of a
  * cache that is smaller than its tables. */
@@ -209,6 +213,9 @@ int coroutine_fn qcow2_co_alloc_upto(Qcow2 *q, uint64_t want, uint64_t n, uint64
                                      uint64_t *got);
 /* Room for @bytes of compressed data, packed behind the last. */
 int coroutine_fn qcow2_co_alloc_bytes(Qcow2 *q, uint64_t bytes, uint64_t *offset);
+/* Room for new metadata at @offset, before anything names it: it becomes zero and has its space on
+ * the disk, as far as the file system gives it. On failure nothing has changed. */
+int coroutine_fn qcow2_co_secure(Qcow2 *q, uint64_t offset, uint64_t bytes);
 /* Never on disk, never in any table: refcount drops now. (Undo of a failed allocation.) */
 void coroutine_fn qcow2_co_free_unused(Qcow2 *q, uint64_t offset, uint64_t bytes);
 /* A table let go of these (in memory): quarantine, then punch if wanted, then refcount drops. */

@@ -7,8 +7,10 @@
  * its new place, synced, then the header points there and is synced, and only then the old one is
  * freed, through the quarantine (INV-W-4).
  *
- * INV-RB-1  hdr.reftable_offset is always what the header on disk says.
- * INV-RB-2  A block that holds its own refcount has it set before it is reachable from the table.
+ * INV-RB-1  hdr.reftable_offset is what the header on disk says; after a failed switch the header
+ * may say reftable_new_offset, or what that was then.  Each of these keeps its count until a switch
+ * has ended well, and names no block that is not on disk whole. INV-RB-2  A block that holds its
+ * own refcount has it set before it is reachable from the table.
  */
 #include "refcount-int.h"
 #include "rules.h"
@@ -93,6 +95,10 @@ static int coroutine_fn add_block(Qcow2 *q, uint64_t k, ClusterRange avoid)
         return -EAGAIN; /* the table must grow for it */
     }
     ret = refblock_co_offset(q, c, &block);
+    if (ret < 0) {
+        return ret;
+    }
+    ret = qcow2_co_secure(q, c << q->geo.cluster_bits, q->geo.cluster_size);
     if (ret < 0) {
         return ret;
     }
@@ -187,22 +193,35 @@ static int coroutine_fn place_table(Qcow2 *q, uint64_t needed, ClusterRange avoi
     }
 }
 
-/* Back to the old table: blocks that only the new one has are leaks in memory, never on disk. */
-static void ungrow(Qcow2 *q, uint64_t *old_table, uint64_t old_entries)
+/* Back to the old table: blocks that only the new one has go, as if they had never been. */
+static void coroutine_fn ungrow(Qcow2 *q, uint64_t *old_table, uint64_t old_entries)
 {
-    for (uint64_t i = old_entries; i < q->reftable_entries; i++) {
-        if (q->reftable[i]) {
-            qcow2_metadata_remove(q, q->reftable[i], q->geo.cluster_size);
-            meta_cache_drop(q->ref_cache, q->reftable[i], q->geo.cluster_size);
-        }
-    }
-    memcpy(old_table, q->reftable, old_entries * 8);
+    g_autofree uint64_t *grown = q->reftable;
+    uint64_t entries = q->reftable_entries;
+
+    memcpy(old_table, grown, old_entries * 8);
     q->reftable = old_table;
     q->reftable_entries = old_entries;
+    for (uint64_t i = old_entries; i < entries; i++) {
+        if (!grown[i]) {
+            continue;
+        }
+        qcow2_metadata_remove(q, grown[i], q->geo.cluster_size);
+        meta_cache_drop(q->ref_cache, grown[i], q->geo.cluster_size);
+        if (grown[i] >> q->geo.cluster_bits >> q->geo.refblock_bits < old_entries) {
+            qcow2_co_free_unused(q, grown[i], 1); /* counted in a block that stays */
+        }
+    }
     if (q->reftable_dirty) {
         q->reftable_dirty = q->reftable_dirty_first < old_entries;
         q->reftable_dirty_last = MIN(q->reftable_dirty_last, old_entries - 1);
     }
+}
+
+static void free_table(Qcow2 *q, uint64_t offset, uint64_t bytes)
+{
+    qcow2_metadata_remove(q, offset, bytes);
+    qcow2_free_later(q, offset, bytes, q->discard_other);
 }
 
 /*
@@ -214,12 +233,15 @@ static int coroutine_fn grow_table(Qcow2 *q, uint64_t needed, ClusterRange avoid
     uint64_t old_entries = q->reftable_entries, entries;
     uint64_t superseded = q->reftable_new_offset;
     uint64_t *old_table = q->reftable;
-    g_autofree uint64_t *table = NULL;
+    uint64_t *table;
     ClusterRange own, hull;
     int ret;
 
     bdrv_co_debug_event(q->file, BLKDBG_REFTABLE_GROW);
     ret = place_table(q, needed, avoid, &own);
+    if (ret == 0) {
+        ret = qcow2_co_secure(q, own.first << q->geo.cluster_bits, own.n << q->geo.cluster_bits);
+    }
     if (ret < 0) {
         return ret;
     }
@@ -242,15 +264,12 @@ static int coroutine_fn grow_table(Qcow2 *q, uint64_t needed, ClusterRange avoid
         ungrow(q, old_table, old_entries);
         return ret;
     }
-    g_steal_pointer(&table);
     g_free(old_table);
     q->reftable_new_offset = own.first << q->geo.cluster_bits;
     qcow2_metadata_add(q, q->reftable_new_offset, entries * 8, "refcount table");
     mark_dirty(q, 0, entries - 1);
     if (superseded && superseded != q->reftable_sealed_offset) {
-        /* Never reached the header, and no flush is writing it. */
-        qcow2_metadata_remove(q, superseded, old_entries * 8);
-        qcow2_free_later(q, superseded, old_entries * 8, q->discard_other);
+        free_table(q, superseded, old_entries * 8); /* no flush is writing it */
     }
     return 0;
 }
@@ -290,6 +309,7 @@ int coroutine_fn qcow2_co_reftable_write(Qcow2 *q, const ReftableSeal *s)
     }
     bdrv_co_debug_event(q->file, s->moved ? BLKDBG_REFBLOCK_ALLOC_WRITE_TABLE
                                           : BLKDBG_REFBLOCK_ALLOC_HOOKUP);
+    bdrv_co_debug_event(q->file, BLKDBG_REFTABLE_UPDATE);
     return bdrv_co_pwrite(q->file, s->table_offset + s->first * 8, s->n * 8, s->data, 0);
 }
 
@@ -306,8 +326,7 @@ static void switched(Qcow2 *q, const ReftableSeal *s)
     }
     q->reftable_sealed_offset = 0;
     if (old_bytes) {
-        qcow2_metadata_remove(q, old, old_bytes);
-        qcow2_free_later(q, old, old_bytes, q->discard_other);
+        free_table(q, old, old_bytes);
     }
 }
 
@@ -326,7 +345,7 @@ int coroutine_fn qcow2_co_reftable_switch(Qcow2 *q, const ReftableSeal *s)
     co_mutex_lock(&q->meta_lock);
     ret = bdrv_co_pwrite(q->file, 48, sizeof(field), field, 0);
     if (ret == 0 && !RULE_BROKEN(SWITCH_BEFORE_L2)) {
-        ret = bdrv_co_flush(q->file->bs);
+        ret = qcow2_co_sync_file(q);
     }
     if (ret == 0) {
         switched(q, s);
@@ -341,6 +360,12 @@ void coroutine_fn qcow2_co_reftable_seal_clear(Qcow2 *q, ReftableSeal *s, bool f
         co_mutex_lock(&q->meta_lock);
         mark_dirty(q, s->first, s->first + s->n - 1);
         q->reftable_sealed_offset = 0;
+        if (s->moved && q->reftable_new_offset != s->table_offset &&
+            q->hdr.reftable_offset != s->table_offset) {
+            /* Superseded meanwhile.  The header on disk may name it all the same: quarantine keeps
+             * it until a flush has switched to its successor. */
+            free_table(q, s->table_offset, (uint64_t)s->clusters << q->geo.cluster_bits);
+        }
         co_mutex_unlock(&q->meta_lock);
     }
     g_free(s->data);

@@ -22,29 +22,27 @@
 #include "write-int.h"
 #include "util/bytes.h"
 
-/* One field of the header, within one sector. */
-static int coroutine_fn write_header_field(Qcow2 *q, int64_t at, const void *field, size_t len)
+/* Some fields of the header, as @h has them. Under meta_lock. */
+static int coroutine_fn write_fields(Qcow2 *q, const Qcow2Header *h, size_t from, size_t to)
 {
-    int ret = bdrv_co_pwrite(q->file, at, len, field, 0);
+    int ret = qcow2_co_header_write_fields(q->file, h, from, to);
 
-    if (ret == 0 && !RULE_BROKEN(L1_OLD_KEPT)) {
-        ret = bdrv_co_flush(q->file->bs);
-    }
     if (ret < 0) {
-        /* Header on disk and in memory may disagree now. */
-        atomic_store(&q->write_error, ret);
+        q->header_in_doubt = true; /* the next flush says there what memory says */
+        return ret;
     }
-    return ret;
+    return RULE_BROKEN(L1_OLD_KEPT) ? 0 : qcow2_co_sync_file(q);
 }
 
 static int coroutine_fn write_size(Qcow2 *q, uint64_t size)
 {
-    uint8_t field[8];
+    Qcow2Header h;
     int ret;
 
-    stbe64(field, size);
     co_mutex_lock(&q->meta_lock);
-    ret = write_header_field(q, 24, field, sizeof(field));
+    h = q->hdr;
+    h.size = size;
+    ret = write_fields(q, &h, QCOW2_FIELD_SIZE, QCOW2_FIELD_SIZE + sizeof(h.size));
     if (ret == 0) {
         q->hdr.size = size;
     }
@@ -68,7 +66,7 @@ static int coroutine_fn write_l1(Qcow2 *q, uint64_t offset, uint32_t entries)
     }
     bdrv_co_debug_event(q->file, BLKDBG_L1_GROW_WRITE_TABLE);
     ret = bdrv_co_pwrite(q->file, offset, bytes, buf, 0);
-    return ret < 0 || RULE_BROKEN(L1_WRITTEN) ? ret : bdrv_co_flush(q->file->bs);
+    return ret < 0 || RULE_BROKEN(L1_WRITTEN) ? ret : qcow2_co_sync_file(q);
 }
 
 /* Point the header to the new table; from here on it is the table. */
@@ -76,14 +74,14 @@ static int coroutine_fn activate_l1(Qcow2 *q, uint64_t offset, uint32_t entries,
                                     _Atomic uint64_t *table)
 {
     uint64_t old = q->hdr.l1_offset, old_bytes = (uint64_t)q->hdr.l1_size * 8;
-    uint8_t field[12]; /* size at byte 36, offset at 40 */
     void *old_table = (void *)q->l1;
+    Qcow2Header h = q->hdr;
     int ret;
 
-    stbe32(field, entries);
-    stbe64(field + 4, offset);
+    h.l1_size = entries;
+    h.l1_offset = offset;
     bdrv_co_debug_event(q->file, BLKDBG_L1_GROW_ACTIVATE_TABLE);
-    ret = write_header_field(q, 36, field, sizeof(field));
+    ret = write_fields(q, &h, QCOW2_FIELD_L1, QCOW2_FIELD_REFTABLE);
     if (ret < 0) {
         return ret;
     }
@@ -160,9 +158,10 @@ int coroutine_fn qcow2_co_grow_l1(Qcow2 *q, uint64_t entries)
             co_mutex_unlock(&q->flush_lock);
         }
     } while (ret == -EAGAIN); /* a write of others made a new L2 table in between */
-    if (ret < 0 && atomic_load(&q->write_error) == 0) {
+    if (ret < 0) {
         co_mutex_lock(&q->meta_lock);
-        qcow2_co_free_unused(q, offset, clusters << q->geo.cluster_bits);
+        /* The header may name it where that is in doubt: until a flush has ended well. */
+        qcow2_free_later(q, offset, clusters << q->geo.cluster_bits, q->discard_other);
         co_mutex_unlock(&q->meta_lock);
     }
     return ret;

@@ -5,8 +5,10 @@
  *
  * After a failure: it is reported with its errno; all that can be read is old or, where the failed
  * step was, old or new by sector; a small write elsewhere shows nothing but itself; the step
- * succeeds once the fault is gone, at once or, where the node refuses writes, when it is opened
- * again; the file has nothing worse than leaks, and no leaks where no write of metadata failed.
+ * succeeds at once when the fault is gone, and the rest of the steps and a flush; what that flush
+ * covers is there when the process dies then; the file has no errors and no leaks. Only a failed
+ * sync makes the node refuse writes: then all that goes on when it is opened again, and the file
+ * has nothing worse than leaks.
  */
 #include "fault-sweep.h"
 
@@ -67,7 +69,9 @@ typedef struct Run {
     Model m;
     uint8_t *want, *got;
     unsigned fill;
-    bool failed; /* this run */
+    unsigned ops; /* FakeOp that failed */
+    bool stays;   /* the node is not closed by a step */
+    bool failed;  /* this run */
 } Run;
 
 static unsigned failures, runs, faults;
@@ -288,7 +292,7 @@ static void apply(Run *r, const Step *s)
 /* Steps from @i on until one fails; its index. */
 static unsigned run_steps(Run *r, const Step *steps, unsigned i, int *ret)
 {
-    for (*ret = 0; steps[i].kind != STEP_END; i++) {
+    for (*ret = 0; steps[i].kind != STEP_END && !(r->stays && steps[i].kind == STEP_CLOSE); i++) {
         *ret = run_step(r, &steps[i], r->fill + i);
         if (*ret < 0) {
             break;
@@ -374,11 +378,17 @@ static void check(Run *r, bool leaks_ok, const char *when)
     }
 }
 
-/* A few bytes into a cluster that nobody touched; true if they were taken. */
+/* A few bytes into a cluster that nobody touched; true if they were taken. (Of a disk that has
+ * shrunk below it: what is in its first sector once more.) */
 static bool probe(Run *r)
 {
     Step s = { STEP_WRITE, PROBE_CLUSTER, 50, 0, 20 };
-    int ret = run_step(r, &s, 99);
+    int ret;
+
+    if (step_offset(r, &s) >= blk_getlength(r->blk)) {
+        return blk_pwrite(r->blk, 0, SECTOR, r->m.mem, 0) >= 0;
+    }
+    ret = run_step(r, &s, 99);
 
     if (ret < 0) {
         return false;
@@ -388,8 +398,32 @@ static bool probe(Run *r)
     return true;
 }
 
-/* The rest of the steps without a fault. */
-static void finish(Run *r, unsigned i, const char *when)
+/* The process dies after a flush: what it finds who opens the image then. The node is closed. */
+static void dies(Run *r, const char *when)
+{
+    FakeContent files[3];
+
+    for (unsigned k = 0; k < 3; k++) {
+        files[k] = fake_save(image_files[k]);
+    }
+    blk_close(r->blk);
+    r->blk = NULL;
+    check(r, false, when);
+    for (unsigned k = 0; k < 3; k++) {
+        if (files[k].size >= 0) {
+            fake_restore(image_files[k], &files[k]);
+        }
+        fake_content_clear(&files[k]);
+    }
+    if (open_image(r) < 0) {
+        complain(r, "%s, and then killed: does not open again", when);
+        return;
+    }
+    verify(r, NULL, "flushed and killed after the failure");
+}
+
+/* The rest of the steps without a fault. True: all is flushed, the node is open. */
+static bool finish(Run *r, unsigned i, const char *when)
 {
     int ret;
     unsigned at = run_steps(r, r->sc->run, i, &ret);
@@ -404,6 +438,7 @@ static void finish(Run *r, unsigned i, const char *when)
             complain(r, "%s: flush fails without a fault: %s", when, g_strerror(-ret));
         }
     }
+    return r->blk && ret == 0;
 }
 
 /* After a write of metadata failed: what is on disk is what was flushed, or newer. */
@@ -430,7 +465,7 @@ static void reopen(Run *r, const Step *s)
 static void after_failure(Run *r, unsigned i, int ret)
 {
     const Step *s = &r->sc->run[i];
-    bool refused = false;
+    bool refused = false, synced = !(r->ops & FAKE_FLUSH);
 
     if (ret != -r->mode->fault.error && s->kind != STEP_OPEN && s->kind != STEP_CREATE) {
         complain(r, "step %u says %s", i, g_strerror(-ret));
@@ -439,8 +474,15 @@ static void after_failure(Run *r, unsigned i, int ret)
         verify(r, s, "after the failure");
         refused = !probe(r);
         if (!refused) {
-            finish(r, i, "tried again");
+            r->stays = true;
+            if (finish(r, i, "tried again")) {
+                dies(r, "flushed after the failure");
+            }
+            r->stays = false;
         } else {
+            if (synced) {
+                complain(r, "writes are refused, and no sync has failed");
+            }
             verify(r, NULL, "while writes are refused");
         }
     } else {
@@ -494,6 +536,7 @@ static bool one_run(Run *r)
     fake_arm(&f);
     i = run_steps(r, r->sc->run, 0, &ret);
     met = fake_fault_met();
+    r->ops = fake_fault_ops();
     fake_arm(NULL);
     runs++;
     faults += met;

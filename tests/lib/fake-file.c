@@ -35,7 +35,7 @@ static struct {
     int64_t seen;
     uint64_t rand;
     bool held;
-    atomic_bool met;
+    atomic_uint met; /* FakeOp */
 } fault;
 
 void fake_setup(const FakeSetup *s)
@@ -49,7 +49,7 @@ void fake_arm(const FakeFault *f)
     fault.f = f ? *f : (FakeFault){ 0 };
     fault.seen = 0;
     spin_unlock(&fault.lock);
-    atomic_store(&fault.met, false);
+    atomic_store(&fault.met, 0);
 }
 
 void fake_hold(bool on)
@@ -60,6 +60,11 @@ void fake_hold(bool on)
 }
 
 bool fake_fault_met(void)
+{
+    return fake_fault_ops() != 0;
+}
+
+unsigned fake_fault_ops(void)
 {
     return atomic_load(&fault.met);
 }
@@ -195,7 +200,7 @@ static int decide(FakeOp op, unsigned *yields, bool *torn)
     }
     spin_unlock(&fault.lock);
     if (error) {
-        atomic_store(&fault.met, true);
+        atomic_fetch_or(&fault.met, (unsigned)op);
     }
     return error;
 }

@@ -44,6 +44,7 @@ void fake_setup(const FakeSetup *s);
 void fake_arm(const FakeFault *f); /* NULL: none */
 void fake_hold(bool on);           /* while on, operations neither count nor fail */
 bool fake_fault_met(void);         /* a fault was delivered since fake_arm() */
+unsigned fake_fault_ops(void);     /* ... to these (FakeOp) */
 void fake_seed(uint64_t seed);     /* of chances and yields */
 
 typedef struct FakeContent {

@@ -249,8 +249,7 @@ static void test_shared(void)
     teardown();
 }
 
-/* After a failed write of metadata nothing is given free any more: what the disk says is not
- * known. */
+/* After a failed sync nothing is given free any more: what the disk says is not known. */
 static int coroutine_fn co_broken(void *opaque)
 {
     uint64_t a = co_alloc(1);
