@@ -41,6 +41,7 @@ struct AioContext {
     GPtrArray *timers;   /* AioTimer that are set, latest first; timer_lock */
     AioUring *uring;     /* NULL: not made yet, or refused */
     int uring_error;     /* -errno: refused */
+    int64_t uring_retry; /* ... until then (monotonic, microseconds); 0: for good */
     gpointer uring_tag;
     int64_t poll_max_ns, poll_ns;
 };

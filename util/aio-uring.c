@@ -28,12 +28,17 @@ struct UringRequest {
     int res;
 };
 
-/* From now on callers are told -ENOSYS, and use threads. */
+#define RETRY_AFTER G_USEC_PER_SEC
+
+/* From now on callers are told -ENOSYS, and use threads: for good, or for a while where the error
+ * tells of the moment and not of the kernel. */
 static void refuse(AioContext *ctx, int err)
 {
     static atomic_bool said;
+    bool passing = err == -EMFILE || err == -ENFILE || err == -ENOMEM || err == -EAGAIN;
 
     ctx->uring_error = err;
+    ctx->uring_retry = passing && !ctx->uring ? g_get_monotonic_time() + RETRY_AFTER : 0;
     if (!atomic_exchange(&said, true)) {
         g_debug("io_uring is refused (%s): using threads", g_strerror(-err));
     }
@@ -64,7 +69,10 @@ static AioUring *get_ring(AioContext *ctx)
     int ret;
 
     if (unlikely(ctx->uring_error)) {
-        return NULL;
+        if (ctx->uring_retry == 0 || g_get_monotonic_time() < ctx->uring_retry) {
+            return NULL;
+        }
+        ctx->uring_error = 0;
     }
     if (likely(ctx->uring != NULL)) {
         return ctx->uring;

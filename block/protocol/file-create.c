@@ -156,7 +156,7 @@ int coroutine_fn file_co_create(const char *filename, Options *opts, GError **er
     uint64_t size, hint;
     bool nocow;
     int prealloc, ret, fd;
-    FileState probe = { .locking = true, .shared = BLK_PERM_ALL };
+    FileState probe = { .locking = FILE_LOCKING_AUTO, .shared = BLK_PERM_ALL };
     BlockDriverState lock_node = { .opaque = &probe };
     ResizeJob j;
 
@@ -254,7 +254,7 @@ static int clear_start(int fd, GError **errp)
 
 int coroutine_fn device_co_create(const char *filename, Options *opts, GError **errp)
 {
-    FileState probe = { .locking = true, .shared = BLK_PERM_ALL };
+    FileState probe = { .locking = FILE_LOCKING_AUTO, .shared = BLK_PERM_ALL };
     BlockDriverState lock_node = { .opaque = &probe };
     uint64_t size;
     int fd, ret;

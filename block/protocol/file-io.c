@@ -4,6 +4,10 @@
  * with RWF_NOWAIT, so that only what is in the page cache is done there; on tmpfs, plain.  What
  * would wait, what is large (so that several processors copy), and O_DIRECT go to io_uring or a
  * thread.  Large buffered writes go through one lane: file systems let one into a file at a time.
+ *
+ * INV-FILE-1  A call is given up for good only when its error says that it is not to be had for
+ * this file (call_is_missing()).  Every other error is about one request: its alignment, a moment
+ * without memory, a sandbox's rule, an io_uring of one thread.
  */
 #include "file.h"
 
@@ -27,6 +31,22 @@ typedef struct FileJob {
     unsigned flags;
     int mode; /* of fallocate */
 } FileJob;
+
+static bool call_is_missing(int err)
+{
+    return err == EOPNOTSUPP || err == ENOSYS || err == ENOTTY || err == ENODEV;
+}
+
+/* What a call ended with that is one way of several: -ENOTSUP where another is to be tried.  Learns
+ * whether it is ever worth to be asked again. */
+static int learn(int ret, atomic_bool *missing)
+{
+    if (call_is_missing(-ret)) {
+        atomic_store(missing, true);
+        return -ENOTSUP;
+    }
+    return ret == -EINVAL || ret == -EPERM ? -ENOTSUP : ret;
+}
 
 static int rw_errno(ssize_t n)
 {
@@ -56,9 +76,8 @@ static ssize_t try_inline(FileState *s, bool write, IOVector *v, int64_t offset)
     if (n < 0 && errno == EINTR) {
         return -EAGAIN;
     }
-    if (n < 0 && flags && (errno == EOPNOTSUPP || errno == ENOSYS || errno == EPERM)) {
-        atomic_store(refused, true);
-        return -EAGAIN;
+    if (n < 0 && flags && learn(-errno, refused) == -ENOTSUP) {
+        return -EAGAIN; /* without the flag, from where it may wait */
     }
     return rw_errno(n);
 }
@@ -75,25 +94,45 @@ static int rw_job(void *opaque)
     return rw_errno(n);
 }
 
+/* By io_uring; -ENOSYS: it did not do it, a thread is to. */
+static ssize_t coroutine_fn co_uring(FileState *s, AioOp op, IOVector *v, int64_t offset,
+                                     bool force_async)
+{
+    ssize_t n;
+
+    if (s->aio == FILE_AIO_THREADS ||
+        atomic_load_explicit(&s->no_uring[op], memory_order_relaxed)) {
+        return -ENOSYS;
+    }
+    n = aio_uring_co_rw(op, s->fd, v ? v->iov : NULL, v ? v->niov : 0, offset, force_async);
+    switch (n) {
+    case -EOPNOTSUPP:
+        atomic_store(&s->no_uring[op], true);
+        return -ENOSYS;
+    case -EINTR:
+    case -EAGAIN:
+    case -ECANCELED: /* it never began */
+        return -ENOSYS;
+    default:
+        return n;
+    }
+}
+
 /* One request that may wait; bytes done or -errno. */
 static ssize_t coroutine_fn co_rw_once(FileState *s, bool write, IOVector *v, int64_t offset)
 {
     FileJob j = { .s = s, .write = write, .offset = offset, .iov = v->iov, .niov = v->niov };
+    bool async;
+    ssize_t n;
 
     if (write && s->lane && v->size >= LANE_MIN) {
         return work_lane_co_run(s->lane, rw_job, &j);
     }
-    if (s->aio != FILE_AIO_THREADS &&
-        !atomic_load_explicit(&s->uring_refused, memory_order_relaxed)) {
-        /* Buffered writes and large copies would otherwise be done in this thread at submission. */
-        bool async = !s->direct && (v->size > INLINE_MAX || write);
-        ssize_t n = aio_uring_co_rw(write ? AIO_OP_WRITE : AIO_OP_READ, s->fd, v->iov, v->niov,
-                                    offset, async);
-
-        if (n != -ENOSYS && n != -EOPNOTSUPP) {
-            return n;
-        }
-        atomic_store(&s->uring_refused, true);
+    /* Buffered writes and large copies would otherwise be done in this thread at submission. */
+    async = !s->direct && (v->size > INLINE_MAX || write);
+    n = co_uring(s, write ? AIO_OP_WRITE : AIO_OP_READ, v, offset, async);
+    if (n != -ENOSYS) {
+        return n;
     }
     return co_thread_pool_run(rw_job, &j);
 }
@@ -192,69 +231,100 @@ static int falloc_job(void *opaque)
     return ret < 0 ? -errno : 0;
 }
 
-static int coroutine_fn co_falloc(FileState *s, int mode, int64_t offset, int64_t bytes)
+static int coroutine_fn co_falloc(FileState *s, int mode, atomic_bool *missing, int64_t offset,
+                                  int64_t bytes)
 {
     FileJob j = { .s = s, .mode = mode, .offset = offset, .bytes = bytes };
-    int ret = s->sync_is_fast ? falloc_job(&j) : co_thread_pool_run(falloc_job, &j);
 
-    return ret == -ENOSYS || ret == -EINVAL || ret == -EPERM ? -ENOTSUP : ret;
+    if (atomic_load(missing)) {
+        return -ENOTSUP;
+    }
+    return learn(s->sync_is_fast ? falloc_job(&j) : co_thread_pool_run(falloc_job, &j), missing);
+}
+
+static int coroutine_fn co_punch(FileState *s, int64_t offset, int64_t bytes)
+{
+    return co_falloc(s, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, &s->no_punch, offset, bytes);
+}
+
+static int coroutine_fn co_allocate(FileState *s, int64_t offset, int64_t bytes)
+{
+    return co_falloc(s, 0, &s->no_allocate, offset, bytes);
 }
 
 static int ioctl_job(void *opaque)
 {
     FileJob *j = opaque;
     uint64_t range[2] = { (uint64_t)j->offset, (uint64_t)j->bytes };
+    int ret;
 
-    return ioctl(j->s->fd, (unsigned long)j->mode, range) < 0 ? -errno : 0;
+    do {
+        ret = ioctl(j->s->fd, (unsigned long)j->mode, range);
+    } while (ret < 0 && errno == EINTR);
+    return ret < 0 ? -errno : 0;
 }
 
-static int coroutine_fn co_block_ioctl(FileState *s, int request, int64_t offset, int64_t bytes)
+static int coroutine_fn co_block_ioctl(FileState *s, int request, atomic_bool *missing,
+                                       int64_t offset, int64_t bytes)
 {
     FileJob j = { .s = s, .mode = request, .offset = offset, .bytes = bytes };
-    int ret = co_thread_pool_run(ioctl_job, &j);
 
-    return ret == -ENOTTY || ret == -EINVAL || ret == -EOPNOTSUPP ? -ENOTSUP : ret;
+    if (atomic_load(missing)) {
+        return -ENOTSUP;
+    }
+    return learn(co_thread_pool_run(ioctl_job, &j), missing);
 }
 
 /* Make a range zero with the cheapest call that the file system has. */
 static int coroutine_fn co_zero_file(FileState *s, int64_t offset, int64_t bytes, unsigned flags)
 {
-    int ret = -ENOTSUP;
+    int ret;
 
-    if ((flags & BLK_REQ_MAY_UNMAP) && !atomic_load(&s->no_punch)) {
+    if (flags & BLK_REQ_MAY_UNMAP) {
         int64_t end = offset + bytes;
 
-        ret = co_falloc(s, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, bytes);
+        ret = co_punch(s, offset, bytes);
         if (ret == 0 && end > file_length_fd(s->fd) && ftruncate(s->fd, end) < 0) {
             ret = -errno;
         }
         if (ret != -ENOTSUP) {
             return ret;
         }
-        atomic_store(&s->no_punch, true);
     }
-    if (!atomic_load(&s->no_zero_range)) {
-        ret = co_falloc(s, FALLOC_FL_ZERO_RANGE, offset, bytes);
-        if (ret != -ENOTSUP) {
-            return ret;
-        }
-        atomic_store(&s->no_zero_range, true);
-    }
-    if (!atomic_load(&s->no_punch) && offset + bytes <= file_length_fd(s->fd)) {
-        /* The same in two steps: give the blocks back, take new ones. */
-        ret = co_falloc(s, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, bytes);
-        if (ret == 0) {
-            ret = co_falloc(s, 0, offset, bytes);
-        }
-        if (ret == -ENOTSUP) {
-            atomic_store(&s->no_punch, true);
-        }
+    ret = co_falloc(s, FALLOC_FL_ZERO_RANGE, &s->no_zero_range, offset, bytes);
+    if (ret != -ENOTSUP) {
         return ret;
     }
     if (offset >= file_length_fd(s->fd)) {
-        return co_falloc(s, 0, offset, bytes);
+        return co_allocate(s, offset, bytes);
     }
-    return -ENOTSUP;
+    if (atomic_load(&s->no_allocate) || offset + bytes > file_length_fd(s->fd)) {
+        return -ENOTSUP;
+    }
+    /* The same in two steps: give the blocks back, take new ones. */
+    ret = co_punch(s, offset, bytes);
+    return ret < 0 ? ret : co_allocate(s, offset, bytes);
+}
+
+/* A device's zeroes: BLKZEROOUT keeps the space, and writes where the device cannot do it by
+ * itself; a punched hole is zeroes that the device makes, with or without space, or none. */
+static int coroutine_fn co_zero_device(FileState *s, int64_t offset, int64_t bytes, unsigned flags)
+{
+    int ret;
+
+    if (!IS_ALIGNED(offset | bytes, (int64_t)s->sector)) {
+        return -ENOTSUP;
+    }
+    if (flags & BLK_REQ_MAY_UNMAP) {
+        ret = co_punch(s, offset, bytes);
+        if (ret != -ENOTSUP) {
+            return ret;
+        }
+    }
+    if (flags & BLK_REQ_NO_FALLBACK) {
+        return -ENOTSUP;
+    }
+    return co_block_ioctl(s, (int)BLKZEROOUT, &s->no_zero_range, offset, bytes);
 }
 
 int coroutine_fn file_co_pwrite_zeroes(BlockDriverState *bs, int64_t offset, int64_t bytes,
@@ -263,28 +333,26 @@ int coroutine_fn file_co_pwrite_zeroes(BlockDriverState *bs, int64_t offset, int
     FileState *s = bs->opaque;
     int ret;
 
-    ret = s->is_block ? co_block_ioctl(s, (int)BLKZEROOUT, offset, bytes)
+    ret = s->is_block ? co_zero_device(s, offset, bytes, flags)
                       : co_zero_file(s, offset, bytes, flags);
     file_changed(s);
     return ret;
 }
 
+/* Whole sectors only: what is left of others is left as it is. */
+static int coroutine_fn co_discard_device(FileState *s, int64_t offset, int64_t bytes)
+{
+    int64_t start = ALIGN_UP(offset, (int64_t)s->sector);
+    int64_t end = ALIGN_DOWN(offset + bytes, (int64_t)s->sector);
+
+    return start < end ? co_block_ioctl(s, (int)BLKDISCARD, &s->no_discard, start, end - start) : 0;
+}
+
 int coroutine_fn file_co_pdiscard(BlockDriverState *bs, int64_t offset, int64_t bytes)
 {
     FileState *s = bs->opaque;
-    int ret;
+    int ret = s->is_block ? co_discard_device(s, offset, bytes) : co_punch(s, offset, bytes);
 
-    if (atomic_load(&s->no_discard)) {
-        return -ENOTSUP;
-    }
-    if (s->is_block) {
-        ret = co_block_ioctl(s, (int)BLKDISCARD, offset, bytes);
-    } else {
-        ret = co_falloc(s, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, bytes);
-    }
-    if (ret == -ENOTSUP) {
-        atomic_store(&s->no_discard, true);
-    }
     file_changed(s);
     return ret;
 }
@@ -314,11 +382,8 @@ int coroutine_fn file_co_flush_to_disk(BlockDriverState *bs)
     if (s->sync_is_fast) {
         ret = sync_job(&j);
     } else {
-        ret = -ENOSYS;
-        if (s->aio != FILE_AIO_THREADS && !atomic_load(&s->uring_refused)) {
-            ret = (int)aio_uring_co_rw(AIO_OP_FDATASYNC, s->fd, NULL, 0, 0, false);
-        }
-        if (ret == -ENOSYS || ret == -EOPNOTSUPP) {
+        ret = (int)co_uring(s, AIO_OP_FDATASYNC, NULL, 0, false);
+        if (ret == -ENOSYS) {
             ret = co_thread_pool_run(sync_job, &j);
         }
     }

@@ -21,11 +21,17 @@ static bool read_works(int fd, char *buf, size_t len)
     return n >= 0 || errno != EINVAL;
 }
 
+uint32_t file_sector_size(int fd)
+{
+    int size;
+
+    return ioctl(fd, BLKSSZGET, &size) == 0 && size > 0 ? (uint32_t)size : 512;
+}
+
 int file_probe_alignment(FileState *s, BlockLimits *l)
 {
     static const uint32_t aligns[] = { 1, 512, 1024, 2048, 4096 };
     char *buf;
-    int block;
 
     l->request_alignment = 1;
     l->min_mem_alignment = 1;
@@ -33,8 +39,8 @@ int file_probe_alignment(FileState *s, BlockLimits *l)
     if (!s->direct) {
         return 0;
     }
-    if (s->is_block && ioctl(s->fd, BLKSSZGET, &block) == 0) {
-        l->request_alignment = (uint32_t)block;
+    if (s->is_block) {
+        l->request_alignment = s->sector;
         l->min_mem_alignment = 512;
         return 0;
     }

@@ -79,7 +79,7 @@ static bool take_options(FileState *s, Options *o, int flags, GError **errp)
         return false;
     }
     s->aio = (FileAio)aio;
-    s->locking = locking != 2;
+    s->locking = (FileLocking)locking;
     return true;
 }
 
@@ -177,6 +177,7 @@ static int open_common(BlockDriverState *bs, Options *o, int flags, bool want_bl
     if (by_name && s->aio == FILE_AIO_URING) {
         bs->warning = warning_of_uring();
     }
+    s->sector = s->is_block ? file_sector_size(s->fd) : 1;
     s->sync_is_fast = !s->direct && !s->is_block && fstatfs(s->fd, &fs) == 0 &&
                       (fs.f_type == TMPFS_MAGIC || fs.f_type == RAMFS_MAGIC);
     s->lane = s->direct || s->is_block ? NULL : work_lane_new();

@@ -7,6 +7,7 @@
 #include "util/work-lane.h"
 
 typedef enum FileAio { FILE_AIO_THREADS, FILE_AIO_NATIVE, FILE_AIO_URING } FileAio;
+typedef enum FileLocking { FILE_LOCKING_AUTO, FILE_LOCKING_ON, FILE_LOCKING_OFF } FileLocking;
 
 typedef struct FileState {
     int fd;
@@ -15,11 +16,13 @@ typedef struct FileState {
     bool direct;       /* O_DIRECT */
     bool sync_is_fast; /* tmpfs: plain reads and writes never wait for a device */
     FileAio aio;
-    bool locking;
+    FileLocking locking;   /* OFF too once auto has found that there are no locks */
+    bool has_locks;        /* one was had */
     unsigned perm, shared; /* whose lock bytes are held */
-    /* Learned: what this file system or device does not do. */
-    atomic_bool no_nowait_read, no_nowait_write, no_zero_range, no_punch, no_discard;
-    atomic_bool uring_refused;
+    uint32_t sector;       /* of a device, which zeroes and discards whole ones; 1: a file */
+    /* Learned: what this file system or device does not do (INV-FILE-1). */
+    atomic_bool no_nowait_read, no_nowait_write, no_zero_range, no_punch, no_allocate, no_discard;
+    atomic_bool no_uring[AIO_OPS];
     WorkLane *lane; /* large buffered writes; NULL with O_DIRECT, and on devices */
     atomic_int
         write_error; /* a failed fdatasync: what was cached may be lost, so it stays failed */
@@ -61,5 +64,6 @@ int coroutine_fn file_co_truncate(BlockDriverState *bs, int64_t bytes, bool exac
 
 /* file-limits.c */
 int file_probe_alignment(FileState *s, BlockLimits *l);
+uint32_t file_sector_size(int fd);
 
 #endif

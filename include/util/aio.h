@@ -76,6 +76,7 @@ int coroutine_fn co_thread_pool_run(ThreadPoolFunc *fn, void *opaque);
 
 /* ---- io_uring ---- */
 typedef enum AioOp { AIO_OP_READ, AIO_OP_WRITE, AIO_OP_FSYNC, AIO_OP_FDATASYNC } AioOp;
+#define AIO_OPS (AIO_OP_FDATASYNC + 1)
 /* False where kernel or seccomp refuse; said once at debug level. */
 bool aio_uring_available(AioContext *ctx);
 int aio_uring_error(AioContext *ctx); /* 0, or -errno: why they refuse */

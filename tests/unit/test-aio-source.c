@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <stdatomic.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 typedef struct Loop {
@@ -266,6 +267,35 @@ static void test_refused_setup(void)
     g_test_trap_assert_passed();
 }
 
+/* No descriptor is free just now: that is no word on io_uring. */
+static void test_no_descriptor(void)
+{
+    struct rlimit old, none;
+    AioContext *ctx = aio_current();
+    int64_t end;
+
+    if (g_test_subprocess()) {
+        g_assert_cmpint(getrlimit(RLIMIT_NOFILE, &old), ==, 0);
+        none = (struct rlimit){ 0, old.rlim_max };
+        g_assert_cmpint(setrlimit(RLIMIT_NOFILE, &none), ==, 0);
+        g_assert_false(aio_uring_available(ctx));
+        g_assert_cmpint(aio_uring_error(ctx), ==, -EMFILE);
+        g_assert_cmpint(setrlimit(RLIMIT_NOFILE, &old), ==, 0);
+        end = g_get_monotonic_time() + 20 * G_USEC_PER_SEC;
+        while (!aio_uring_available(ctx) && g_get_monotonic_time() < end) {
+            g_usleep(20000);
+        }
+        g_assert_true(aio_uring_available(ctx));
+        return;
+    }
+    if (!aio_uring_available(ctx)) {
+        g_test_skip("io_uring is not available");
+        return;
+    }
+    g_test_trap_subprocess(NULL, 40 * G_USEC_PER_SEC, 0);
+    g_test_trap_assert_passed();
+}
+
 static void coroutine_fn count_refused(void *opaque)
 {
     int *left = opaque;
@@ -328,6 +358,7 @@ int main(int argc, char **argv)
     g_test_add_func("/aio-source/timer", test_timer);
     g_test_add_func("/aio-source/fd", test_fd);
     g_test_add_func("/aio-source/io", test_io);
+    g_test_add_func("/aio-source/no-descriptor", test_no_descriptor);
     g_test_add_func("/aio-source/detached", test_detached);
     g_test_add_func("/aio-source/busy", test_busy);
     g_test_add_func("/aio-source/refused-setup", test_refused_setup);
