@@ -129,7 +129,8 @@ static int64_t coroutine_fn discard_slice(Qcow2 *q, uint64_t start, uint64_t end
                                           const DiscardOp *op)
 {
     const Geometry *g = &q->geo;
-    bool in_place = g->external_data || (op->keep && op->punch && !op->full);
+    bool in_place =
+        (g->external_data && !qcow2_file_is_disk(q)) || (op->keep && op->punch && !op->full);
     uint64_t cluster = start >> g->cluster_bits, room, at = start;
     InflightAlloc a;
     unsigned index;
@@ -139,6 +140,13 @@ static int64_t coroutine_fn discard_slice(Qcow2 *q, uint64_t start, uint64_t end
     ret = entries_co_get_idle(q, start, end, &s, &index, &room);
     if (ret < 0) {
         return ret;
+    }
+    if (qcow2_file_is_disk(q)) { /* INV-RAW-2: the file before its entries */
+        inflight_begin(q, &a, cluster, (room - 1) >> g->cluster_bits);
+        co_mutex_unlock(&q->meta_lock);
+        ret = data_file_co_drop(q, start, room - start);
+        co_mutex_lock(&q->meta_lock);
+        inflight_end(q, &a);
     }
     bdrv_co_debug_event(q->file, BLKDBG_L2_UPDATE);
     while (at < room && ret == 0) {
@@ -223,8 +231,8 @@ int coroutine_fn qcow2_co_pdiscard(BlockDriverState *bs, int64_t offset, int64_t
     if (ret < 0) {
         return ret;
     }
-    if (q->geo.data_raw) {
-        return zero_co_raw_file(q, start, end, BLK_REQ_MAY_UNMAP);
+    if (qcow2_file_is_disk(q)) {
+        return raw_co_zero(q, start, end, BLK_REQ_MAY_UNMAP);
     }
     return discard_range(q, start, end, &op);
 }

@@ -4,8 +4,9 @@
  *
  * Standard entries become readable (the format has no other way to say it), so their clusters must
  * read zero first: they lie behind the end of the file, which then grows, or are zeroed
- * explicitly (INV-COW-1). Extended entries stay as their bits say: deferring or zero.
- * The file has its new length and content before the entries change in memory (INV-W-2).
+ * explicitly (INV-COW-1). Extended entries stay as their bits say, deferring or zero; but in an
+ * image whose data file is the disk they show that (INV-RAW-2). The file has its new length and
+ * content before the entries change in memory (INV-W-2).
  */
 #include "write-int.h"
 
@@ -65,10 +66,11 @@ static void link_reserved(Qcow2 *q, MetaSlice *s, unsigned index, uint64_t n, ui
     meta_cache_modify_begin(q->l2_cache, s);
     for (uint64_t i = 0; i < n; i++) {
         L2Entry old = l2_load(g, s->data, index + i);
-        L2Entry e = g->extended_l2 ? l2_make_host_only(g, host + (i << g->cluster_bits))
-                                   : l2_make_normal(g, host + (i << g->cluster_bits));
+        bool show = !g->extended_l2 || qcow2_file_is_disk(q); /* INV-RAW-1 holds for the new */
+        L2Entry e = show ? l2_make_normal(g, host + (i << g->cluster_bits))
+                         : l2_make_host_only(g, host + (i << g->cluster_bits));
 
-        if (g->extended_l2) {
+        if (!show) {
             e.bitmap = old.bitmap; /* zero bits stay */
         } else if (old.desc & L2E_ZERO) {
             e = l2_set_zero(g, e, 0, 1);

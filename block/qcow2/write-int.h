@@ -62,9 +62,15 @@ static inline bool entry_in_place(const Geometry *g, L2Entry e)
 /* -EIO with the image marked corrupt if @e has invalid bits. */
 int coroutine_fn entry_co_check(Qcow2 *q, L2Entry e, uint64_t guest);
 
-/* zero.c: guest [start, end) of a raw external data file becomes zero, as zero writes and discards
- * have it. */
-int coroutine_fn zero_co_raw_file(Qcow2 *q, uint64_t start, uint64_t end, unsigned flags);
+/* ---- raw-file.c, no lock held ---- */
+/* The external data file holds what the guest sees, and is what changes. */
+bool qcow2_file_is_disk(const Qcow2 *q);
+/* Guest [start, end) becomes zero there, as far as the disk goes. */
+int coroutine_fn raw_co_zero(Qcow2 *q, uint64_t start, uint64_t end, unsigned flags);
+/* What the entries do not show yet of the run with what it fills in becomes zero there: then they
+ * may. */
+int coroutine_fn raw_co_prepare(Qcow2 *q, const WriteRun *r);
+
 /* discard.c: punch or zero [guest, +bytes) of an external data file, whose clusters the caller's
  * InflightAlloc guards. */
 int coroutine_fn data_file_co_drop(Qcow2 *q, uint64_t guest, uint64_t bytes);

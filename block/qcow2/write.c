@@ -286,6 +286,23 @@ static void coroutine_fn finish_run(Qcow2 *q, WriteRun *r, int ret)
     meta_cache_put(q->l2_cache, r->slice);
 }
 
+/* INV-RAW-2: the entries show the file before the guest's data gets there, so that a write that
+ * fails in its middle is in both or in none; nothing is left to fill in. */
+static int coroutine_fn link_raw(Qcow2 *q, WriteRun *r)
+{
+    int ret = raw_co_prepare(q, r);
+
+    if (ret < 0) {
+        return ret;
+    }
+    co_mutex_lock(&q->meta_lock);
+    link_run(q, r);
+    co_mutex_unlock(&q->meta_lock);
+    r->cow_start = r->start;
+    r->cow_end = r->end;
+    return 0;
+}
+
 /* ---- The request ---- */
 
 /* One run at the head of the range; bytes of the guest's done, or -errno. */
@@ -304,7 +321,8 @@ static int64_t coroutine_fn write_run(Qcow2 *q, uint64_t offset, uint64_t bytes,
     if (ret < 0) {
         return ret;
     }
-    ret = cow_co_write(q, &r, v, v_offset, flags);
+    ret = qcow2_file_is_disk(q) ? link_raw(q, &r) : 0;
+    ret = ret < 0 ? ret : cow_co_write(q, &r, v, v_offset, flags);
     co_mutex_lock(&q->meta_lock);
     finish_run(q, &r, ret);
     co_mutex_unlock(&q->meta_lock);

@@ -120,23 +120,6 @@ static int coroutine_fn zero_entries(Qcow2 *q, uint64_t start, uint64_t end, con
     return n < 0 ? n : 0;
 }
 
-/*
- * A raw external data file is itself the disk, so it is what becomes zero; the entries stay as they
- * are: those of written clusters show the file, all others read zero already. (Zero by entry would
- * part the two when a write that found the entry before ends between the file's change and the
- * entry's.)
- */
-int coroutine_fn zero_co_raw_file(Qcow2 *q, uint64_t start, uint64_t end, unsigned flags)
-{
-    uint64_t size = atomic_load(&q->bs->total_bytes);
-
-    if (start >= size) {
-        return 0;
-    }
-    return bdrv_co_pwrite_zeroes(q->data, start, MIN(end, size) - start,
-                                 flags & (BLK_REQ_MAY_UNMAP | BLK_REQ_NO_FALLBACK));
-}
-
 int coroutine_fn qcow2_co_pwrite_zeroes(BlockDriverState *bs, int64_t offset, int64_t bytes,
                                         unsigned flags)
 {
@@ -160,6 +143,6 @@ int coroutine_fn qcow2_co_pwrite_zeroes(BlockDriverState *bs, int64_t offset, in
     if (ret < 0) {
         return ret;
     }
-    return q->geo.data_raw ? zero_co_raw_file(q, offset, offset + bytes, flags)
-                           : zero_entries(q, start, end, &op);
+    return qcow2_file_is_disk(q) ? raw_co_zero(q, offset, offset + bytes, flags)
+                                 : zero_entries(q, start, end, &op);
 }

@@ -103,6 +103,25 @@ static char *check_bitmap(StateCheck *c, uint64_t size)
     return why;
 }
 
+/* A raw data file is what the disk is, whatever of the entries is on the disk: c->buf. */
+static char *check_raw_file(StateCheck *c, uint64_t size)
+{
+    uint8_t sector[SECTOR];
+
+    if (c->run->p->cfg.data_file != 2) {
+        return NULL;
+    }
+    for (uint64_t at = 0; at < size; at += SECTOR) {
+        mem_read(mem_named("s-data"), at, sector, SECTOR);
+        if (memcmp(sector, c->buf + at, SECTOR)) {
+            return g_strdup_printf("sector %" G_GUINT64_FORMAT " of the raw data file is not the "
+                                   "disk's",
+                                   at / SECTOR);
+        }
+    }
+    return NULL;
+}
+
 /* ---- Going on ---- */
 
 static char *write_more(StateCheck *c, BlockBackend *blk, uint64_t *size, uint64_t r)
@@ -175,6 +194,7 @@ static char *go_on(StateCheck *c, uint64_t size)
     }
     why = check_tables(blk, false, false);
     why = why ? why : compare_words(c, blk, want, size);
+    why = why ? why : check_raw_file(c, size);
     blk_close(blk);
     why = why ? why : check_shared(c);
     why = why ? why : check_bitmap(c, size);
@@ -203,6 +223,7 @@ static char *check_open(StateCheck *c, BlockBackend *blk, bool *dirty)
     }
     why = why ? why : read_words(c, blk, size);
     /* A creation that has not ended promises nothing of the content. */
+    why = why ? why : check_raw_file(c, size);
     return why || !c->model->created ? why : check_content(c, size);
 }
 

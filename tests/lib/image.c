@@ -25,9 +25,19 @@ static void make_backing(const ImageSpec *s)
     fake_content_clear(&c);
 }
 
+static void set_raw_bit(void)
+{
+    FakeContent c = fake_save(IMAGE_NAME);
+
+    c.data[95] |= 2; /* of the autoclear features */
+    fake_restore(IMAGE_NAME, &c);
+    fake_content_clear(&c);
+}
+
 int image_create(const ImageSpec *s, GError **errp)
 {
     Options *o = opts_new();
+    int ret;
 
     opts_set_int(o, "size", (int64_t)s->size);
     opts_set_int(o, "cluster_size", s->cluster_size);
@@ -47,7 +57,7 @@ int image_create(const ImageSpec *s, GError **errp)
     if (s->data_file) {
         opts_set(o, "data_file", "fake:" IMAGE_DATA);
     }
-    if (s->data_raw) {
+    if (s->data_raw && !s->raw_by_others) {
         opts_set(o, "data_file_raw", "on");
     }
     if (s->prealloc) {
@@ -58,7 +68,11 @@ int image_create(const ImageSpec *s, GError **errp)
         opts_set(o, "backing_file", "fake:" IMAGE_BASE);
         opts_set(o, "backing_fmt", "raw");
     }
-    return blk_create("fake:" IMAGE_NAME, "qcow2", o, errp);
+    ret = blk_create("fake:" IMAGE_NAME, "qcow2", o, errp);
+    if (ret == 0 && s->raw_by_others) {
+        set_raw_bit();
+    }
+    return ret;
 }
 
 BlockBackend *image_open(const ImageSpec *s, int flags, GError **errp)
@@ -88,8 +102,10 @@ void image_describe(const ImageSpec *s, char *buf, size_t len)
                s->size, s->cluster_size, s->refcount_bits, s->v2 ? " v2" : "",
                s->extended_l2 ? " extended_l2" : "", s->lazy_refcounts ? " lazy_refcounts" : "",
                s->zstd ? " zstd" : "", s->data_file ? " data_file" : "",
-               s->data_raw ? " data_raw" : "", s->backing, blk_prealloc_names[s->prealloc],
-               s->options);
+               !s->data_raw       ? ""
+               : s->raw_by_others ? " data_raw by others"
+                                  : " data_raw",
+               s->backing, blk_prealloc_names[s->prealloc], s->options);
 }
 
 int image_check(const ImageSpec *s, BlockCheckResult *res, BlockReportFunc *report, void *opaque)

@@ -11,6 +11,7 @@ typedef struct ImageSpec {
     unsigned cluster_size, refcount_bits;
     bool v2, extended_l2, lazy_refcounts, zstd;
     bool data_file, data_raw;
+    bool raw_by_others; /* data_raw, but no entry shows any of the data file */
     int64_t backing; /* size of a raw backing file; 0: none. It holds image_backing_fill(). */
     BlockPrealloc prealloc;
     char options[160]; /* more options to open with; "" */
