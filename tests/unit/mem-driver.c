@@ -87,7 +87,7 @@ static int coroutine_fn mem_co_preadv(BlockDriverState *bs, int64_t offset, IOVe
     if (m->slow) {
         co_reschedule_self();
     }
-    if (m->fail_reads) {
+    if (m->fail_reads || (offset < m->bad_end && offset + (int64_t)v->size > m->bad_start)) {
         return -EIO;
     }
     spin_lock(&m->lock);
@@ -120,7 +120,20 @@ static int coroutine_fn mem_co_pwritev(BlockDriverState *bs, int64_t offset, IOV
 
 static int coroutine_fn mem_co_flush(BlockDriverState *bs)
 {
-    ((Mem *)bs->opaque)->syncs++;
+    Mem *m = bs->opaque;
+
+    m->syncs++;
+    return m->fail_syncs ? -EIO : 0;
+}
+
+/* What is discarded does not read zero: nobody may rely on that. */
+static int coroutine_fn mem_co_pdiscard(BlockDriverState *bs, int64_t offset, int64_t bytes)
+{
+    Mem *m = bs->opaque;
+
+    spin_lock(&m->lock);
+    memset(m->data + offset, 0xdd, bytes);
+    spin_unlock(&m->lock);
     return 0;
 }
 
@@ -151,6 +164,7 @@ const BlockDriver mem_driver = {
     .set_perm = mem_set_perm,
     .co_preadv = mem_co_preadv,
     .co_pwritev = mem_co_pwritev,
+    .co_pdiscard = mem_co_pdiscard,
     .co_flush_to_disk = mem_co_flush,
     .co_getlength = mem_co_getlength,
     .co_truncate = mem_co_truncate,

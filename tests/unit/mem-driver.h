@@ -14,7 +14,8 @@ typedef struct Mem {
     uint64_t align, max;
     unsigned perm, shared;
     atomic_int reads, writes, syncs;
-    atomic_int fail_reads, fail_writes; /* not 0: -EIO */
+    atomic_int fail_reads, fail_writes, fail_syncs; /* not 0: -EIO */
+    int64_t bad_start, bad_end;                     /* reads of this range fail, too */
     bool slow;                          /* yields inside of a request */
 } Mem;
 

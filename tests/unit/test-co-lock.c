@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Locks between coroutines: order of waiters (no one is passed over), hand-over across event loops,
- * and that a lock is not touched any more once its last holder could have freed it.  test-aio.c has
- * the throughput side.
+ * that a lock is not touched any more once its last holder could have freed it, and, under a
+ * schedule that forces the switch, that no wake-up is lost.  test-aio.c has the throughput side.
  */
 #include "util/aio.h"
 #include "util/co-lock.h"
@@ -397,6 +397,119 @@ static void test_wake_from_thread(void)
     g_assert_cmpint(r.tokens, ==, 0);
 }
 
+/* ---- A switch where it hurts ---- */
+
+/*
+ * coroutine_self() is what a lock calls on its way into a waiting list (the linker's --wrap brings
+ * it here). While armed, it lets the other thread run until that has done its part: at once where
+ * nothing keeps it away, never where the caller holds what guards the list.
+ */
+#define PATIENCE_US 50000
+Coroutine *__real_coroutine_self(void);
+Coroutine *__wrap_coroutine_self(void);
+
+static __thread bool armed;
+static atomic_bool may_go, gone; /* the other thread: may begin, has done its part */
+
+Coroutine *__wrap_coroutine_self(void)
+{
+    if (armed) {
+        gint64 end = g_get_monotonic_time() + PATIENCE_US;
+
+        atomic_store(&may_go, true);
+        while (!atomic_load(&gone) && g_get_monotonic_time() < end) {
+            g_usleep(100);
+        }
+    }
+    return __real_coroutine_self();
+}
+
+typedef struct Switch {
+    CoMutex mutex;
+    SpinLock spin;
+    CoQueue queue;
+    bool with_mutex, ready; /* ready: what is waited for; under the lock */
+    atomic_bool woken, over;
+} Switch;
+
+static void coroutine_fn waits_entry(void *opaque)
+{
+    Switch *s = opaque;
+
+    if (s->with_mutex) {
+        co_mutex_lock(&s->mutex);
+        while (!s->ready) {
+            armed = true;
+            co_queue_wait(&s->queue, &s->mutex);
+        }
+        co_mutex_unlock(&s->mutex);
+    } else {
+        spin_lock(&s->spin);
+        while (!s->ready) {
+            armed = true;
+            co_queue_wait_spin(&s->queue, &s->spin);
+        }
+        spin_unlock(&s->spin);
+    }
+    atomic_store(&s->woken, true);
+}
+
+/* Enters the coroutine, and disarms where that has come to sleep. */
+static void waits_bh(void *opaque)
+{
+    coroutine_enter(coroutine_create(waits_entry, opaque));
+    armed = false;
+}
+
+static void coroutine_fn wakes_entry(void *opaque)
+{
+    Switch *s = opaque;
+
+    while (!atomic_load(&may_go)) {
+        co_reschedule_self();
+    }
+    if (s->with_mutex) {
+        while (!co_mutex_trylock(&s->mutex)) {
+            co_reschedule_self();
+        }
+        s->ready = true;
+        co_mutex_unlock(&s->mutex);
+    } else {
+        spin_lock(&s->spin);
+        s->ready = true;
+        spin_unlock(&s->spin);
+    }
+    co_queue_all(&s->queue);
+    atomic_store(&gone, true);
+    atomic_store(&s->over, true);
+}
+
+static void test_switch(gconstpointer with_mutex)
+{
+    IoThread *a = io_thread_new("waits", NULL), *b = io_thread_new("wakes", NULL);
+    Switch *s = g_new0(Switch, 1);
+
+    co_mutex_init(&s->mutex);
+    spin_init(&s->spin);
+    co_queue_init(&s->queue);
+    s->with_mutex = GPOINTER_TO_INT(with_mutex);
+    atomic_store(&may_go, false);
+    atomic_store(&gone, false);
+    aio_co_schedule(io_thread_context(b), coroutine_create(wakes_entry, s));
+    aio_bh_schedule_oneshot(io_thread_context(a), waits_bh, s);
+    for (int i = 0; !atomic_load(&s->woken); i++) {
+        g_assert_cmpint(i, <, 10000); /* it would sleep for ever */
+        g_usleep(1000);
+    }
+    g_assert_true(atomic_load(&may_go)); /* the switch took place */
+    while (!atomic_load(&s->over)) {
+        g_usleep(100);
+    }
+    io_thread_free(a);
+    io_thread_free(b);
+    g_free(s);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -407,5 +520,7 @@ int main(int argc, char **argv)
     g_test_add_func("/co-lock/rwlock-order", test_rwlock_order);
     g_test_add_func("/co-lock/freed-by-the-woken", test_freed_by_the_woken);
     g_test_add_func("/co-lock/wake-from-thread", test_wake_from_thread);
+    g_test_add_data_func("/co-lock/queue-no-lost-wakeup/mutex", GINT_TO_POINTER(true), test_switch);
+    g_test_add_data_func("/co-lock/queue-no-lost-wakeup/spin", GINT_TO_POINTER(false), test_switch);
     return g_test_run();
 }

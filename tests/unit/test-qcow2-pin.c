@@ -69,6 +69,15 @@ static uint64_t coroutine_fn co_free(uint64_t offset, uint64_t bytes)
     return gen;
 }
 
+/* As one that has data in the file: past the file's end nothing is punched. */
+static void coroutine_fn co_fill(uint64_t offset, uint64_t n, uint8_t byte)
+{
+    g_autofree uint8_t *buf = g_malloc(n * q->geo.cluster_size);
+
+    memset(buf, byte, n * q->geo.cluster_size);
+    g_assert_cmpint(bdrv_co_pwrite(q->file, offset, n * q->geo.cluster_size, buf, 0), ==, 0);
+}
+
 /* As a flush ends: the generation is closed, and all of it is on disk. */
 static void coroutine_fn co_sync(uint64_t gen)
 {
@@ -230,15 +239,17 @@ static int coroutine_fn co_shared(void *opaque)
     {
         g_assert_cmpint(qcow2_co_refcount_add(q, a >> q->geo.cluster_bits, 1, 1), ==, 0);
     }
-    last_mem->data[a] = 0x77;
+    co_fill(a, 2, 0x77);
     co_sync(co_free(a + 100, cs)); /* a compressed range over both clusters */
     co_reap();
     g_assert_cmpuint(co_count(a), ==, 1);
     g_assert_cmpint(last_mem->data[a], ==, 0x77); /* not punched: someone is left */
     g_assert_cmpuint(co_count(a + cs), ==, 0);
+    g_assert_cmpint(last_mem->data[a + cs], !=, 0x77); /* nobody was: it is */
     co_sync(co_free(a, cs));
     co_reap();
     g_assert_cmpuint(co_count(a), ==, 0);
+    g_assert_cmpint(last_mem->data[a], !=, 0x77);
     return 0;
 }
 
@@ -285,6 +296,110 @@ static void test_flush(void)
     g_assert_cmpuint(qcow2_pin_waiting_bytes(q), ==, MiB / cs * cs);
     g_assert_cmpint(blk_flush(blk), ==, 0);
     g_assert_cmpuint(qcow2_pin_waiting_bytes(q), ==, 0);
+    teardown();
+}
+
+/* ---- Epochs ---- */
+
+/* As many reaps as the epoch needs to move twice, were nobody in its way. */
+static void coroutine_fn co_reap_much(void)
+{
+    for (int i = 0; i < 5; i++) {
+        co_reap();
+    }
+}
+
+/*
+ * Neighbours let go of in different epochs leave each in its turn: the request that came between
+ * the two can have found the second one only, and holds that back alone.
+ */
+static int coroutine_fn co_epochs_apart(void *opaque)
+{
+    uint64_t cs = q->geo.cluster_size, a = co_alloc(2), b = a + cs, gen;
+    unsigned before = qcow2_pin_enter(q), between;
+
+    gen = co_free(a, cs);
+    g_assert_cmpint(qcow2_co_pin_reap(q), ==, 0); /* the epoch moves: nobody is left of the last */
+    between = qcow2_pin_enter(q);
+    g_assert_cmpuint(between, !=, before); /* it did move */
+    g_assert_cmpuint(co_free(b, cs), ==, gen);
+    co_sync(gen);
+    co_reap_much();
+    g_assert_cmpuint(co_count(a), ==, 1);
+    qcow2_pin_leave(q, before);
+    co_reap_much();
+    g_assert_cmpuint(co_count(a), ==, 0);
+    g_assert_cmpuint(co_count(b), ==, 1); /* it may be read until the one between has ended */
+    qcow2_pin_leave(q, between);
+    co_reap_much();
+    g_assert_cmpuint(co_count(b), ==, 0);
+    return 0;
+}
+
+static void test_epochs_apart(void)
+{
+    setup();
+    co_run_sync(co_epochs_apart, NULL);
+    teardown();
+}
+
+/* The epoch does not move on past a request: two moves later its parity would be another's. */
+static int coroutine_fn co_epoch_waits(void *opaque)
+{
+    uint64_t cs = q->geo.cluster_size, a = co_alloc(1);
+    unsigned first = qcow2_pin_enter(q), second, third;
+
+    co_sync(co_free(co_alloc(1), cs)); /* something to reap, or no epoch is looked at */
+    co_reap_much();
+    second = qcow2_pin_enter(q);
+    g_assert_cmpuint(second, !=, first);
+    co_reap_much();
+    third = qcow2_pin_enter(q);
+    g_assert_cmpuint(third, ==, second); /* the first one is in the way */
+    co_sync(co_free(a, cs));
+    qcow2_pin_leave(q, first);
+    co_reap_much();
+    g_assert_cmpuint(co_count(a), ==, 1);
+    qcow2_pin_leave(q, second);
+    co_reap_much();
+    g_assert_cmpuint(co_count(a), ==, 1);
+    qcow2_pin_leave(q, third);
+    co_reap_much();
+    g_assert_cmpuint(co_count(a), ==, 0);
+    return 0;
+}
+
+static void test_epoch_waits(void)
+{
+    setup();
+    co_run_sync(co_epoch_waits, NULL);
+    teardown();
+}
+
+/* Neighbours of two generations: the one that is on stable storage goes alone. */
+static int coroutine_fn co_generations_apart(void *opaque)
+{
+    uint64_t cs = q->geo.cluster_size, a = co_alloc(2), gen = co_free(a, cs);
+
+    WITH_CO_LOCK(&q->meta_lock)
+    {
+        q->meta_gen++; /* a flush has sealed what there was */
+    }
+    g_assert_cmpuint(co_free(a + cs, cs), ==, gen + 1);
+    qcow2_pin_synced(q, gen);
+    co_reap_much();
+    g_assert_cmpuint(co_count(a), ==, 0);
+    g_assert_cmpuint(co_count(a + cs), ==, 1);
+    co_sync(gen + 1);
+    co_reap_much();
+    g_assert_cmpuint(co_count(a + cs), ==, 0);
+    return 0;
+}
+
+static void test_generations_apart(void)
+{
+    setup();
+    co_run_sync(co_generations_apart, NULL);
     teardown();
 }
 
@@ -401,6 +516,9 @@ int main(int argc, char **argv)
     g_test_add_func("/qcow2/pin/shared", test_shared);
     g_test_add_func("/qcow2/pin/broken", test_broken);
     g_test_add_func("/qcow2/pin/flush", test_flush);
+    g_test_add_func("/qcow2/pin/epochs-apart", test_epochs_apart);
+    g_test_add_func("/qcow2/pin/epoch-waits", test_epoch_waits);
+    g_test_add_func("/qcow2/pin/generations-apart", test_generations_apart);
     g_test_add_func("/qcow2/pin/threads", test_threads);
     return g_test_run();
 }
