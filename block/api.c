@@ -3,6 +3,9 @@
 #include "cowlet/cowlet.h"
 
 #include "block/backend.h"
+#include "util/error.h"
+
+#include <errno.h>
 
 struct CowletImage {
     BlockBackend *blk;
@@ -81,6 +84,10 @@ gboolean cowlet_create(const char *filename, const char *format, int64_t size, c
 
     block_init();
     if (options && !opts_parse(o, options, NULL, error)) {
+        return FALSE;
+    }
+    if (opts_has(o, "size")) {
+        error_set(error, EINVAL, "The image size must be specified only once");
         return FALSE;
     }
     opts_set_int(o, "size", size);

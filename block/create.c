@@ -78,6 +78,48 @@ static const BlockDriver *creator(const char *format, GError **errp)
     return drv;
 }
 
+/* ---- The options that a creation takes ---- */
+
+static const BlockCreateOption *find_option(const BlockCreateOption *list, const char *name)
+{
+    for (; list && list->name; list++) {
+        if (!strcmp(list->name, name)) {
+            return list;
+        }
+    }
+    return NULL;
+}
+
+typedef struct NameCheck {
+    const BlockDriver *drv, *proto;
+    char *unknown; /* the first option that neither takes */
+} NameCheck;
+
+static void check_name(const char *key, const char *value, void *opaque)
+{
+    NameCheck *c = opaque;
+
+    if (!c->unknown && !find_option(c->drv->create_options, key) &&
+        !(c->proto && find_option(c->proto->create_options, key))) {
+        c->unknown = g_strdup(key);
+    }
+}
+
+/* A driver takes what it knows and looks no further: a misspelt option would be ignored. */
+static bool check_names(const BlockDriver *drv, const char *filename, const Options *opts,
+                        GError **errp)
+{
+    NameCheck c = { drv, bdrv_find_protocol(filename), NULL };
+    g_autofree char *unknown = NULL;
+
+    opts_foreach(opts, check_name, &c);
+    unknown = c.unknown;
+    if (unknown) {
+        error_set(errp, EINVAL, "Invalid parameter '%s'", unknown);
+    }
+    return !unknown;
+}
+
 int blk_create(const char *filename, const char *format, Options *opts, GError **errp)
 {
     g_autoptr(Options) o = opts ? opts : opts_new();
@@ -85,7 +127,7 @@ int blk_create(const char *filename, const char *format, Options *opts, GError *
     const char *backing = opts_peek(o, "backing_fmt");
     CreateArgs a = { drv, filename, o, errp };
 
-    if (!drv) {
+    if (!drv || !check_names(drv, filename, o, errp)) {
         return -EINVAL;
     }
     if (backing && !bdrv_find_driver(backing)) {
@@ -94,8 +136,6 @@ int blk_create(const char *filename, const char *format, Options *opts, GError *
     }
     return co_run_sync(create_fn, &a);
 }
-
-/* ---- The options that a creation takes ---- */
 
 static void add_options(GArray *all, const BlockCreateOption *from)
 {
@@ -134,16 +174,6 @@ BlockCreateOption *blk_create_options(const char *filename, const char *format, 
     add_options(all, drv->create_options);
     add_options(all, proto ? proto->create_options : NULL);
     return (BlockCreateOption *)g_array_free(all, FALSE);
-}
-
-static const BlockCreateOption *find_option(const BlockCreateOption *list, const char *name)
-{
-    for (; list->name; list++) {
-        if (!strcmp(list->name, name)) {
-            return list;
-        }
-    }
-    return NULL;
 }
 
 /* One option in its canonical form into @to. */

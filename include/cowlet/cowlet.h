@@ -9,6 +9,10 @@
  *
  * I/O returns 0 or a negative errno value.  What a person reads comes as a GError.
  * The library never prints, aborts or exits because of bad input.
+ *
+ * Images that several threads open may share nodes by name ("file=NAME", where another image has
+ * "node-name=NAME"). A library that was loaded stays loaded: dlclose() has no effect, because
+ * threads keep state of its until they end.
  */
 #ifndef COWLET_COWLET_H
 #define COWLET_COWLET_H
@@ -61,7 +65,9 @@ COWLET_API void cowlet_close(CowletImage *image);
 
 /*
  * Creates an image of @format ("qcow2", "raw"), @size bytes long, with @options as the tool's -o
- * takes them ("extended_l2=on,cluster_size=128k"; may be NULL). FALSE with @error set.
+ * takes them ("extended_l2=on,cluster_size=128k"; may be NULL; without "size"). FALSE with @error
+ * set: an option that neither the format nor its file takes is refused by name, and then there is
+ * no image.
  */
 COWLET_API gboolean cowlet_create(const char *filename, const char *format, int64_t size,
                                   const char *options, GError **error);

@@ -53,6 +53,42 @@ static void test_errors(void)
     cowlet_close(NULL);
 }
 
+/* ---- Create takes what it knows, by name ---- */
+
+static void refuses(const char *format, const char *options, const char *message)
+{
+    g_autofree char *f = g_build_filename(dir, "refused", NULL);
+    g_autoptr(GError) err = NULL;
+
+    g_assert_false(cowlet_create(f, format, 1 << 20, options, &err));
+    g_assert_error(err, g_quark_from_static_string("cowlet-error-quark"), EINVAL);
+    g_assert_cmpstr(err->message, ==, message);
+    g_assert_false(g_file_test(f, G_FILE_TEST_EXISTS));
+}
+
+static void test_create_options(void)
+{
+    g_autofree char *f = g_build_filename(dir, "taken", NULL);
+    g_autoptr(GError) err = NULL;
+    GStatBuf st;
+
+    refuses("qcow2", "clustersize=4k", "Invalid parameter 'clustersize'");
+    refuses("qcow2", "cluster_size=4k,extended_l3=on", "Invalid parameter 'extended_l3'");
+    refuses("qcow2", "cluster_size.x=4k", "Invalid parameter 'cluster_size.x'");
+    refuses("raw", "preallocatoin=full", "Invalid parameter 'preallocatoin'");
+    refuses("raw", "cluster_size=4k", "Invalid parameter 'cluster_size'");
+    refuses("file", "nocov=on", "Invalid parameter 'nocov'");
+    refuses("qcow2", "size=5M", "The image size must be specified only once");
+    g_assert_true(cowlet_create(f, "raw", 1 << 20, "preallocation=full,nocow=off", &err));
+    g_assert_no_error(err);
+    g_assert_cmpint(g_stat(f, &st), ==, 0);
+    g_assert_cmpint(st.st_size, ==, 1 << 20);
+    g_unlink(f);
+    g_assert_true(cowlet_create(f, "file", 1 << 20, "extent_size_hint=1M", &err));
+    g_assert_no_error(err);
+    g_unlink(f);
+}
+
 typedef struct Loop {
     GMainLoop *loop;
     CowletImage *img;
@@ -210,6 +246,7 @@ int main(int argc, char **argv)
     dir = g_dir_make_tmp("cowlet-api-XXXXXX", NULL);
     g_test_add_func("/api/blocking", test_blocking);
     g_test_add_func("/api/errors", test_errors);
+    g_test_add_func("/api/create-options", test_create_options);
     g_test_add_func("/api/async", test_async);
     g_test_add_func("/api/confined", test_confined);
     g_test_add_func("/api/confined-data", test_confined_data);
