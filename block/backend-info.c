@@ -52,21 +52,31 @@ char **blk_warnings(BlockBackend *blk)
 
 void blk_set_report(BlockBackend *blk, BlockReportFunc *report, void *opaque)
 {
+    bdrv_graph_lock();
     blk->report = report;
     blk->report_opaque = opaque;
+    bdrv_graph_unlock();
 }
 
-void bdrv_report(BlockDriverState *bs, const char *line)
+/* Under the graph's lock. */
+static void report_up(BlockDriverState *bs, const char *line)
 {
-    for (guint i = 0; i < bs->core->parents->len; i++) { /* INV-CORE-1: no lock */
+    for (guint i = 0; i < bs->core->parents->len; i++) {
         BdrvChild *c = g_ptr_array_index(bs->core->parents, i);
 
         if (c->blk && c->blk->report) {
             c->blk->report(line, c->blk->report_opaque);
         } else if (c->parent) {
-            bdrv_report(c->parent, line);
+            report_up(c->parent, line);
         }
     }
+}
+
+void bdrv_report(BlockDriverState *bs, const char *line)
+{
+    bdrv_graph_lock();
+    report_up(bs, line);
+    bdrv_graph_unlock();
 }
 
 const char *blk_driver_name(BlockDriverState *bs)

@@ -25,7 +25,9 @@ static BlockBackend *blk_new(BdrvChild *root, int flags)
     co_mutex_init(&blk->exclusive);
     co_queue_init(&blk->idle_queue);
     co_queue_init(&blk->resume_queue);
+    bdrv_graph_lock();
     root->blk = blk;
+    bdrv_graph_unlock();
     return blk;
 }
 

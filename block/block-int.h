@@ -2,7 +2,8 @@
 /*
  * What the files of the core share among themselves; no driver sees it.
  *
- * INV-CORE-1  The graph changes at open and close only; I/O reads it without a lock.
+ * INV-CORE-1  The graph changes at open and close only; I/O goes down it without a lock. (Up, from
+ *             a node to its parents, which come and go: INV-GRAPH-1.)
  * INV-CORE-2  Requests in flight are counted once, at the BlockBackend: its subtree needs no count.
  * INV-CORE-3  A node with request_alignment == 1 tracks no requests; else every write is tracked.
  */
@@ -27,7 +28,7 @@ typedef struct BdrvCore {
     TrackedReq *head, **tail; /* writes in order of arrival; lock */
     CoQueue track_queue;      /* lock */
     CoMutex sync_lock;        /* one co_flush_to_disk at a time */
-    GPtrArray *parents;       /* BdrvChild *; the graph's (INV-CORE-1) */
+    GPtrArray *parents;       /* BdrvChild *; under the graph's lock (INV-GRAPH-1) */
     BdrvChild *pending_file;  /* opened for probing, not yet claimed by the driver's open */
     BlockDriverState *opener; /* while opening: who opens this as backing file; else NULL */
     int depth;                /* nodes above it in the graph, while opening */
@@ -73,6 +74,9 @@ const BlockDriver *bdrv_plain_file_driver(const char *filename);
 bool bdrv_is_protocol_driver(const BlockDriver *drv);
 
 /* ---- graph.c ---- */
+/* INV-GRAPH-1; never held over a yield. */
+void bdrv_graph_lock(void);
+void bdrv_graph_unlock(void);
 BlockDriverState *bdrv_new(void);
 BlockDriverState *bdrv_ref(BlockDriverState *bs);
 void coroutine_fn bdrv_co_unref(BlockDriverState *bs); /* NULL is fine */
@@ -84,8 +88,9 @@ void coroutine_fn bdrv_co_detach(BdrvChild *c);
 
 /* ---- perm.c ---- */
 /* Recompute what @bs's parents hold, tell the driver, and go on to its children; undone on
- * failure. */
+ * failure. This, the next and the last under the graph's lock. */
 bool bdrv_refresh_perms(BlockDriverState *bs, GError **errp);
+bool bdrv_change_perm(BdrvChild *c, unsigned perm, unsigned shared, GError **errp);
 bool bdrv_child_set_perm(BdrvChild *c, unsigned perm, unsigned shared, GError **errp);
 void bdrv_default_child_perm(BdrvChild *c, unsigned perm, unsigned shared);
 

@@ -105,17 +105,30 @@ static int coroutine_fn drain_fn(void *opaque)
     return 0;
 }
 
-/* All BlockBackends above @bs. */
-static void for_each_user(BlockDriverState *bs, void (*fn)(BlockBackend *))
+/* All BlockBackends above @bs into @users; under the graph's lock. */
+static void collect_users(BlockDriverState *bs, GPtrArray *users)
 {
     for (guint i = 0; i < bs->core->parents->len; i++) {
         BdrvChild *c = g_ptr_array_index(bs->core->parents, i);
 
         if (c->blk) {
-            fn(c->blk);
+            g_ptr_array_add(users, c->blk);
         } else if (c->parent) {
-            for_each_user(c->parent, fn);
+            collect_users(c->parent, users);
         }
+    }
+}
+
+/* The caller sees to it that none of them is closed meanwhile. */
+static void for_each_user(BlockDriverState *bs, void (*fn)(BlockBackend *))
+{
+    g_autoptr(GPtrArray) users = g_ptr_array_new();
+
+    bdrv_graph_lock();
+    collect_users(bs, users);
+    bdrv_graph_unlock();
+    for (guint i = 0; i < users->len; i++) {
+        fn(g_ptr_array_index(users, i));
     }
 }
 

@@ -1,8 +1,26 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Nodes and the edges between them.  INV-CORE-1: only open and close come here.
+ *
+ * INV-GRAPH-1  A node that has a name may be shared by images that several threads open and close
+ * at a time. What joins it to them (its list of parents, what they hold of it, the table of names)
+ * is guarded by graph_lock, which nobody holds over a yield, nor while calling a user.
  */
 #include "block/block-int.h"
+
+#include <pthread.h>
+
+static pthread_mutex_t graph_lock = PTHREAD_MUTEX_INITIALIZER;
+
+void bdrv_graph_lock(void)
+{
+    pthread_mutex_lock(&graph_lock);
+}
+
+void bdrv_graph_unlock(void)
+{
+    pthread_mutex_unlock(&graph_lock);
+}
 
 BlockDriverState *bdrv_new(void)
 {
@@ -67,6 +85,7 @@ void coroutine_fn bdrv_co_unref(BlockDriverState *bs)
     bdrv_free(bs);
 }
 
+/* Under graph_lock. */
 static BdrvChild *child_new(BlockDriverState *parent, BlockDriverState *bs, const char *name,
                             BdrvRole role)
 {
@@ -89,6 +108,7 @@ void coroutine_fn bdrv_co_detach(BdrvChild *c)
         return;
     }
     bs = c->bs;
+    bdrv_graph_lock();
     if (c->parent) {
         g_ptr_array_remove(c->parent->children, c);
         c->parent->file = c->parent->file == c ? NULL : c->parent->file;
@@ -98,6 +118,7 @@ void coroutine_fn bdrv_co_detach(BdrvChild *c)
     if (atomic_load(&bs->refcnt) > 1) {
         (void)bdrv_refresh_perms(bs, NULL); /* asks for less: cannot fail */
     }
+    bdrv_graph_unlock();
     g_free(c->name);
     g_free(c);
     bdrv_co_unref(bs);
@@ -106,8 +127,11 @@ void coroutine_fn bdrv_co_detach(BdrvChild *c)
 BdrvChild *coroutine_fn bdrv_co_attach(BlockDriverState *parent, BlockDriverState *bs,
                                        const char *name, BdrvRole role, GError **errp)
 {
-    BdrvChild *c = child_new(parent, bs, name, role);
+    BdrvChild *c;
+    bool ok;
 
+    bdrv_graph_lock();
+    c = child_new(parent, bs, name, role);
     g_ptr_array_add(parent->children, c);
     if (role == BDRV_ROLE_FILE && !parent->file) {
         parent->file = c;
@@ -115,7 +139,9 @@ BdrvChild *coroutine_fn bdrv_co_attach(BlockDriverState *parent, BlockDriverStat
         parent->backing = c;
     }
     bdrv_default_child_perm(c, 0, BLK_PERM_ALL);
-    if (!bdrv_refresh_perms(bs, errp)) {
+    ok = bdrv_refresh_perms(bs, errp);
+    bdrv_graph_unlock();
+    if (!ok) {
         bdrv_co_detach(c);
         return NULL;
     }
@@ -124,14 +150,17 @@ BdrvChild *coroutine_fn bdrv_co_attach(BlockDriverState *parent, BlockDriverStat
 
 BdrvChild *bdrv_root_attach(BlockDriverState *bs, unsigned perm, unsigned shared, GError **errp)
 {
-    BdrvChild *c = child_new(NULL, bs, "root", BDRV_ROLE_FILE);
+    BdrvChild *c;
 
-    if (!bdrv_child_set_perm(c, perm, shared, errp)) {
+    bdrv_graph_lock();
+    c = child_new(NULL, bs, "root", BDRV_ROLE_FILE);
+    if (!bdrv_change_perm(c, perm, shared, errp)) {
         g_ptr_array_remove(bs->core->parents, c);
         g_free(c->name);
         g_free(c);
-        return NULL;
+        c = NULL;
     }
+    bdrv_graph_unlock();
     return c;
 }
 

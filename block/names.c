@@ -2,7 +2,7 @@
 /*
  * Names: of nodes (unique in the process, as the reference's), and the file names that people see.
  *
- * INV-NAME-1  The table holds the nodes that were given a name; names_lock guards it.
+ * INV-NAME-1  The table holds the nodes that were given a name, under the graph's lock.
  */
 #include "block/block-int.h"
 
@@ -10,8 +10,7 @@
 
 #define NODE_NAME_MAX 31
 
-static GMutex names_lock;
-static GHashTable *names; /* char * of the node -> BlockDriverState *; names_lock */
+static GHashTable *names; /* char * of the node -> BlockDriverState *; INV-NAME-1 */
 static atomic_uint next_name;
 
 static bool is_well_formed(const char *name)
@@ -43,7 +42,7 @@ bool bdrv_name_register(BlockDriverState *bs, const char *name, GError **errp)
         error_set(errp, EINVAL, "Node name too long");
         return false;
     }
-    g_mutex_lock(&names_lock);
+    bdrv_graph_lock();
     if (!names) {
         names = g_hash_table_new(g_str_hash, g_str_equal);
     }
@@ -53,7 +52,7 @@ bool bdrv_name_register(BlockDriverState *bs, const char *name, GError **errp)
         bs->core->named = true;
         g_hash_table_insert(names, bs->node_name, bs);
     }
-    g_mutex_unlock(&names_lock);
+    bdrv_graph_unlock();
     if (taken) {
         error_set(errp, EINVAL, "Duplicate nodes with node-name='%s'", name);
     }
@@ -65,13 +64,13 @@ void bdrv_name_unregister(BlockDriverState *bs)
     if (!bs->core->named) {
         return;
     }
-    g_mutex_lock(&names_lock);
+    bdrv_graph_lock();
     g_hash_table_remove(names, bs->node_name);
     if (g_hash_table_size(names) == 0) {
         g_hash_table_unref(names);
         names = NULL;
     }
-    g_mutex_unlock(&names_lock);
+    bdrv_graph_unlock();
     bs->core->named = false;
 }
 
@@ -80,12 +79,12 @@ BlockDriverState *bdrv_name_lookup(const char *name)
     BlockDriverState *bs;
     int refs;
 
-    g_mutex_lock(&names_lock);
+    bdrv_graph_lock();
     bs = names ? g_hash_table_lookup(names, name) : NULL;
     refs = bs && atomic_load(&bs->core->opened) ? atomic_load(&bs->refcnt) : 0;
     while (refs > 0 && !atomic_compare_exchange_weak(&bs->refcnt, &refs, refs + 1)) {
     }
-    g_mutex_unlock(&names_lock);
+    bdrv_graph_unlock();
     return refs > 0 ? bs : NULL; /* 0: being opened or closed */
 }
 

@@ -3,6 +3,7 @@
  * Permissions: what the parents of a node hold together (the union) and let others do (the
  * intersection).  At the bottom they are the lock bytes on the file, so they follow the
  * reference's: a format guards its file against writers and resizers, a backing file is shared.
+ * All of it under the graph's lock (INV-GRAPH-1).
  */
 #include "block/block-int.h"
 
@@ -102,7 +103,7 @@ bool bdrv_refresh_perms(BlockDriverState *bs, GError **errp)
     return true;
 }
 
-bool bdrv_child_set_perm(BdrvChild *c, unsigned perm, unsigned shared, GError **errp)
+bool bdrv_change_perm(BdrvChild *c, unsigned perm, unsigned shared, GError **errp)
 {
     unsigned old_perm = c->perm, old_shared = c->shared;
 
@@ -115,4 +116,14 @@ bool bdrv_child_set_perm(BdrvChild *c, unsigned perm, unsigned shared, GError **
         return false;
     }
     return true;
+}
+
+bool bdrv_child_set_perm(BdrvChild *c, unsigned perm, unsigned shared, GError **errp)
+{
+    bool ok;
+
+    bdrv_graph_lock();
+    ok = bdrv_change_perm(c, perm, shared, errp);
+    bdrv_graph_unlock();
+    return ok;
 }
