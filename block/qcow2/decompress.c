@@ -34,24 +34,11 @@ struct DecompressCache {
 
 /* ---- The codecs; exactly @out_len bytes must come out ---- */
 
-#ifdef CONFIG_LIBDEFLATE
-static int unpack_deflate(const uint8_t *in, size_t in_len, uint8_t *out, size_t out_len)
+/* The reference for what is valid: a stream may be longer than its cluster, or end in rubbish that
+ * nobody gets to. */
+static int unpack_zlib(const uint8_t *in, size_t in_len, uint8_t *out, size_t out_len)
 {
-    struct libdeflate_decompressor *d = libdeflate_alloc_decompressor();
-    size_t used, got;
-    enum libdeflate_result r;
-
-    if (!d) {
-        return -ENOMEM;
-    }
-    r = libdeflate_deflate_decompress_ex(d, in, in_len, out, out_len, &used, &got);
-    libdeflate_free_decompressor(d);
-    return r == LIBDEFLATE_SUCCESS && got == out_len ? 0 : -EIO;
-}
-#else
-static int unpack_deflate(const uint8_t *in, size_t in_len, uint8_t *out, size_t out_len)
-{
-    z_stream z = { .next_in = (uint8_t *)in,
+    z_stream z = { .next_in = (uint8_t *)(uintptr_t)in,
                    .avail_in = (unsigned)in_len,
                    .next_out = out,
                    .avail_out = (unsigned)out_len };
@@ -63,6 +50,27 @@ static int unpack_deflate(const uint8_t *in, size_t in_len, uint8_t *out, size_t
     r = inflate(&z, Z_FINISH);
     inflateEnd(&z);
     return (r == Z_STREAM_END || r == Z_BUF_ERROR) && z.avail_out == 0 ? 0 : -EIO;
+}
+
+#ifdef CONFIG_LIBDEFLATE
+/* Faster, and takes whole streams of the right length only: the few others are zlib's. */
+static int unpack_deflate(const uint8_t *in, size_t in_len, uint8_t *out, size_t out_len)
+{
+    struct libdeflate_decompressor *d = libdeflate_alloc_decompressor();
+    size_t used, got;
+    enum libdeflate_result r;
+
+    if (!d) {
+        return -ENOMEM;
+    }
+    r = libdeflate_deflate_decompress_ex(d, in, in_len, out, out_len, &used, &got);
+    libdeflate_free_decompressor(d);
+    return r == LIBDEFLATE_SUCCESS && got == out_len ? 0 : unpack_zlib(in, in_len, out, out_len);
+}
+#else
+static int unpack_deflate(const uint8_t *in, size_t in_len, uint8_t *out, size_t out_len)
+{
+    return unpack_zlib(in, in_len, out, out_len);
 }
 #endif
 
