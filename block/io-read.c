@@ -17,9 +17,7 @@ static int coroutine_fn read_split(BlockDriverState *bs, int64_t offset, IOVecto
                                    size_t bytes)
 {
     const BlockLimits *l = &bs->limits;
-    size_t max = l->max_transfer
-                     ? MAX(ALIGN_DOWN(l->max_transfer, l->request_alignment), l->request_alignment)
-                     : SIZE_MAX;
+    size_t max = l->max_transfer ? l->max_transfer : SIZE_MAX;
     int ret = 0;
 
     if (pos == 0 && bytes == v->size && bytes <= max && v->niov <= l->max_iov) {

@@ -93,7 +93,7 @@ static int coroutine_fn write_split(BlockDriverState *bs, int64_t offset, IOVect
                                     unsigned flags)
 {
     const BlockLimits *l = &bs->limits;
-    size_t max = l->max_transfer ? ALIGN_DOWN(l->max_transfer, l->request_alignment) : SIZE_MAX;
+    size_t max = l->max_transfer ? l->max_transfer : SIZE_MAX;
     size_t pos = 0;
     int ret = 0;
 
@@ -148,12 +148,22 @@ static int coroutine_fn rmw_read(BlockDriverState *bs, int64_t start, uint8_t *b
     return ret;
 }
 
+/* Where the write of a block that holds @end stops: at its edge, or at the end of the node where
+ * that need not move to the edge. */
+static int64_t stop_of(BlockDriverState *bs, int64_t end)
+{
+    int64_t edge = ALIGN_UP(end, (int64_t)bs->limits.request_alignment);
+
+    return bs->limits.partial_end ? MIN(edge, MAX(end, atomic_load(&bs->total_bytes))) : edge;
+}
+
 /* One piece [offset, offset + n) of @v at @pos (NULL: zeroes) through @buf. */
 static int coroutine_fn write_piece(BlockDriverState *bs, int64_t offset, size_t n,
                                     const IOVector *v, size_t pos, uint8_t *buf, unsigned flags)
 {
     int64_t align = bs->limits.request_alignment;
-    int64_t start = ALIGN_DOWN(offset, align), stop = ALIGN_UP(offset + (int64_t)n, align);
+    int64_t start = ALIGN_DOWN(offset, align), stop = stop_of(bs, offset + (int64_t)n);
+    int64_t last = ALIGN_DOWN(stop - 1, align); /* its last block */
     bool head = offset > start, tail = offset + (int64_t)n < stop;
     IOVector b;
     int ret = 0;
@@ -162,12 +172,12 @@ static int coroutine_fn write_piece(BlockDriverState *bs, int64_t offset, size_t
         ret =
             rmw_read(bs, start, buf, align, BLKDBG_PWRITEV_RMW_HEAD, BLKDBG_PWRITEV_RMW_AFTER_HEAD);
     }
-    if (ret == 0 && tail && head && stop - start == align) { /* read already */
+    if (ret == 0 && tail && head && last == start) { /* read already */
         bdrv_co_debug_event_bs(bs, BLKDBG_PWRITEV_RMW_TAIL);
         bdrv_co_debug_event_bs(bs, BLKDBG_PWRITEV_RMW_AFTER_TAIL);
     } else if (ret == 0 && tail) {
-        ret = rmw_read(bs, stop - align, buf + (stop - align - start), align,
-                       BLKDBG_PWRITEV_RMW_TAIL, BLKDBG_PWRITEV_RMW_AFTER_TAIL);
+        ret = rmw_read(bs, last, buf + (last - start), align, BLKDBG_PWRITEV_RMW_TAIL,
+                       BLKDBG_PWRITEV_RMW_AFTER_TAIL);
     }
     if (ret < 0) {
         return ret;

@@ -30,7 +30,7 @@ static int coroutine_fn write_zero_buffer(BlockDriverState *bs, int64_t offset, 
 {
     int64_t align = bs->limits.request_alignment;
     int64_t max = bs->limits.max_transfer ? MIN(ZERO_BUFFER, bs->limits.max_transfer) : ZERO_BUFFER;
-    size_t size = MIN(bytes, MAX(ALIGN_DOWN(max, align), align));
+    size_t size = MIN(bytes, MAX(ALIGN_DOWN(max, align), align)); /* align may exceed the buffer */
     uint8_t *buf = bdrv_try_blockalign(bs, size);
     int ret = 0;
 

@@ -161,6 +161,16 @@ static bool check_left_over(BlockDriverState *bs, Options *o, GError **errp)
     return false;
 }
 
+/* A limit that no aligned request could keep is none that a driver can have meant. */
+static void fit_to_alignment(BlockLimits *l)
+{
+    int64_t align = l->request_alignment;
+
+    if (l->max_transfer) {
+        l->max_transfer = (uint32_t)MAX(ALIGN_DOWN((int64_t)l->max_transfer, align), align);
+    }
+}
+
 void bdrv_refresh_limits(BlockDriverState *bs)
 {
     BlockLimits *l = &bs->limits;
@@ -178,6 +188,7 @@ void bdrv_refresh_limits(BlockDriverState *bs)
     }
     l->request_alignment = MAX(l->request_alignment, 1);
     l->max_iov = l->max_iov > 0 ? l->max_iov : IOV_MAX_ELEMS;
+    fit_to_alignment(l);
 }
 
 int64_t coroutine_fn bdrv_co_refresh_length(BlockDriverState *bs)

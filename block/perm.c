@@ -71,7 +71,7 @@ bool bdrv_refresh_perms(BlockDriverState *bs, GError **errp)
         error_set(errp, EPERM, "Block node is read-only");
         return false;
     }
-    if ((perm & GUARDED) == BLK_PERM_WRITE &&
+    if ((perm & GUARDED) == BLK_PERM_WRITE && !bs->limits.partial_end &&
         atomic_load(&bs->total_bytes) % MAX(bs->limits.request_alignment, 1)) {
         /* Its last block can be written whole only, which would make the node longer. */
         error_set(errp, EPERM,

@@ -32,6 +32,28 @@ static int coroutine_fn ask_driver(BlockDriverState *bs, int64_t offset, int64_t
     return BLK_DATA | BLK_ALLOCATED;
 }
 
+/* An answer is about whole blocks and moves on: what ends within one is cut, and what is less than
+ * one is data.  No bytes at all, or more than were asked for, is no answer: who asks would go round
+ * for ever, or past the end. */
+static int check_answer(BlockDriverState *bs, int64_t bytes, Status *s, int ret)
+{
+    int64_t align = bs->limits.request_alignment;
+
+    if (s->pnum <= 0 || s->pnum > bytes) {
+        g_debug("block status of %" G_GINT64_FORMAT " bytes by driver '%s'", s->pnum,
+                  bs->drv->format_name);
+        return -EIO;
+    }
+    if (!IS_ALIGNED(s->pnum, align)) {
+        s->pnum = ALIGN_DOWN(s->pnum, align);
+        if (s->pnum == 0) {
+            s->pnum = align;
+            ret = (ret & ~BLK_ZERO) | BLK_DATA;
+        }
+    }
+    return ret;
+}
+
 static int coroutine_fn node_status(BlockDriverState *bs, int64_t offset, int64_t bytes, Status *s);
 
 /* What lies behind the image's own table, where it is unallocated. */
@@ -64,7 +86,7 @@ static int coroutine_fn ask_file(Status *s, int ret)
 static int coroutine_fn node_status(BlockDriverState *bs, int64_t offset, int64_t bytes, Status *s)
 {
     int64_t total = atomic_load(&bs->total_bytes), align = bs->limits.request_alignment;
-    int64_t start = ALIGN_DOWN(offset, align), skip = offset - start;
+    int64_t start = ALIGN_DOWN(offset, align), skip = offset - start, asked;
     int ret;
 
     s->pnum = 0;
@@ -77,7 +99,9 @@ static int coroutine_fn node_status(BlockDriverState *bs, int64_t offset, int64_
     if (bytes == 0) {
         return 0;
     }
-    ret = ask_driver(bs, start, ALIGN_UP(offset + bytes, align) - start, s);
+    asked = ALIGN_UP(offset + bytes, align) - start;
+    ret = ask_driver(bs, start, asked, s);
+    ret = ret < 0 ? ret : check_answer(bs, asked, s, ret);
     if (ret < 0) {
         s->pnum = 0;
         return ret;

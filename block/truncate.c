@@ -45,8 +45,8 @@ static int coroutine_fn hide(BdrvChild *c, int64_t start, int64_t end)
         if (st < 0) {
             return st;
         }
-        if (n <= 0) {
-            break;
+        if (n == 0) {
+            return -EIO; /* somebody has cut it meanwhile */
         }
         ret = st & BLK_ZERO ? 0 : bdrv_co_pwrite_zeroes(c, start, n, 0);
         start += n;

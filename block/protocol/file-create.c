@@ -82,7 +82,8 @@ int coroutine_fn file_co_truncate(BlockDriverState *bs, int64_t bytes, bool exac
                                   BlockPrealloc prealloc, unsigned flags, GError **errp)
 {
     FileState *s = bs->opaque;
-    ResizeJob j = { s->fd, file_length_fd(s->fd), bytes, prealloc };
+    /* What is written begins anywhere: not with O_DIRECT. */
+    ResizeJob j = { s->end_fd >= 0 ? s->end_fd : s->fd, file_length_fd(s->fd), bytes, prealloc };
     int ret;
 
     if (j.from < 0) {

@@ -24,6 +24,7 @@
 
 typedef struct FileJob {
     FileState *s;
+    int fd; /* of a transfer */
     bool write;
     int64_t offset, bytes;
     const struct iovec *iov;
@@ -88,8 +89,8 @@ static int rw_job(void *opaque)
     ssize_t n;
 
     do {
-        n = j->write ? pwritev(j->s->fd, j->iov, j->niov, j->offset)
-                     : preadv(j->s->fd, j->iov, j->niov, j->offset);
+        n = j->write ? pwritev(j->fd, j->iov, j->niov, j->offset)
+                     : preadv(j->fd, j->iov, j->niov, j->offset);
     } while (n < 0 && errno == EINTR);
     return rw_errno(n);
 }
@@ -121,7 +122,9 @@ static ssize_t coroutine_fn co_uring(FileState *s, AioOp op, IOVector *v, int64_
 /* One request that may wait; bytes done or -errno. */
 static ssize_t coroutine_fn co_rw_once(FileState *s, bool write, IOVector *v, int64_t offset)
 {
-    FileJob j = { .s = s, .write = write, .offset = offset, .iov = v->iov, .niov = v->niov };
+    FileJob j = {
+        .s = s, .fd = s->fd, .write = write, .offset = offset, .iov = v->iov, .niov = v->niov
+    };
     bool async;
     ssize_t n;
 
@@ -137,36 +140,46 @@ static ssize_t coroutine_fn co_rw_once(FileState *s, bool write, IOVector *v, in
     return co_thread_pool_run(rw_job, &j);
 }
 
-/* The rest of a request of which @done bytes are there. */
-static int coroutine_fn co_rw_rest(FileState *s, bool write, IOVector *v, int64_t offset,
-                                   size_t done)
+/* Did a read from @pos that gave @n bytes meet the end of the file?  With O_DIRECT one that ended
+ * within a block did, unless the file has grown since. */
+static bool met_end(FileState *s, int64_t pos, ssize_t n)
 {
-    while (done < v->size) {
-        IOVector rest;
-        ssize_t n;
-        int ret = iov_init_slice(&rest, v, done, v->size - done);
+    return n == 0 ||
+           (n > 0 && !IS_ALIGNED((size_t)n, (size_t)s->block) && pos + n >= file_length_fd(s->fd));
+}
 
+/* The rest of a request whose first try gave @n. */
+static int coroutine_fn co_rw_rest(FileState *s, bool write, IOVector *v, int64_t offset, ssize_t n)
+{
+    size_t done = 0;
+
+    for (;;) {
+        IOVector rest;
+        int ret;
+
+        if (n < 0 && n != -EINTR && n != -EAGAIN) {
+            return (int)n;
+        }
+        if (!write && met_end(s, offset + (int64_t)done, n)) {
+            done += (size_t)n;
+            iov_memset(v, done, 0, v->size - done);
+            return 0;
+        }
+        if (n == 0) {
+            return -ENOSPC;
+        }
+        done +=
+            n > 0 ? ALIGN_DOWN((size_t)n, (size_t)s->block) : 0; /* O_DIRECT goes on at a block */
+        if (done == v->size) {
+            return 0;
+        }
+        ret = iov_init_slice(&rest, v, done, v->size - done);
         if (ret < 0) {
             return ret;
         }
         n = co_rw_once(s, write, &rest, offset + (int64_t)done);
         iov_clear(&rest);
-        if (n == -EINTR || n == -EAGAIN) {
-            continue;
-        }
-        if (n < 0) {
-            return (int)n;
-        }
-        if (n == 0) {
-            if (write) {
-                return -ENOSPC;
-            }
-            iov_memset(v, done, 0, v->size - done); /* behind the end of the file */
-            return 0;
-        }
-        done += (size_t)n;
     }
-    return 0;
 }
 
 static bool is_inline(FileState *s, bool write, const IOVector *v)
@@ -179,29 +192,56 @@ static bool is_inline(FileState *s, bool write, const IOVector *v)
 
 static int coroutine_fn co_rw(FileState *s, bool write, IOVector *v, int64_t offset)
 {
-    ssize_t n;
+    ssize_t n =
+        is_inline(s, write, v) ? try_inline(s, write, v, offset) : co_rw_once(s, write, v, offset);
 
-    if (is_inline(s, write, v)) {
-        n = try_inline(s, write, v, offset);
-        if (likely(n == (ssize_t)v->size)) {
-            return 0;
+    return likely(n == (ssize_t)v->size) ? 0 : co_rw_rest(s, write, v, offset, n);
+}
+
+/* Bytes [pos, v->size) of @v to the end of the file, which is within a block: not with O_DIRECT. */
+static int coroutine_fn co_write_end(FileState *s, IOVector *v, size_t pos, int64_t offset)
+{
+    while (pos < v->size) {
+        IOVector end;
+        FileJob j = { .s = s, .fd = s->end_fd, .write = true, .offset = offset + (int64_t)pos };
+        int ret = iov_init_slice(&end, v, pos, v->size - pos);
+
+        if (ret < 0) {
+            return ret;
         }
-        if (n < 0 && n != -EAGAIN) {
-            return (int)n;
+        j.iov = end.iov;
+        j.niov = end.niov;
+        ret = co_thread_pool_run(rw_job, &j);
+        iov_clear(&end);
+        if (ret <= 0) {
+            return ret < 0 ? ret : -ENOSPC;
         }
-        return co_rw_rest(s, write, v, offset, n > 0 ? (size_t)n : 0);
+        pos += (size_t)ret;
     }
-    n = co_rw_once(s, write, v, offset);
-    if (likely(n == (ssize_t)v->size)) {
-        return 0;
+    return 0;
+}
+
+static int coroutine_fn co_write(FileState *s, IOVector *v, int64_t offset)
+{
+    size_t whole = ALIGN_DOWN(v->size, (size_t)s->block);
+    IOVector blocks;
+    int ret;
+
+    if (likely(whole == v->size)) {
+        return co_rw(s, true, v, offset);
     }
-    if (n < 0 && n != -EINTR && n != -EAGAIN) {
-        return (int)n;
+    if (whole > 0) {
+        ret = iov_init_slice(&blocks, v, 0, whole);
+        if (ret < 0) {
+            return ret;
+        }
+        ret = co_rw(s, true, &blocks, offset);
+        iov_clear(&blocks);
+        if (ret < 0) {
+            return ret;
+        }
     }
-    if (n == 0 && write) {
-        return -ENOSPC;
-    }
-    return co_rw_rest(s, write, v, offset, n > 0 ? (size_t)n : 0);
+    return co_write_end(s, v, whole, offset);
 }
 
 int coroutine_fn file_co_preadv(BlockDriverState *bs, int64_t offset, IOVector *v, unsigned flags)
@@ -212,7 +252,7 @@ int coroutine_fn file_co_preadv(BlockDriverState *bs, int64_t offset, IOVector *
 int coroutine_fn file_co_pwritev(BlockDriverState *bs, int64_t offset, IOVector *v, unsigned flags)
 {
     FileState *s = bs->opaque;
-    int ret = co_rw(s, true, v, offset);
+    int ret = co_write(s, v, offset);
 
     file_changed(s);
     return ret;

@@ -21,6 +21,14 @@ static bool read_works(int fd, char *buf, size_t len)
     return n >= 0 || errno != EINVAL;
 }
 
+/* The file of @fd once more, without O_DIRECT; -1 where that cannot be had. */
+int file_reopen_buffered(int fd)
+{
+    g_autofree char *name = g_strdup_printf("/proc/self/fd/%d", fd);
+
+    return open(name, O_RDWR | O_CLOEXEC);
+}
+
 uint32_t file_sector_size(int fd)
 {
     int size;

@@ -161,6 +161,7 @@ static int open_common(BlockDriverState *bs, Options *o, int flags, bool want_bl
     int ret;
 
     s->fd = bdrv_take_open_fd(bs);
+    s->end_fd = -1;
     s->shared = BLK_PERM_ALL;
     s->direct = flags & BLK_O_NOCACHE;
     spin_init(&s->extent_lock);
@@ -202,6 +203,9 @@ static void coroutine_fn file_co_close(BlockDriverState *bs)
 {
     FileState *s = bs->opaque;
 
+    if (s->end_fd >= 0) {
+        close(s->end_fd);
+    }
     if (s->fd >= 0) {
         close(s->fd);
     }
@@ -211,7 +215,14 @@ static void coroutine_fn file_co_close(BlockDriverState *bs)
 
 static void file_refresh_limits(BlockDriverState *bs)
 {
-    file_probe_alignment(bs->opaque, &bs->limits);
+    FileState *s = bs->opaque;
+
+    file_probe_alignment(s, &bs->limits);
+    s->block = bs->limits.request_alignment;
+    if (s->direct && !s->is_block && s->end_fd < 0 && (bs->open_flags & BLK_O_RDWR)) {
+        s->end_fd = file_reopen_buffered(s->fd);
+    }
+    bs->limits.partial_end = s->end_fd >= 0;
 }
 
 /* Nothing to tell, but not unknown: a file has no clusters and is never dirty. */

@@ -11,9 +11,11 @@ typedef enum FileLocking { FILE_LOCKING_AUTO, FILE_LOCKING_ON, FILE_LOCKING_OFF 
 
 typedef struct FileState {
     int fd;
+    int end_fd; /* the same file without O_DIRECT, for an end within a block; -1: none */
     char *filename;
     bool is_block;     /* a block device */
     bool direct;       /* O_DIRECT */
+    uint32_t block;    /* ... its requests are whole ones of these; 1 without */
     bool sync_is_fast; /* tmpfs: plain reads and writes never wait for a device */
     FileAio aio;
     FileLocking locking;   /* OFF too once auto has found that there are no locks */
@@ -65,5 +67,6 @@ int coroutine_fn file_co_truncate(BlockDriverState *bs, int64_t bytes, bool exac
 /* file-limits.c */
 int file_probe_alignment(FileState *s, BlockLimits *l);
 uint32_t file_sector_size(int fd);
+int file_reopen_buffered(int fd);
 
 #endif

@@ -76,7 +76,8 @@ extern const char *const blk_prealloc_names[]; /* NULL-terminated */
 
 typedef struct BlockLimits {
     uint32_t request_alignment; /* power of two, >= 1 */
-    uint32_t max_transfer;      /* 0: no limit */
+    bool partial_end;           /* but a write may end within a block where the node ends */
+    uint32_t max_transfer;      /* 0: no limit; the core makes it whole blocks, one at least */
     uint32_t opt_transfer;
     int64_t max_pdiscard;
     uint32_t pdiscard_alignment;

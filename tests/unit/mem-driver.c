@@ -73,7 +73,7 @@ static void check_request(BlockDriverState *bs, int64_t offset, int64_t bytes)
     g_assert_cmpint(offset % (int64_t)m->align, ==, 0);
     g_assert_cmpint(bytes % (int64_t)m->align, ==, 0);
     g_assert_cmpint(bytes, >, 0);
-    g_assert_true(!m->max || bytes <= (int64_t)m->max);
+    g_assert_true(!m->max || bytes <= (int64_t)MAX(m->max, m->align));
     g_assert_cmpint(offset + bytes, <=, MEM_CAPACITY);
 }
 

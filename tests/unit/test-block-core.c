@@ -296,6 +296,69 @@ static void test_split(void)
     g_assert_cmpint(buf[99999], ==, 1);
 }
 
+/* A limit that no aligned request keeps is taken as one block. */
+static void test_limit_below_alignment(void)
+{
+    g_autoptr(BlockBackend) blk =
+        open_opts("driver=test-mem,size=1M,max=512,align=4096", BLK_O_RDWR);
+    g_autofree uint8_t *buf = g_malloc(20000);
+
+    memset(buf, 1, 20000);
+    last_mem->writes = 0;
+    g_assert_cmpint(blk_pwrite(blk, 0, 16384, buf, 0), ==, 0);
+    g_assert_cmpint(last_mem->writes, ==, 4);
+    g_assert_cmpint(blk_pwrite(blk, 100, 20000, buf, 0), ==, 0);
+    g_assert_cmpint(blk_pwrite_zeroes(blk, 4096, 8192, 0), ==, 0);
+    g_assert_cmpint(blk_pread(blk, 0, 20000, buf, 0), ==, 0);
+    g_assert_cmpint(buf[4095], ==, 1);
+    g_assert_cmpint(buf[4096], ==, 0);
+    g_assert_cmpint(buf[12288], ==, 1);
+}
+
+/* ---- Status: data up to status_edge, zeroes after it, in one answer or none ---- */
+
+static int64_t status_edge;
+
+static int coroutine_fn edge_co_block_status(BlockDriverState *bs, bool want_zero, int64_t offset,
+                                             int64_t bytes, int64_t *pnum, int64_t *map,
+                                             BlockDriverState **file)
+{
+    bool data = offset < status_edge;
+
+    *pnum = status_edge == 0 ? 0 : data ? MIN(bytes, status_edge - offset) : bytes;
+    return data ? BLK_DATA : BLK_ZERO;
+}
+
+static BlockDriver edge_driver;
+
+static int edge_status(BlockBackend *blk, int64_t offset, int64_t *pnum)
+{
+    return blk_block_status_above(blk_bs(blk), NULL, offset, 8192 - offset, pnum, NULL, NULL, NULL);
+}
+
+static void test_status_moves_on(void)
+{
+    g_autoptr(BlockBackend) blk = NULL;
+    int64_t n;
+
+    edge_driver = mem_driver;
+    edge_driver.format_name = edge_driver.protocol_name = "test-edge";
+    edge_driver.co_block_status = edge_co_block_status;
+    block_register_driver(&edge_driver);
+    blk = open_opts("driver=test-edge,size=8192,align=512", 0);
+    status_edge = 1000;
+    g_assert_cmpint(edge_status(blk, 0, &n) & (BLK_DATA | BLK_ZERO), ==, BLK_DATA);
+    g_assert_cmpint(n, ==, 512);
+    g_assert_cmpint(edge_status(blk, 512, &n) & (BLK_DATA | BLK_ZERO), ==, BLK_DATA);
+    g_assert_cmpint(n, ==, 512);
+    g_assert_cmpint(edge_status(blk, 1000, &n) & (BLK_DATA | BLK_ZERO), ==, BLK_DATA);
+    g_assert_cmpint(n, ==, 24);
+    g_assert_cmpint(edge_status(blk, 1024, &n) & (BLK_DATA | BLK_ZERO), ==, BLK_ZERO);
+    g_assert_cmpint(n, ==, 7168);
+    status_edge = 0;
+    g_assert_cmpint(edge_status(blk, 0, &n), ==, -EIO);
+}
+
 static void test_flush(void)
 {
     g_autoptr(BlockBackend) blk = open_opts("driver=test-mem", BLK_O_RDWR);
@@ -462,6 +525,8 @@ int main(int argc, char **argv)
     g_test_add_func("/core/drain", test_drain);
     g_test_add_func("/core/threads", test_threads);
     g_test_add_func("/core/split", test_split);
+    g_test_add_func("/core/limit-below-alignment", test_limit_below_alignment);
+    g_test_add_func("/core/status-moves-on", test_status_moves_on);
     g_test_add_func("/core/flush", test_flush);
     g_test_add_func("/core/no-flush", test_no_flush);
     g_test_add_func("/core/perms", test_perms);

@@ -384,7 +384,8 @@ static bool create_target(Convert *v)
 static bool open_target(Convert *v)
 {
     Copy *c = &v->copy;
-    int flags = BLK_O_RDWR | (c->min_sparse ? BLK_O_UNMAP : 0);
+    /* Where the target's end is within a block that is written whole, it becomes longer. */
+    int flags = BLK_O_RDWR | BLK_O_RESIZE | (c->min_sparse ? BLK_O_UNMAP : 0);
     bool writethrough;
     int64_t len;
 
