@@ -105,6 +105,36 @@ int iov_init_slice(IOVector *dst, const IOVector *src, size_t offset, size_t len
     return ret;
 }
 
+void iov_cursor_init(IovCursor *c, const IOVector *v)
+{
+    *c = (IovCursor){ .v = v };
+}
+
+int iov_cursor_take(IovCursor *c, IOVector *dst, size_t len)
+{
+    int ret = 0;
+
+    iov_init(dst);
+    while (len > 0) {
+        const struct iovec *e = &c->v->iov[c->elem];
+        size_t n;
+
+        g_assert(c->elem < c->v->niov);
+        n = MIN(e->iov_len - c->offset, len);
+        ret = ret < 0 ? ret : iov_add(dst, (char *)e->iov_base + c->offset, n);
+        len -= n;
+        c->offset += n;
+        if (c->offset == e->iov_len) {
+            c->elem++;
+            c->offset = 0;
+        }
+    }
+    if (ret < 0) {
+        iov_clear(dst);
+    }
+    return ret;
+}
+
 typedef void PieceFunc(void *piece, size_t len, size_t done, void *opaque);
 
 /* Call @fn for each piece of [@offset, @offset + @len); the bytes walked. */

@@ -8,6 +8,7 @@
 #include "compress.h"
 #include "config-host.h"
 #include "write-int.h"
+#include "util/co-pieces.h"
 
 #include <errno.h>
 #include <string.h>
@@ -231,6 +232,41 @@ static int coroutine_fn co_write_one(Qcow2 *q, uint64_t guest, IOVector *v, size
     return ret;
 }
 
+typedef struct PackPiece {
+    Qcow2 *q;
+    uint64_t guest;
+    IOVector *v;
+    size_t at, len; /* of v */
+} PackPiece;
+
+static int coroutine_fn co_pack_piece(void *opaque)
+{
+    PackPiece *p = opaque;
+
+    return co_write_one(p->q, p->guest, p->v, p->at, p->len);
+}
+
+/* Cluster by cluster, several at a time: each takes its ticket as it begins. */
+static int coroutine_fn co_pack_all(Qcow2 *q, uint64_t guest, IOVector *v)
+{
+    PackPiece slots[CO_PIECES_MAX];
+    CoPieces pieces;
+
+    co_pieces_init(&pieces);
+    for (size_t done = 0; done < v->size;) {
+        unsigned slot = co_pieces_slot(&pieces);
+        size_t n = MIN(q->geo.cluster_size, v->size - done);
+
+        if (pieces.ret < 0) {
+            break;
+        }
+        slots[slot] = (PackPiece){ .q = q, .guest = guest + done, .v = v, .at = done, .len = n };
+        co_pieces_begin(&pieces, slot, co_pack_piece, &slots[slot]);
+        done += n;
+    }
+    return co_pieces_end(&pieces, 0);
+}
+
 int coroutine_fn qcow2_co_pwritev_compressed(BlockDriverState *bs, int64_t offset, IOVector *v)
 {
     Qcow2 *q = bs->opaque;
@@ -253,11 +289,5 @@ int coroutine_fn qcow2_co_pwritev_compressed(BlockDriverState *bs, int64_t offse
         return -EINVAL;
     }
     ret = ret < 0 ? ret : qcow2_co_begin_change(q, QCOW2_CHANGE_DISK | QCOW2_CHANGE_IMAGE);
-    for (size_t done = 0; done < v->size && ret == 0;) {
-        size_t n = MIN(g->cluster_size, v->size - done);
-
-        ret = co_write_one(q, guest + done, v, done, n);
-        done += n;
-    }
-    return ret;
+    return ret < 0 ? ret : co_pack_all(q, guest, v);
 }

@@ -5,6 +5,8 @@
  */
 #include "compress.h"
 
+#include "util/co-pieces.h"
+
 #include <errno.h>
 
 /* The part of @v that @x covers, from @backing, which may be shorter than the image. */
@@ -58,30 +60,78 @@ static int coroutine_fn co_read_extent(Qcow2 *q, const Extent *x, uint64_t guest
     return -EIO;
 }
 
+/* ---- Requests of several extents ---- */
+
+typedef struct ReadPiece {
+    Qcow2 *q;
+    Extent x;
+    uint64_t guest;
+    IOVector v;
+} ReadPiece;
+
+static int coroutine_fn co_read_piece(void *opaque)
+{
+    ReadPiece *p = opaque;
+    int ret = co_read_extent(p->q, &p->x, p->guest, &p->v);
+
+    iov_clear(&p->v);
+    return ret;
+}
+
+/* Whether reading it may sleep. */
+static bool does_io(const Qcow2 *q, const Extent *x)
+{
+    return x->kind == SC_NORMAL || x->kind == SC_COMPRESSED || q->bs->backing;
+}
+
+/* @x is the first extent. Looked up one after the other, read together: the last of them, and what
+ * needs no I/O, right here. Under the request's pin. */
+static int coroutine_fn G_GNUC_NO_INLINE co_read_pieces(Qcow2 *q, uint64_t guest, IOVector *v,
+                                                        Extent x)
+{
+    ReadPiece slots[CO_PIECES_MAX];
+    uint64_t end = guest + v->size;
+    CoPieces pieces;
+    IovCursor at;
+    int ret = 0;
+
+    co_pieces_init(&pieces);
+    iov_cursor_init(&at, v);
+    while (ret == 0) {
+        unsigned slot = co_pieces_slot(&pieces);
+        ReadPiece *p = &slots[slot];
+
+        ret = pieces.ret < 0 ? pieces.ret : iov_cursor_take(&at, &p->v, x.bytes);
+        if (ret < 0) {
+            break;
+        }
+        p->q = q;
+        p->x = x;
+        p->guest = guest;
+        guest += x.bytes;
+        if (guest == end || !does_io(q, &x)) {
+            ret = co_read_piece(p);
+        } else {
+            co_pieces_begin(&pieces, slot, co_read_piece, p);
+        }
+        if (ret < 0 || guest == end) {
+            break;
+        }
+        ret = qcow2_co_map(q, guest, end - guest, &x);
+    }
+    return co_pieces_end(&pieces, ret);
+}
+
 int coroutine_fn qcow2_co_preadv(BlockDriverState *bs, int64_t offset, IOVector *v, unsigned flags)
 {
     Qcow2 *q = bs->opaque;
     unsigned pin = qcow2_pin_enter(q);
-    size_t done = 0;
-    int ret = 0;
+    Extent x;
+    int ret = qcow2_co_map(q, (uint64_t)offset, v->size, &x);
 
-    while (done < v->size && ret == 0) {
-        uint64_t guest = (uint64_t)offset + done;
-        IOVector part;
-        Extent x;
-
-        ret = qcow2_co_map(q, guest, v->size - done, &x);
-        if (unlikely(ret < 0)) {
-            break;
-        }
-        if (likely(x.bytes == v->size)) {
-            ret = co_read_extent(q, &x, guest, v);
-            break;
-        }
-        ret = iov_init_slice(&part, v, done, x.bytes);
-        ret = ret < 0 ? ret : co_read_extent(q, &x, guest, &part);
-        iov_clear(&part);
-        done += x.bytes;
+    if (ret == 0) {
+        ret = likely(x.bytes == v->size) ? co_read_extent(q, &x, (uint64_t)offset, v)
+                                         : co_read_pieces(q, (uint64_t)offset, v, x);
     }
     qcow2_pin_leave(q, pin);
     return ret;

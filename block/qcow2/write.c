@@ -13,11 +13,13 @@
  *
  * INV-WR-1  Between plan and finish the entries of the run change by no other hand: all who change
  *           entries wait for its InflightAlloc.
- * INV-WR-2  Whoever waits for an InflightAlloc holds none.
+ * INV-WR-2  Whoever waits for an InflightAlloc holds none. (Several pieces of one request may be in
+ *           flight: each is held by a coroutine of its own, which waits for none.)
  * INV-WR-3  A request is pinned from before its first lookup to after its last I/O.
  */
 #include "rules.h"
 #include "write-int.h"
+#include "util/co-pieces.h"
 
 /* ---- In-flight allocations ---- */
 
@@ -305,36 +307,36 @@ static int coroutine_fn link_raw(Qcow2 *q, WriteRun *r)
 
 /* ---- The request ---- */
 
-/* One run at the head of the range; bytes of the guest's done, or -errno. */
-static int64_t coroutine_fn write_run(Qcow2 *q, uint64_t offset, uint64_t bytes, IOVector *v,
-                                      size_t v_offset, unsigned flags)
+/* The run at the head of the range, planned and in flight. */
+static int coroutine_fn co_plan(Qcow2 *q, uint64_t offset, uint64_t bytes, WriteRun *r)
 {
-    WriteRun r;
     int ret;
 
     co_mutex_lock(&q->meta_lock);
-    ret = plan_run(q, offset, bytes, &r);
+    ret = plan_run(q, offset, bytes, r);
     if (ret == 0 && RULE_BROKEN(LINK_AFTER_WRITE)) {
-        link_run(q, &r);
+        link_run(q, r);
     }
     co_mutex_unlock(&q->meta_lock);
-    if (ret < 0) {
-        return ret;
-    }
-    ret = qcow2_file_is_disk(q) ? link_raw(q, &r) : 0;
-    ret = ret < 0 ? ret : cow_co_write(q, &r, v, v_offset, flags);
-    co_mutex_lock(&q->meta_lock);
-    finish_run(q, &r, ret);
-    co_mutex_unlock(&q->meta_lock);
-    return ret < 0 ? ret : (int64_t)(r.end - r.start);
+    return ret;
 }
 
-/* Overwrite the prefix that is readable and ours. Bytes done (0: needs a plan) or -errno.
- * Pinned. */
-static int64_t coroutine_fn overwrite(Qcow2 *q, uint64_t offset, uint64_t bytes, IOVector *v,
-                                      size_t v_offset, unsigned flags)
+/* @v is the guest's data; @ret < 0: only the undo. */
+static int coroutine_fn co_run_planned(Qcow2 *q, WriteRun *r, IOVector *v, unsigned flags, int ret)
 {
-    IOVector w;
+    ret = ret == 0 && qcow2_file_is_disk(q) ? link_raw(q, r) : ret;
+    ret = ret < 0 ? ret : cow_co_write(q, r, v, 0, flags);
+    co_mutex_lock(&q->meta_lock);
+    finish_run(q, r, ret);
+    co_mutex_unlock(&q->meta_lock);
+    return ret;
+}
+
+/* Is the prefix readable and ours, so that it may be written in place? Its bytes (0: needs a plan)
+ * or -errno. Pinned. */
+static int64_t coroutine_fn co_find_in_place(Qcow2 *q, uint64_t offset, uint64_t bytes,
+                                             uint64_t *host)
+{
     Extent x;
     int ret = qcow2_co_map(q, offset, bytes, &x);
 
@@ -347,42 +349,123 @@ static int64_t coroutine_fn overwrite(Qcow2 *q, uint64_t offset, uint64_t bytes,
     if (!q->geo.external_data && unlikely(qcow2_metadata_at(q, x.host, x.bytes))) {
         return qcow2_co_corrupt(q, "write", x.host, "Preventing invalid write on metadata");
     }
+    *host = x.host;
+    return (int64_t)x.bytes;
+}
+
+static int coroutine_fn co_write_in_place(Qcow2 *q, uint64_t host, IOVector *v, unsigned flags)
+{
     bdrv_co_debug_event(q->data, BLKDBG_WRITE_AIO);
-    if (likely(v_offset == 0 && x.bytes == v->size)) {
-        ret = bdrv_co_pwritev(q->data, x.host, v, flags);
-        return ret < 0 ? ret : (int64_t)x.bytes;
+    return bdrv_co_pwritev(q->data, host, v, flags);
+}
+
+/* ---- Requests that are no overwrite of one extent ---- */
+
+typedef struct WritePiece {
+    Qcow2 *q;
+    unsigned pin, flags;
+    uint64_t bytes;
+    bool planned; /* run; else an overwrite at host */
+    uint64_t host;
+    WriteRun run;
+    IOVector part, *v; /* v: the piece's data */
+    int ret;           /* < 0: no memory for it */
+} WritePiece;
+
+/* What the piece at the head of the range is; on success it is pinned. */
+static int coroutine_fn co_plan_piece(Qcow2 *q, uint64_t offset, uint64_t bytes, WritePiece *p)
+{
+    int64_t n;
+
+    p->pin = qcow2_pin_enter(q); /* INV-WR-3 */
+    n = co_find_in_place(q, offset, bytes, &p->host);
+    p->planned = n == 0;
+    if (n == 0) {
+        /* Relieve sleeps for others: without our pin, which would hold up the quarantine. */
+        qcow2_pin_leave(q, p->pin);
+        n = qcow2_co_relieve(q);
+        if (n < 0) {
+            return n;
+        }
+        p->pin = qcow2_pin_enter(q);
+        n = co_plan(q, offset, bytes, &p->run);
+        n = n < 0 ? n : (int64_t)(p->run.end - p->run.start);
     }
-    ret = iov_init_slice(&w, v, v_offset, x.bytes);
-    if (ret == 0) {
-        ret = bdrv_co_pwritev(q->data, x.host, &w, flags);
+    if (n < 0) {
+        qcow2_pin_leave(q, p->pin);
+        return n;
     }
-    iov_clear(&w);
-    return ret < 0 ? ret : (int64_t)x.bytes;
+    p->bytes = n;
+    return 0;
+}
+
+static int coroutine_fn co_write_piece(void *opaque)
+{
+    WritePiece *p = opaque;
+    int ret = p->ret;
+
+    if (p->planned) {
+        ret = co_run_planned(p->q, &p->run, p->v, p->flags, ret);
+    } else {
+        ret = ret < 0 ? ret : co_write_in_place(p->q, p->host, p->v, p->flags);
+    }
+    qcow2_pin_leave(p->q, p->pin);
+    if (p->v == &p->part) {
+        iov_clear(&p->part);
+    }
+    return ret;
+}
+
+/*
+ * Planned one after the other, so that new clusters lie in the order of the disk; written together,
+ * the last of them right here. Only the owner waits for allocations (those of other requests, too),
+ * and it holds none: a piece in flight needs nobody's turn to end (INV-WR-2).
+ */
+static int coroutine_fn G_GNUC_NO_INLINE co_write_pieces(Qcow2 *q, uint64_t offset, IOVector *v,
+                                                         unsigned flags)
+{
+    WritePiece slots[CO_PIECES_MAX];
+    uint64_t end = offset + v->size;
+    CoPieces pieces;
+    IovCursor at;
+    int ret = 0;
+
+    co_pieces_init(&pieces);
+    iov_cursor_init(&at, v);
+    while (ret == 0 && offset < end) {
+        unsigned slot = co_pieces_slot(&pieces);
+        WritePiece *p = &slots[slot];
+
+        ret = pieces.ret < 0 ? pieces.ret : co_plan_piece(q, offset, end - offset, p);
+        if (ret < 0) {
+            break;
+        }
+        p->q = q;
+        p->flags = flags;
+        p->v = p->bytes == v->size ? v : &p->part;
+        p->ret = p->v == v ? 0 : iov_cursor_take(&at, &p->part, p->bytes);
+        offset += p->bytes;
+        if (offset == end) {
+            ret = co_write_piece(p);
+        } else {
+            co_pieces_begin(&pieces, slot, co_write_piece, p);
+        }
+    }
+    return co_pieces_end(&pieces, ret);
 }
 
 int coroutine_fn qcow2_co_write(Qcow2 *q, uint64_t offset, IOVector *v, unsigned flags)
 {
-    uint64_t total = v->size, done = 0;
-    int64_t n = 0;
+    unsigned pin = qcow2_pin_enter(q); /* INV-WR-3 */
+    uint64_t host;
+    int64_t n = co_find_in_place(q, offset, v->size, &host);
+    int ret = n < 0 ? (int)n : 0;
 
-    while (done < total && n >= 0) {
-        unsigned pin = qcow2_pin_enter(q); /* INV-WR-3 */
-
-        n = overwrite(q, offset + done, total - done, v, done, flags);
-        if (n == 0) {
-            /* Relieve sleeps for others: without our pin, which would hold up the quarantine. */
-            qcow2_pin_leave(q, pin);
-            n = qcow2_co_relieve(q);
-            if (n < 0) {
-                break;
-            }
-            pin = qcow2_pin_enter(q);
-            n = write_run(q, offset + done, total - done, v, done, flags);
-        }
-        qcow2_pin_leave(q, pin);
-        done += MAX(n, 0);
+    if (likely(n == (int64_t)v->size)) {
+        ret = co_write_in_place(q, host, v, flags);
     }
-    return n < 0 ? n : 0;
+    qcow2_pin_leave(q, pin);
+    return ret < 0 || n == (int64_t)v->size ? ret : co_write_pieces(q, offset, v, flags);
 }
 
 int coroutine_fn qcow2_co_pwritev(BlockDriverState *bs, int64_t offset, IOVector *v, unsigned flags)

@@ -35,6 +35,16 @@ int iov_add(IOVector *v, void *base, size_t len);
 int iov_add_slice(IOVector *v, const IOVector *src, size_t offset, size_t len);
 /* dst := a slice of src as a new growing vector. */
 int iov_init_slice(IOVector *dst, const IOVector *src, size_t offset, size_t len);
+/* A place in a vector, for taking slices one after the other without walking from its start. */
+typedef struct IovCursor {
+    const IOVector *v;
+    int elem;
+    size_t offset; /* in that element */
+} IovCursor;
+void iov_cursor_init(IovCursor *c, const IOVector *v);
+/* @dst := the next @len bytes as a new growing vector; 0 or -ENOMEM (the cursor moves all the same,
+ * and @dst is empty). */
+int iov_cursor_take(IovCursor *c, IOVector *dst, size_t len);
 /* Copy to/from a flat buffer; return bytes copied. */
 size_t iov_to_buf(const IOVector *v, size_t offset, void *buf, size_t len);
 size_t iov_from_buf(IOVector *v, size_t offset, const void *buf, size_t len);

@@ -499,7 +499,6 @@ static void make_bitmap(Program *p, GRand *r)
     common(p, r);
     p->cfg.version = 3;
     p->cfg.bitmap = true;
-    p->cfg.lazy = false;
     fill(p, 0, p->cfg.size / 2, p->cfg.size / 4, true);
     batch(p, r, &t[upto(r, G_N_ELEMENTS(t))], 1, 8 * KiB);
     mixed(p, r, t, G_N_ELEMENTS(t), 2);

@@ -77,23 +77,40 @@ static void check_request(BlockDriverState *bs, int64_t offset, int64_t bytes)
     g_assert_cmpint(offset + bytes, <=, MEM_CAPACITY);
 }
 
+static void begin(Mem *m)
+{
+    int n = atomic_fetch_add(&m->busy, 1) + 1, most = atomic_load(&m->most_busy);
+
+    while (n > most && !atomic_compare_exchange_weak(&m->most_busy, &most, n)) {
+    }
+}
+
+static bool is_bad(const Mem *m, int64_t offset, size_t bytes)
+{
+    return offset < m->bad_end && offset + (int64_t)bytes > m->bad_start;
+}
+
 static int coroutine_fn mem_co_preadv(BlockDriverState *bs, int64_t offset, IOVector *v,
                                       unsigned flags)
 {
     Mem *m = bs->opaque;
+    int ret = 0;
 
     check_request(bs, offset, v->size);
     m->reads++;
+    begin(m);
     if (m->slow) {
         co_reschedule_self();
     }
-    if (m->fail_reads || (offset < m->bad_end && offset + (int64_t)v->size > m->bad_start)) {
-        return -EIO;
+    if (m->fail_reads || is_bad(m, offset, v->size)) {
+        ret = -EIO;
+    } else {
+        spin_lock(&m->lock);
+        iov_from_buf(v, 0, m->data + offset, v->size);
+        spin_unlock(&m->lock);
     }
-    spin_lock(&m->lock);
-    iov_from_buf(v, 0, m->data + offset, v->size);
-    spin_unlock(&m->lock);
-    return 0;
+    m->busy--;
+    return ret;
 }
 
 static int coroutine_fn mem_co_pwritev(BlockDriverState *bs, int64_t offset, IOVector *v,
@@ -106,8 +123,13 @@ static int coroutine_fn mem_co_pwritev(BlockDriverState *bs, int64_t offset, IOV
     if (m->fail_writes) {
         return -EIO;
     }
+    begin(m);
     if (m->slow) {
         co_reschedule_self();
+    }
+    if (is_bad(m, offset, v->size)) {
+        m->busy--;
+        return -EIO;
     }
     spin_lock(&m->lock);
     iov_to_buf(v, 0, m->data + offset, v->size);
@@ -115,6 +137,7 @@ static int coroutine_fn mem_co_pwritev(BlockDriverState *bs, int64_t offset, IOV
     if (offset + (int64_t)v->size > m->size) {
         m->size = offset + (int64_t)v->size;
     }
+    m->busy--;
     return 0;
 }
 

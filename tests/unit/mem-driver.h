@@ -15,8 +15,9 @@ typedef struct Mem {
     unsigned perm, shared;
     atomic_int reads, writes, syncs;
     atomic_int fail_reads, fail_writes, fail_syncs; /* not 0: -EIO */
-    int64_t bad_start, bad_end;                     /* reads of this range fail, too */
-    bool slow;                          /* yields inside of a request */
+    int64_t bad_start, bad_end; /* whatever touches this range fails, too, after its sleep */
+    bool slow;                  /* yields inside of a request */
+    atomic_int busy, most_busy; /* reads and writes under way; ... at a time, so far */
 } Mem;
 
 extern const BlockDriver mem_driver;
@@ -24,5 +25,12 @@ extern Mem *last_mem; /* of the latest open */
 
 /* What the next open finds in the file, instead of @size bytes of 0xaa; copied then. */
 void mem_preload(const void *data, size_t len);
+
+/* No request is under way; counts and the high-water mark begin anew. */
+static inline void mem_count_anew(Mem *m)
+{
+    g_assert_cmpint(m->busy, ==, 0);
+    m->reads = m->writes = m->most_busy = 0;
+}
 
 #endif
