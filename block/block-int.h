@@ -5,7 +5,8 @@
  * INV-CORE-1  The graph changes at open and close only; I/O goes down it without a lock. (Up, from
  *             a node to its parents, which come and go: INV-GRAPH-1.)
  * INV-CORE-2  Requests in flight are counted once, at the BlockBackend: its subtree needs no count.
- * INV-CORE-3  A node with request_alignment == 1 tracks no requests; else every write is tracked.
+ * INV-CORE-3  A node with request_alignment == 1 tracks no requests, but those that INV-GUARD-1
+ * says; else every write is tracked.
  */
 #ifndef BLOCK_BLOCK_INT_H
 #define BLOCK_BLOCK_INT_H
@@ -67,8 +68,14 @@ struct BlockBackend {
 
 /* ---- registry.c ---- */
 const BlockDriver *bdrv_find_driver(const char *name); /* format or protocol, by format_name */
-/* Best guess from the first bytes; never NULL once raw is there. */
-const BlockDriver *bdrv_probe(const uint8_t *buf, size_t len, const char *filename);
+/* Best guess from the first bytes. NULL: a format that has no driver here, *foreign is its name. */
+const BlockDriver *bdrv_probe(const uint8_t *buf, size_t len, const char *filename,
+                              const char **foreign);
+
+/* ---- foreign.c ---- */
+/* The same for formats without a driver: a name, or NULL with *score 0. */
+const char *bdrv_probe_foreign(const uint8_t *buf, size_t len, const char *filename, int *score);
+
 /* For a name without a protocol: file, or host_device. */
 const BlockDriver *bdrv_plain_file_driver(const char *filename);
 bool bdrv_is_protocol_driver(const BlockDriver *drv);
@@ -147,6 +154,8 @@ void bdrv_refresh_filename(BlockDriverState *bs, const char *given);
 /* ---- io-read.c, io-write.c, io-zero.c, io-discard.c: the gates, for @bs itself ---- */
 int coroutine_fn bdrv_co_read_gate(BlockDriverState *bs, int64_t offset, IOVector *v,
                                    unsigned flags);
+int coroutine_fn bdrv_co_zero_unguarded(BdrvChild *c, int64_t offset, int64_t bytes,
+                                        unsigned flags);
 int coroutine_fn bdrv_co_write_gate(BdrvChild *c, int64_t offset, IOVector *v, unsigned flags);
 int bdrv_check_range(int64_t offset, int64_t bytes);
 /* Permission and end-of-file rules of a write; 0 or -errno. */
@@ -170,6 +179,17 @@ struct TrackedReq {
 void coroutine_fn bdrv_co_track_begin(BlockDriverState *bs, TrackedReq *r, int64_t start,
                                       int64_t end, bool serialising);
 void bdrv_track_end(BlockDriverState *bs, TrackedReq *r);
+
+/* ---- guard.c: of a guarded child's file, where a change of it begins within PROBE_BYTES ---- */
+typedef struct StartGuard {
+    TrackedReq req;
+    uint8_t head[PROBE_BYTES]; /* as it is to be */
+} StartGuard;
+/* May [offset, offset + bytes) become @v (NULL: zeroes)? -EPERM: no. On success the first block is
+ * the caller's alone until bdrv_guard_end(), and what of @v lies in it is to be taken from head. */
+int coroutine_fn bdrv_co_guard_begin(BdrvChild *c, StartGuard *g, int64_t offset, int64_t bytes,
+                                     const IOVector *v);
+void bdrv_guard_end(BdrvChild *c, StartGuard *g);
 
 /* ---- drain.c ---- */
 void coroutine_fn blk_co_enter_slow(BlockBackend *blk);

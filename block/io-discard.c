@@ -23,12 +23,33 @@ static int coroutine_fn discard_range(BlockDriverState *bs, int64_t offset, int6
     return ret < 0 ? ret : 0;
 }
 
+/* [offset, end) is within the node. */
+static int coroutine_fn discard_unguarded(BlockDriverState *bs, int64_t offset, int64_t end)
+{
+    int64_t align = bs->limits.request_alignment;
+    TrackedReq t;
+    int ret;
+
+    if (align <= 1) {
+        return bdrv_co_write_done(bs, 0, discard_range(bs, offset, end - offset), false);
+    }
+    offset = ALIGN_UP(offset, align);
+    end = end == atomic_load(&bs->total_bytes) ? end : ALIGN_DOWN(end, align);
+    if (offset >= end) {
+        return 0;
+    }
+    bdrv_co_track_begin(bs, &t, offset, end, false);
+    ret = discard_range(bs, offset, end - offset);
+    bdrv_track_end(bs, &t);
+    return bdrv_co_write_done(bs, 0, ret, false);
+}
+
 int coroutine_fn bdrv_co_pdiscard(BdrvChild *c, int64_t offset, int64_t bytes)
 {
     BlockDriverState *bs = c->bs;
-    int64_t align = bs->limits.request_alignment, total = atomic_load(&bs->total_bytes), end;
-    TrackedReq t;
+    int64_t total = atomic_load(&bs->total_bytes), end;
     int ret = bdrv_check_range(offset, bytes);
+    StartGuard g;
 
     if (ret < 0) {
         return ret;
@@ -40,16 +61,13 @@ int coroutine_fn bdrv_co_pdiscard(BdrvChild *c, int64_t offset, int64_t bytes)
         return 0;
     }
     end = MIN(offset + bytes, total);
-    if (align <= 1) {
-        return bdrv_co_write_done(bs, 0, discard_range(bs, offset, end - offset), false);
+    if (likely(!c->guarded) || offset >= PROBE_BYTES) {
+        return discard_unguarded(bs, offset, end);
     }
-    offset = ALIGN_UP(offset, align);
-    end = end == total ? end : ALIGN_DOWN(end, align);
-    if (offset >= end) {
-        return 0;
+    ret = bdrv_co_guard_begin(c, &g, offset, end - offset, NULL); /* or it stays as it is */
+    if (ret == 0) {
+        ret = discard_unguarded(bs, offset, end);
+        bdrv_guard_end(c, &g);
     }
-    bdrv_co_track_begin(bs, &t, offset, end, false);
-    ret = discard_range(bs, offset, end - offset);
-    bdrv_track_end(bs, &t);
-    return bdrv_co_write_done(bs, 0, ret, false);
+    return ret;
 }

@@ -72,22 +72,6 @@ int coroutine_fn bdrv_co_write_done(BlockDriverState *bs, int64_t end, int ret, 
     return ret < 0 ? ret : fua ? bdrv_co_flush(bs) : 0;
 }
 
-/* A guessed raw image must not become another format by what is written to its start. */
-static int coroutine_fn check_probed(BlockDriverState *bs, int64_t offset, const IOVector *v)
-{
-    uint8_t head[PROBE_BYTES] = { 0 };
-    IOVector h;
-    int ret;
-
-    iov_init_buf(&h, head, sizeof(head));
-    ret = bdrv_co_read_gate(bs, 0, &h, 0);
-    if (ret < 0) {
-        return ret;
-    }
-    iov_to_buf(v, 0, head + offset, MIN(v->size, sizeof(head) - offset));
-    return bdrv_probe(head, sizeof(head), bs->filename) == bs->drv ? 0 : -EPERM;
-}
-
 /* Aligned, in pieces of the limits. */
 static int coroutine_fn write_split(BlockDriverState *bs, int64_t offset, IOVector *v,
                                     unsigned flags)
@@ -250,27 +234,47 @@ static int coroutine_fn write_plain(BlockDriverState *bs, int64_t offset, IOVect
                               flags & BLK_REQ_FUA & ~bs->supported_write_flags);
 }
 
-int coroutine_fn bdrv_co_write_gate(BdrvChild *c, int64_t offset, IOVector *v, unsigned flags)
+static int coroutine_fn write_unguarded(BdrvChild *c, int64_t offset, IOVector *v, unsigned flags)
 {
     BlockDriverState *bs = c->bs;
+
+    if (unlikely(bs->detect_zeroes) && iov_is_zero(v, 0, v->size)) {
+        if (bs->detect_zeroes == BDRV_DETECT_ZEROES_UNMAP) {
+            flags |= BLK_REQ_MAY_UNMAP;
+        }
+        return bdrv_co_zero_unguarded(c, offset, (int64_t)v->size, flags);
+    }
+    return write_plain(bs, offset, v, flags);
+}
+
+static int coroutine_fn write_guarded(BdrvChild *c, int64_t offset, IOVector *v, unsigned flags)
+{
+    size_t n = MIN(v->size, (size_t)(PROBE_BYTES - offset));
+    StartGuard g;
+    IOVector copy;
+    int ret = bdrv_co_guard_begin(c, &g, offset, (int64_t)v->size, v);
+
+    if (ret < 0) {
+        return ret;
+    }
+    iov_init(&copy);
+    ret = iov_add(&copy, g.head + offset, n); /* INV-GUARD-2 */
+    ret = ret < 0 ? ret : iov_add_slice(&copy, v, n, v->size - n);
+    ret = ret < 0 ? ret : write_unguarded(c, offset, &copy, flags);
+    iov_clear(&copy);
+    bdrv_guard_end(c, &g);
+    return ret;
+}
+
+int coroutine_fn bdrv_co_write_gate(BdrvChild *c, int64_t offset, IOVector *v, unsigned flags)
+{
     int ret = bdrv_check_write(c, offset, (int64_t)v->size);
 
     if (unlikely(ret < 0) || unlikely(v->size == 0)) {
         return ret;
     }
-    if (unlikely(bs->probed) && offset < PROBE_BYTES) {
-        ret = check_probed(bs, offset, v);
-        if (ret < 0) {
-            return ret;
-        }
-    }
-    if (unlikely(bs->detect_zeroes) && iov_is_zero(v, 0, v->size)) {
-        if (bs->detect_zeroes == BDRV_DETECT_ZEROES_UNMAP) {
-            flags |= BLK_REQ_MAY_UNMAP;
-        }
-        return bdrv_co_pwrite_zeroes(c, offset, (int64_t)v->size, flags);
-    }
-    return write_plain(bs, offset, v, flags);
+    return unlikely(c->guarded) && offset < PROBE_BYTES ? write_guarded(c, offset, v, flags)
+                                                        : write_unguarded(c, offset, v, flags);
 }
 
 int coroutine_fn bdrv_co_pwritev(BdrvChild *c, int64_t offset, IOVector *v, unsigned flags)

@@ -110,14 +110,11 @@ static int coroutine_fn zero_unaligned(BlockDriverState *bs, int64_t offset, int
     return ret;
 }
 
-int coroutine_fn bdrv_co_pwrite_zeroes(BdrvChild *c, int64_t offset, int64_t bytes, unsigned flags)
+int coroutine_fn bdrv_co_zero_unguarded(BdrvChild *c, int64_t offset, int64_t bytes, unsigned flags)
 {
     BlockDriverState *bs = c->bs;
-    int ret = bdrv_check_write(c, offset, bytes);
+    int ret;
 
-    if (ret < 0 || bytes == 0) {
-        return ret;
-    }
     if (!(bs->open_flags & BLK_O_UNMAP)) {
         flags &= ~BLK_REQ_MAY_UNMAP;
     }
@@ -129,4 +126,23 @@ int coroutine_fn bdrv_co_pwrite_zeroes(BdrvChild *c, int64_t offset, int64_t byt
     return bdrv_co_write_done(bs, offset + bytes, ret,
                               (flags & BLK_REQ_FUA) && !(bs->supported_zero_flags &
                                                          bs->supported_write_flags & BLK_REQ_FUA));
+}
+
+int coroutine_fn bdrv_co_pwrite_zeroes(BdrvChild *c, int64_t offset, int64_t bytes, unsigned flags)
+{
+    int ret = bdrv_check_write(c, offset, bytes);
+    StartGuard g;
+
+    if (ret < 0 || bytes == 0) {
+        return ret;
+    }
+    if (likely(!c->guarded) || offset >= PROBE_BYTES) {
+        return bdrv_co_zero_unguarded(c, offset, bytes, flags);
+    }
+    ret = bdrv_co_guard_begin(c, &g, offset, bytes, NULL);
+    if (ret == 0) {
+        ret = bdrv_co_zero_unguarded(c, offset, bytes, flags);
+        bdrv_guard_end(c, &g);
+    }
+    return ret;
 }

@@ -116,6 +116,8 @@ static const BlockDriver *coroutine_fn probe(BlockDriverState *bs, const char *f
 {
     BlockDriverState *file = bs->core->pending_file->bs;
     uint8_t buf[PROBE_BYTES] = { 0 };
+    const BlockDriver *drv;
+    const char *foreign;
     int64_t len = bdrv_co_getlength(file), n = MIN(len, PROBE_BYTES);
     IOVector v;
     int ret;
@@ -130,7 +132,14 @@ static const BlockDriver *coroutine_fn probe(BlockDriverState *bs, const char *f
         error_set_errno(errp, ret, "Could not read image for determining its format");
         return NULL;
     }
-    return bdrv_probe(buf, n, filename);
+    drv = bdrv_probe(buf, n, filename, &foreign);
+    if (!drv) {
+        error_set(errp, ENOTSUP,
+                  "Image is in %s format, which has no driver here; "
+                  "if its bytes are meant, specify the format 'raw'",
+                  foreign);
+    }
+    return drv;
 }
 
 /* ---- 3. The driver's open ---- */
@@ -280,10 +289,7 @@ static bool coroutine_fn choose_driver(BlockDriverState *bs, OpenRequest *r, con
     }
     if (!drv) {
         drv = probe(bs, r->filename, errp);
-        bs->probed = drv != NULL;
-        if (drv && drv->supports_backing) {
-            bs->probed = false;
-        }
+        bs->probed = drv && !strcmp(drv->format_name, "raw");
     }
     bs->drv = drv;
     return drv != NULL;
@@ -342,6 +348,9 @@ static bool coroutine_fn open_steps(BlockDriverState *bs, OpenRequest *r, GError
     if (!bdrv_check_chain(bs, errp) || !call_open(bs, r, errp) ||
         !check_left_over(bs, r->options, errp)) {
         return false;
+    }
+    if (bs->probed) {
+        bs->file->guarded = true;
     }
     return bdrv_co_open_backing(bs, backing, backing_ref, r->flags, errp) == 0;
 }

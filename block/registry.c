@@ -138,12 +138,15 @@ static bool probe_one(const BlockDriver *drv, void *opaque)
     return false;
 }
 
-const BlockDriver *bdrv_probe(const uint8_t *buf, size_t len, const char *filename)
+const BlockDriver *bdrv_probe(const uint8_t *buf, size_t len, const char *filename,
+                              const char **foreign)
 {
     Probe p = { buf, len, filename ? filename : "", 0, &bdrv_raw };
+    int score;
 
     find_if(probe_one, &p);
-    return p.best;
+    *foreign = bdrv_probe_foreign(buf, len, filename, &score);
+    return score > p.score && !bdrv_find_format(*foreign) ? NULL : p.best;
 }
 
 static bool collect_name(const BlockDriver *drv, void *opaque)

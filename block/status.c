@@ -41,7 +41,7 @@ static int check_answer(BlockDriverState *bs, int64_t bytes, Status *s, int ret)
 
     if (s->pnum <= 0 || s->pnum > bytes) {
         g_debug("block status of %" G_GINT64_FORMAT " bytes by driver '%s'", s->pnum,
-                  bs->drv->format_name);
+                bs->drv->format_name);
         return -EIO;
     }
     if (!IS_ALIGNED(s->pnum, align)) {

@@ -79,6 +79,24 @@ static int coroutine_fn call_driver(BlockDriverState *bs, int64_t bytes, bool ex
     return error_set_errno(errp, ret, "Failed to resize image");
 }
 
+static int coroutine_fn truncate_guarded(BdrvChild *c, int64_t bytes, bool exact,
+                                         BlockPrealloc prealloc, unsigned flags, GError **errp)
+{
+    StartGuard g;
+    int ret;
+
+    if (likely(!c->guarded) || bytes >= PROBE_BYTES) {
+        return call_driver(c->bs, bytes, exact, prealloc, flags, errp);
+    }
+    ret = bdrv_co_guard_begin(c, &g, bytes, PROBE_BYTES - bytes, NULL);
+    if (ret < 0) {
+        return error_set_errno(errp, ret, "Cannot cut within the first sector");
+    }
+    ret = call_driver(c->bs, bytes, exact, prealloc, flags, errp);
+    bdrv_guard_end(c, &g);
+    return ret;
+}
+
 int coroutine_fn bdrv_co_truncate(BdrvChild *c, int64_t bytes, bool exact, BlockPrealloc prealloc,
                                   unsigned flags, GError **errp)
 {
@@ -99,7 +117,7 @@ int coroutine_fn bdrv_co_truncate(BdrvChild *c, int64_t bytes, bool exact, Block
     if (!(c->perm & BLK_PERM_RESIZE)) {
         return error_set(errp, EPERM, "Permission to resize is missing");
     }
-    ret = call_driver(bs, bytes, exact, prealloc, flags, errp);
+    ret = truncate_guarded(c, bytes, exact, prealloc, flags, errp);
     if (ret < 0) {
         return ret;
     }

@@ -31,6 +31,8 @@ struct BdrvChild {
     BlockDriverState *parent; /* NULL: a BlockBackend's root */
     unsigned perm, shared;    /* BlockPerm */
     BlockBackend *blk;        /* whose root it is; else NULL */
+    bool guarded; /* the file of an image that was guessed to be raw: its start must not become
+                   * another format's (core's own) */
 };
 
 struct BlockDriverState {

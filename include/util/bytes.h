@@ -14,6 +14,13 @@ static inline uint16_t ldbe16(const void *p)
     return be16toh(v);
 }
 
+static inline uint32_t ldle32(const void *p)
+{
+    const uint8_t *b = p;
+
+    return b[0] | (uint32_t)b[1] << 8 | (uint32_t)b[2] << 16 | (uint32_t)b[3] << 24;
+}
+
 static inline uint32_t ldbe32(const void *p)
 {
     uint32_t v;

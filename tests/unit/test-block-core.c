@@ -359,6 +359,71 @@ static void test_status_moves_on(void)
     g_assert_cmpint(edge_status(blk, 0, &n), ==, -EIO);
 }
 
+/* ---- The start of a guessed raw image (INV-GUARD) ---- */
+
+typedef struct GuardedWrite {
+    BlockBackend *blk;
+    int64_t offset;
+    uint8_t byte;
+    int ret, *left;
+} GuardedWrite;
+
+static void coroutine_fn guarded_entry(void *opaque)
+{
+    GuardedWrite *w = opaque;
+
+    w->ret = blk_co_pwrite(w->blk, w->offset, 1, &w->byte, 0);
+    --*w->left;
+}
+
+/* The bytes of a header all in flight at once: one of them is refused, and no header is there. */
+static void test_guard_in_flight(void)
+{
+    static const uint8_t header[8] = { 'Q', 'F', 'I', 0xfb, 0, 0, 0, 3 };
+    g_autoptr(BlockBackend) blk = open_opts("file.driver=test-mem,file.size=1M", BLK_O_RDWR);
+    GuardedWrite w[8];
+    uint8_t back[8];
+    int left = 8, refused = 0;
+
+    g_assert_nonnull(blk_probed_raw(blk));
+    last_mem->slow = true;
+    for (int i = 0; i < 8; i++) {
+        w[i] = (GuardedWrite){ blk, i, header[i], 1, &left };
+        coroutine_enter(coroutine_create(guarded_entry, &w[i]));
+    }
+    g_assert_cmpint(left, ==, 8); /* so they are in flight together */
+    AIO_WAIT_WHILE(aio_current(), left > 0);
+    for (int i = 0; i < 8; i++) {
+        g_assert_true(w[i].ret == 0 || w[i].ret == -EPERM);
+        refused += w[i].ret != 0;
+    }
+    g_assert_cmpint(refused, ==, 1);
+    g_assert_cmpint(blk_pread(blk, 0, 8, back, 0), ==, 0);
+    g_assert_cmpint(memcmp(back, header, 8), !=, 0);
+}
+
+/* A guest that changes its buffer after the check has written what was checked. */
+static void test_guard_copies(void)
+{
+    g_autoptr(BlockBackend) blk = open_opts("file.driver=test-mem,file.size=1M", BLK_O_RDWR);
+    GuardedWrite w;
+    uint8_t back;
+    int left = 1, writes;
+
+    last_mem->slow = true;
+    writes = last_mem->writes;
+    w = (GuardedWrite){ blk, 0, 'A', 1, &left };
+    coroutine_enter(coroutine_create(guarded_entry, &w));
+    while (last_mem->writes == writes) { /* it is checked, and being written */
+        aio_poll(aio_current(), true);
+    }
+    g_assert_cmpint(left, ==, 1);
+    w.byte = 'B';
+    AIO_WAIT_WHILE(aio_current(), left > 0);
+    g_assert_cmpint(blk_pread(blk, 0, 1, &back, 0), ==, 0);
+    g_assert_cmpint(back, ==, 'A');
+}
+
 static void test_flush(void)
 {
     g_autoptr(BlockBackend) blk = open_opts("driver=test-mem", BLK_O_RDWR);
@@ -527,6 +592,8 @@ int main(int argc, char **argv)
     g_test_add_func("/core/split", test_split);
     g_test_add_func("/core/limit-below-alignment", test_limit_below_alignment);
     g_test_add_func("/core/status-moves-on", test_status_moves_on);
+    g_test_add_func("/core/guard-in-flight", test_guard_in_flight);
+    g_test_add_func("/core/guard-copies", test_guard_copies);
     g_test_add_func("/core/flush", test_flush);
     g_test_add_func("/core/no-flush", test_no_flush);
     g_test_add_func("/core/perms", test_perms);
