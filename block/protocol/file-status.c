@@ -77,7 +77,7 @@ static bool remembered(FileState *s, int64_t offset, unsigned gen, int64_t *end,
     bool ok;
 
     spin_lock(&s->extent_lock);
-    ok = s->extent_valid && atomic_load(&s->extent_gen) == gen && offset >= s->extent_start &&
+    ok = s->extent_valid && s->extent_of == gen && offset >= s->extent_start &&
          offset < s->extent_end;
     *end = s->extent_end;
     *data = s->extent_data;
@@ -88,7 +88,8 @@ static bool remembered(FileState *s, int64_t offset, unsigned gen, int64_t *end,
 static void remember(FileState *s, unsigned gen, int64_t start, int64_t end, bool data)
 {
     spin_lock(&s->extent_lock);
-    s->extent_valid = atomic_load(&s->extent_gen) == gen;
+    s->extent_valid = true;
+    s->extent_of = gen; /* from before the look-up: a change since makes it stale */
     s->extent_start = start;
     s->extent_end = end;
     s->extent_data = data;

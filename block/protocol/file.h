@@ -32,6 +32,7 @@ typedef struct FileState {
     SpinLock extent_lock;
     int64_t extent_start, extent_end;
     bool extent_data, extent_valid;
+    unsigned extent_of;     /* extent_gen when the extent above was looked up */
     atomic_uint extent_gen; /* moved by each change of the file */
 } FileState;
 

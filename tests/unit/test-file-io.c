@@ -141,6 +141,30 @@ static void test_no_pwritev2(void)
     refused(__NR_pwritev2, EPERM);
 }
 
+/* Where data is, is asked anew after the file changed. */
+static void test_status_after_change(void)
+{
+    g_autofree char *name = make_file();
+    BlockBackend *blk = open_file(name, "aio=threads");
+    int64_t n;
+
+    memset(buf, 1, LEN);
+    if (!(blk_block_status_above(blk_bs(blk), NULL, 0, LEN, &n, NULL, NULL, NULL) & BLK_ZERO)) {
+        g_test_skip("files here have no holes");
+    } else {
+        g_assert_cmpint(blk_pwrite(blk, 65536, 65536, buf, 0), ==, 0);
+        g_assert_true(
+            blk_block_status_above(blk_bs(blk), NULL, 65536, 65536, &n, NULL, NULL, NULL) &
+            BLK_DATA);
+        g_assert_cmpint(blk_pwrite_zeroes(blk, 65536, 65536, BLK_REQ_MAY_UNMAP), ==, 0);
+        g_assert_cmpint(blk_pwrite(blk, 0, 65536, buf, 0), ==, 0);
+        g_assert_true(blk_block_status_above(blk_bs(blk), NULL, 0, 65536, &n, NULL, NULL, NULL) &
+                      BLK_DATA);
+    }
+    blk_close(blk);
+    unlink(name);
+}
+
 int main(int argc, char **argv)
 {
     int ret;
@@ -155,6 +179,7 @@ int main(int argc, char **argv)
     g_test_add_func("/file-io/enter-eperm", test_enter_eperm);
     g_test_add_func("/file-io/no-preadv2", test_no_preadv2);
     g_test_add_func("/file-io/no-pwritev2", test_no_pwritev2);
+    g_test_add_func("/file-io/status-after-change", test_status_after_change);
     ret = g_test_run();
     mem_align_free(buf);
     mem_align_free(back);
