@@ -17,6 +17,8 @@ struct FakeFile {
     SpinLock lock; /* of all below */
     uint8_t *data; /* zero behind size */
     int64_t size, capacity;
+    uint8_t *synced; /* what is safe, with FakeSetup.sync_drops; NULL: not known */
+    int64_t synced_size;
 };
 
 typedef struct FakeNode {
@@ -28,6 +30,7 @@ static SpinLock files_lock;
 static FakeFile *files; /* files_lock */
 
 static FakeSetup setup = { .align = 1 };
+static atomic_uint block_ops, blocked;
 
 static struct {
     SpinLock lock; /* of all but met */
@@ -57,6 +60,16 @@ void fake_hold(bool on)
     spin_lock(&fault.lock);
     fault.held = on;
     spin_unlock(&fault.lock);
+}
+
+void fake_block(unsigned ops)
+{
+    atomic_store(&block_ops, ops);
+}
+
+unsigned fake_blocked(void)
+{
+    return atomic_load(&blocked);
 }
 
 bool fake_fault_met(void)
@@ -173,6 +186,7 @@ void fake_forget_all(void)
         files = f->next;
         g_free(f->name);
         g_free(f->data);
+        g_free(f->synced);
         g_free(f);
     }
 }
@@ -208,7 +222,16 @@ static int decide(FakeOp op, unsigned *yields, bool *torn)
 static int coroutine_fn co_begin(FakeOp op, bool *torn)
 {
     unsigned yields;
-    int error = decide(op, &yields, torn);
+    int error;
+
+    if (atomic_load(&block_ops) & op) {
+        atomic_fetch_add(&blocked, 1);
+        while (atomic_load(&block_ops) & op) {
+            co_reschedule_self();
+        }
+        atomic_fetch_sub(&blocked, 1);
+    }
+    error = decide(op, &yields, torn);
 
     while (yields--) {
         co_reschedule_self();
@@ -363,11 +386,31 @@ static int coroutine_fn fake_co_pdiscard(BlockDriverState *bs, int64_t offset, i
     return co_end(0);
 }
 
+/* All is safe now, or what was not is lost. */
+static void sync_content(FakeFile *f, bool failed)
+{
+    spin_lock(&f->lock);
+    if (!failed) {
+        f->synced = g_realloc(f->synced, MAX(f->size, 1));
+        f->synced_size = f->size;
+        memcpy(f->synced, f->data, f->size);
+    } else if (f->synced) {
+        memset(f->data, 0, f->size);
+        memcpy(f->data, f->synced, f->synced_size);
+        f->size = f->synced_size;
+    }
+    spin_unlock(&f->lock);
+}
+
 static int coroutine_fn fake_co_flush(BlockDriverState *bs)
 {
     bool torn;
+    int ret = co_begin(FAKE_FLUSH, &torn);
 
-    return co_begin(FAKE_FLUSH, &torn);
+    if (setup.sync_drops) {
+        sync_content(((FakeNode *)bs->opaque)->f, ret < 0);
+    }
+    return ret;
 }
 
 static int64_t coroutine_fn fake_co_getlength(BlockDriverState *bs)

@@ -36,7 +36,8 @@ typedef struct FakeSetup {
     unsigned yields; /* up to so many iterations of the loop pass in a request */
     unsigned align;  /* request_alignment of nodes opened from now on */
     unsigned max_transfer;
-    bool no_zero; /* no zero writes by call */
+    bool no_zero;    /* no zero writes by call */
+    bool sync_drops; /* what was written since the last sync is lost when one fails */
 } FakeSetup;
 
 void fake_init(void); /* once */
@@ -46,6 +47,9 @@ void fake_hold(bool on);           /* while on, operations neither count nor fai
 bool fake_fault_met(void);         /* a fault was delivered since fake_arm() */
 unsigned fake_fault_ops(void);     /* ... to these (FakeOp) */
 void fake_seed(uint64_t seed);     /* of chances and yields */
+/* Operations of these kinds (FakeOp) wait before they do anything, until they may go on. */
+void fake_block(unsigned ops);
+unsigned fake_blocked(void); /* so many wait */
 
 typedef struct FakeContent {
     uint8_t *data;

@@ -98,7 +98,7 @@ void let_run(Env *e)
     }
 }
 
-void wait_done(Env *e, Req *r)
+static void wait_ended(Env *e, Req *r)
 {
     for (int i = 0; !is_done(r); i++) {
         g_assert_cmpint(i, <, PATIENCE * 10);
@@ -106,7 +106,22 @@ void wait_done(Env *e, Req *r)
             g_usleep(100);
         }
     }
+}
+
+void wait_done(Env *e, Req *r)
+{
+    wait_ended(e, r);
     g_assert_cmpint(r->ret, ==, 0);
+}
+
+int result(Env *e, Req *r)
+{
+    int ret;
+
+    wait_ended(e, r);
+    ret = r->ret;
+    req_free(r);
+    return ret;
 }
 
 const uint8_t *data_of(Req *r)
@@ -340,15 +355,21 @@ static void test_case(gconstpointer data)
     }
 }
 
+static void add_cases(const RaceCase *cases, unsigned n)
+{
+    for (unsigned i = 0; i < n; i++) {
+        g_autofree char *path = g_strdup_printf("/race/%s", cases[i].name);
+
+        g_test_add_data_func(path, &cases[i], test_case);
+    }
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     block_init();
     fake_init();
-    for (unsigned i = 0; i < nrace_cases; i++) {
-        g_autofree char *path = g_strdup_printf("/race/%s", race_cases[i].name);
-
-        g_test_add_data_func(path, &race_cases[i], test_case);
-    }
+    add_cases(race_cases, nrace_cases);
+    add_cases(free_cases, nfree_cases);
     return g_test_run();
 }

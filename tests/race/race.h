@@ -38,6 +38,7 @@ void let_run(Env *e);           /* what can go on, goes on */
 void finish(Env *e, Req *r);    /* ends well; freed */
 const uint8_t *data_of(Req *r); /* what a read found */
 void wait_done(Env *e, Req *r);
+int result(Env *e, Req *r); /* of one that may fail; freed */
 void req_free(Req *r);
 /* The same at once, in this thread. */
 void now(Env *e, ReqKind kind, int64_t offset, int64_t bytes, uint8_t fill);
@@ -67,5 +68,7 @@ typedef struct RaceCase {
 } RaceCase;
 extern const RaceCase race_cases[];
 extern const unsigned nrace_cases;
+extern const RaceCase free_cases[];
+extern const unsigned nfree_cases;
 
 #endif

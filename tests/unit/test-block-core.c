@@ -448,6 +448,24 @@ static void test_flush(void)
     last_mem->fail_writes = 0;
 }
 
+/* A sync that failed is asked for again: what it was to cover is not safe yet. */
+static void test_flush_fails(void)
+{
+    g_autoptr(BlockBackend) blk = open_opts("driver=test-mem", BLK_O_RDWR);
+    uint8_t b = 1;
+
+    g_assert_cmpint(blk_pwrite(blk, 0, 1, &b, 0), ==, 0);
+    last_mem->fail_syncs = 1;
+    g_assert_cmpint(blk_flush(blk), ==, -EIO);
+    g_assert_cmpint(blk_flush(blk), ==, -EIO);
+    g_assert_cmpint(last_mem->syncs, ==, 2);
+    last_mem->fail_syncs = 0;
+    g_assert_cmpint(blk_flush(blk), ==, 0);
+    g_assert_cmpint(last_mem->syncs, ==, 3);
+    g_assert_cmpint(blk_flush(blk), ==, 0);
+    g_assert_cmpint(last_mem->syncs, ==, 3);
+}
+
 static void test_no_flush(void)
 {
     g_autoptr(BlockBackend) blk = open_opts("driver=test-mem,cache.no-flush=on", BLK_O_RDWR);
@@ -479,6 +497,23 @@ static void test_perms(void)
     g_assert_cmpint(last_mem->perm, ==, BLK_PERM_CONSISTENT_READ);
     g_assert_cmpint(last_mem->shared, ==, BLK_PERM_ALL);
     blk_close(blk);
+}
+
+/* What a node lets others do is what all of its parents share, whichever came first. */
+static void test_perms_two_parents(void)
+{
+    BlockBackend *first, *second;
+
+    first = open_opts("driver=raw,file.driver=test-mem,file.node-name=both", 0);
+    g_assert_cmpint(last_mem->shared, ==, BLK_PERM_ALL);
+    second = open_opts("driver=test-cow,file=both", 0);
+    g_assert_cmpint(last_mem->shared, ==, BLK_PERM_ALL & ~(BLK_PERM_WRITE | BLK_PERM_RESIZE));
+    blk_close(second);
+    g_assert_cmpint(last_mem->shared, ==, BLK_PERM_ALL);
+    second = open_opts("driver=raw,file=both", 0);
+    blk_close(first);
+    g_assert_cmpint(last_mem->shared, ==, BLK_PERM_ALL);
+    blk_close(second);
 }
 
 static void test_chain(void)
@@ -595,7 +630,9 @@ int main(int argc, char **argv)
     g_test_add_func("/core/guard-in-flight", test_guard_in_flight);
     g_test_add_func("/core/guard-copies", test_guard_copies);
     g_test_add_func("/core/flush", test_flush);
+    g_test_add_func("/core/flush-fails", test_flush_fails);
     g_test_add_func("/core/no-flush", test_no_flush);
+    g_test_add_func("/core/perms/two-parents", test_perms_two_parents);
     g_test_add_func("/core/perms", test_perms);
     g_test_add_func("/core/chain", test_chain);
     g_test_add_func("/core/grow-over-backing", test_grow_over_backing);

@@ -123,7 +123,7 @@ static void test_take(void)
     bool b;
     int e;
 
-    opts_parse(o, "s=1.5k,b=yes,e=full,u=0x10,file.x=1,file.y.z=2,filey=3", NULL, NULL);
+    opts_parse(o, "s=1.5k,b=yes,e=full,u=0x10,file.x=1,file.y.z=2,filey.z=3", NULL, NULL);
     g_assert_true(opts_take_size(o, "s", 0, &v, NULL));
     g_assert_cmpuint(v, ==, 1536);
     g_assert_true(opts_take_size(o, "s", 7, &v, NULL));
@@ -137,7 +137,8 @@ static void test_take(void)
     sub = opts_take_subtree(o, "file");
     g_assert_cmpstr(opts_peek(sub, "y.z"), ==, "2");
     g_assert_cmpuint(opts_count(o), ==, 1);
-    g_assert_cmpstr(opts_first_key(o), ==, "filey");
+    g_assert_cmpstr(opts_first_key(o), ==, "filey.z");
+    g_assert_false(opts_has_subtree(o, "file"));
     opts_set(o, "x", "maybe");
     g_assert_false(opts_take_bool(o, "x", false, &b, &err));
     g_assert_cmpstr(err->message, ==, "Parameter 'x' expects 'on' or 'off'");
