@@ -69,12 +69,16 @@ CowletImage *cowlet_open_confined(const char *filename, const char *options, Cow
     return open_image(filename, options, flags, &c, error);
 }
 
-void cowlet_close(CowletImage *image)
+int cowlet_close(CowletImage *image)
 {
-    if (image) {
-        blk_close(image->blk);
-        g_free(image);
+    int ret;
+
+    if (!image) {
+        return 0;
     }
+    ret = blk_close(image->blk);
+    g_free(image);
+    return ret;
 }
 
 gboolean cowlet_create(const char *filename, const char *format, int64_t size, const char *options,

@@ -62,7 +62,7 @@ static int coroutine_fn open_fn(void *opaque)
     }
     a->blk = blk_new(root, flags);
     if (!a->blk) {
-        bdrv_co_close_child(root);
+        (void)bdrv_co_close_child(root);
         return error_set(a->errp, ENOMEM, "Out of memory");
     }
     return 0;
@@ -92,17 +92,21 @@ static int coroutine_fn close_fn(void *opaque)
     BlockBackend *blk = opaque;
 
     blk_co_alone_begin(blk);
-    bdrv_co_close_child(blk->root);
-    return 0;
+    return bdrv_co_close_child(g_steal_pointer(&blk->root));
 }
 
-void blk_close(BlockBackend *blk)
+int blk_close(BlockBackend *blk)
 {
+    int ret;
+
     if (!blk) {
-        return;
+        return 0;
     }
-    (void)co_run_sync(close_fn, blk);
-    free(blk);
+    ret = co_run_sync(close_fn, blk);
+    if (!blk->root) { /* else there was no memory to begin with: it stays open, and what it holds */
+        free(blk);
+    }
+    return ret;
 }
 
 BlockDriverState *blk_bs(BlockBackend *blk)

@@ -86,12 +86,15 @@ void bdrv_graph_lock(void);
 void bdrv_graph_unlock(void);
 BlockDriverState *bdrv_new(void);
 BlockDriverState *bdrv_ref(BlockDriverState *bs);
-void coroutine_fn bdrv_co_unref(BlockDriverState *bs); /* NULL is fine */
+/* The last reference closes the node and what only it holds, whatever fails: 0, or the first error
+ * of what had to be written. NULL is fine. */
+int coroutine_fn bdrv_co_unref(BlockDriverState *bs);
 /* Takes over the reference @bs. NULL and the reference dropped if the permissions are refused. */
 BdrvChild *coroutine_fn bdrv_co_attach(BlockDriverState *parent, BlockDriverState *bs,
                                        const char *name, BdrvRole role, GError **errp);
 BdrvChild *bdrv_root_attach(BlockDriverState *bs, unsigned perm, unsigned shared, GError **errp);
-void coroutine_fn bdrv_co_detach(BdrvChild *c);
+/* Drops the edge and its reference; as bdrv_co_unref(). NULL is fine. */
+int coroutine_fn bdrv_co_detach(BdrvChild *c);
 
 /* ---- perm.c ---- */
 /* Recompute what @bs's parents hold, tell the driver, and go on to its children; undone on

@@ -63,26 +63,41 @@ static void bdrv_free(BlockDriverState *bs)
     g_free(bs);
 }
 
-void coroutine_fn bdrv_co_unref(BlockDriverState *bs)
+static int first_error(int first, int next)
 {
+    return first < 0 ? first : next;
+}
+
+/* The driver's part of closing; half-open nodes are closed too. */
+static int coroutine_fn co_close_driver(BlockDriverState *bs)
+{
+    int ret = 0;
+
+    if (!bs->drv || !bs->opaque) {
+        return 0;
+    }
+    if (!bs->read_only) {
+        ret = bdrv_co_flush(bs);
+    }
+    return bs->drv->co_close ? first_error(ret, bs->drv->co_close(bs)) : ret;
+}
+
+int coroutine_fn bdrv_co_unref(BlockDriverState *bs)
+{
+    int ret;
+
     if (!bs || atomic_fetch_sub(&bs->refcnt, 1) != 1) {
-        return;
+        return 0;
     }
-    if (bs->drv && bs->opaque) { /* co_close takes half-open ones too */
-        if (!bs->read_only) {
-            (void)bdrv_co_flush(bs);
-        }
-        if (bs->drv->co_close) {
-            bs->drv->co_close(bs);
-        }
-    }
-    if (bs->core->pending_file) {
-        bdrv_co_detach(g_steal_pointer(&bs->core->pending_file));
-    }
+    ret = co_close_driver(bs);
+    ret = first_error(ret, bdrv_co_detach(g_steal_pointer(&bs->core->pending_file)));
     while (bs->children->len) {
-        bdrv_co_detach(g_ptr_array_index(bs->children, bs->children->len - 1));
+        BdrvChild *c = g_ptr_array_index(bs->children, bs->children->len - 1);
+
+        ret = first_error(ret, bdrv_co_detach(c));
     }
     bdrv_free(bs);
+    return ret;
 }
 
 /* Under graph_lock. */
@@ -100,12 +115,12 @@ static BdrvChild *child_new(BlockDriverState *parent, BlockDriverState *bs, cons
     return c;
 }
 
-void coroutine_fn bdrv_co_detach(BdrvChild *c)
+int coroutine_fn bdrv_co_detach(BdrvChild *c)
 {
     BlockDriverState *bs;
 
     if (!c) {
-        return;
+        return 0;
     }
     bs = c->bs;
     bdrv_graph_lock();
@@ -121,7 +136,7 @@ void coroutine_fn bdrv_co_detach(BdrvChild *c)
     bdrv_graph_unlock();
     g_free(c->name);
     g_free(c);
-    bdrv_co_unref(bs);
+    return bdrv_co_unref(bs);
 }
 
 BdrvChild *coroutine_fn bdrv_co_attach(BlockDriverState *parent, BlockDriverState *bs,
@@ -142,7 +157,7 @@ BdrvChild *coroutine_fn bdrv_co_attach(BlockDriverState *parent, BlockDriverStat
     ok = bdrv_refresh_perms(bs, errp);
     bdrv_graph_unlock();
     if (!ok) {
-        bdrv_co_detach(c);
+        (void)bdrv_co_detach(c); /* the refusal is the error that counts */
         return NULL;
     }
     return c;
@@ -164,9 +179,9 @@ BdrvChild *bdrv_root_attach(BlockDriverState *bs, unsigned perm, unsigned shared
     return c;
 }
 
-void coroutine_fn bdrv_co_close_child(BdrvChild *c)
+int coroutine_fn bdrv_co_close_child(BdrvChild *c)
 {
-    bdrv_co_detach(c);
+    return bdrv_co_detach(c);
 }
 
 BlockDriverState *bdrv_skip_filters(BlockDriverState *bs)

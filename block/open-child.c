@@ -9,7 +9,7 @@ static BdrvChild *coroutine_fn claim_pending(BlockDriverState *parent, const cha
     BdrvChild *pending = g_steal_pointer(&parent->core->pending_file);
     BlockDriverState *bs = bdrv_ref(pending->bs);
 
-    bdrv_co_detach(pending);
+    (void)bdrv_co_detach(pending); /* @bs is held: nothing is closed */
     return bdrv_co_attach(parent, bs, name, role, errp);
 }
 
@@ -110,7 +110,7 @@ BdrvChild *coroutine_fn bdrv_co_open_root_request(OpenRequest *r, GError **errp)
     }
     c = bdrv_root_attach(bs, perm, shared, errp);
     if (!c) {
-        bdrv_co_unref(bs);
+        (void)bdrv_co_unref(bs); /* nothing was written */
     }
     return c;
 }

@@ -106,7 +106,7 @@ static bool coroutine_fn open_pending_file(BlockDriverState *bs, OpenRequest *r,
     }
     bs->core->pending_file = bdrv_root_attach(file, 0, BLK_PERM_ALL, errp);
     if (!bs->core->pending_file) {
-        bdrv_co_unref(file);
+        (void)bdrv_co_unref(file); /* nothing was written */
     }
     return bs->core->pending_file != NULL;
 }
@@ -373,12 +373,10 @@ BlockDriverState *coroutine_fn bdrv_co_open_node(OpenRequest *req, GError **errp
     if (bs->core->open_fd >= 0) { /* nobody had a use for it */
         close(bdrv_take_open_fd(bs));
     }
-    if (bs->core->pending_file) {
-        bdrv_co_detach(g_steal_pointer(&bs->core->pending_file));
-    }
+    (void)bdrv_co_detach(g_steal_pointer(&bs->core->pending_file)); /* nothing was written */
     if (!ok) {
         bs->read_only = true; /* nothing to flush */
-        bdrv_co_unref(bs);
+        (void)bdrv_co_unref(bs); /* why it cannot be opened is told already */
         return NULL;
     }
     bdrv_refresh_filename(bs, r.filename);

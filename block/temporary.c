@@ -60,11 +60,11 @@ BlockDriverState *coroutine_fn bdrv_co_open_temporary(OpenRequest *req, GError *
         unlink(name);
     }
     if (!overlay) {
-        bdrv_co_unref(image);
+        (void)bdrv_co_unref(image); /* a reader */
         return NULL;
     }
     if (!bdrv_co_attach(overlay, image, "backing", BDRV_ROLE_BACKING, errp)) {
-        bdrv_co_unref(overlay);
+        (void)bdrv_co_unref(overlay); /* nothing of it need survive */
         return NULL;
     }
     return overlay;

@@ -454,13 +454,14 @@ static int coroutine_fn blkdebug_co_open(BlockDriverState *bs, Options *o, int f
     return 0;
 }
 
-static void coroutine_fn blkdebug_co_close(BlockDriverState *bs)
+static int coroutine_fn blkdebug_co_close(BlockDriverState *bs)
 {
     BlkdebugState *s = bs->opaque;
 
     g_clear_pointer(&s->active, g_ptr_array_unref);
     g_clear_pointer(&s->rules, g_ptr_array_unref);
     g_clear_pointer(&s->suspended, g_ptr_array_unref);
+    return 0;
 }
 
 static void blkdebug_refresh_limits(BlockDriverState *bs)

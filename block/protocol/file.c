@@ -199,18 +199,21 @@ static int coroutine_fn device_co_open(BlockDriverState *bs, Options *o, int fla
     return open_common(bs, o, flags, true, errp);
 }
 
-static void coroutine_fn file_co_close(BlockDriverState *bs)
+/* Network file systems tell at close(2) what they could not store. */
+static int coroutine_fn file_co_close(BlockDriverState *bs)
 {
     FileState *s = bs->opaque;
+    int ret = 0;
 
-    if (s->end_fd >= 0) {
-        close(s->end_fd);
+    if (s->end_fd >= 0 && close(s->end_fd) < 0 && errno != EINTR) { /* closed even then */
+        ret = -errno;
     }
-    if (s->fd >= 0) {
-        close(s->fd);
+    if (s->fd >= 0 && close(s->fd) < 0 && errno != EINTR && ret == 0) {
+        ret = -errno;
     }
     g_clear_pointer(&s->lane, work_lane_unref);
     g_free(s->filename);
+    return ret;
 }
 
 static void file_refresh_limits(BlockDriverState *bs)

@@ -153,7 +153,7 @@ static int coroutine_fn co_preallocate(const char *filename, const Qcow2CreatePa
 {
     Options *o;
     BdrvChild *root;
-    int ret;
+    int ret, close_ret;
 
     if (p->prealloc == BLK_PREALLOC_OFF) {
         return 0;
@@ -181,7 +181,10 @@ static int coroutine_fn co_preallocate(const char *filename, const Qcow2CreatePa
     } else if (errp && !*errp) {
         error_set_errno(errp, ret, "Could not preallocate metadata");
     }
-    bdrv_co_close_child(root);
+    close_ret = bdrv_co_close_child(root);
+    if (ret == 0 && close_ret < 0) {
+        ret = error_set_errno(errp, close_ret, "Could not preallocate metadata");
+    }
     return ret;
 }
 
@@ -205,7 +208,7 @@ static int coroutine_fn co_fill_image(const char *filename, const Qcow2CreatePar
 {
     BdrvChild *file =
         bdrv_co_open_root(filename, NULL, BLK_O_RDWR | BLK_O_RESIZE | BLK_O_PROTOCOL, errp);
-    int ret = 0;
+    int ret = 0, close_ret;
 
     if (!file) {
         return -EINVAL;
@@ -215,7 +218,10 @@ static int coroutine_fn co_fill_image(const char *filename, const Qcow2CreatePar
         *data_made = ret == 0;
     }
     ret = ret < 0 ? ret : co_write_image(file, p, g, l, errp);
-    bdrv_co_close_child(file);
+    close_ret = bdrv_co_close_child(file);
+    if (ret == 0 && close_ret < 0) {
+        ret = error_set_errno(errp, close_ret, "Could not write the image's metadata");
+    }
     return ret < 0 ? ret : co_preallocate(filename, p, errp);
 }
 

@@ -283,24 +283,41 @@ int coroutine_fn qcow2_co_open(BlockDriverState *bs, Options *options, int flags
     return 0;
 }
 
-void coroutine_fn qcow2_co_close(BlockDriverState *bs)
+/* The counts and, last, the clean bit. An image that is found corrupt, which those who wrote to it
+ * have heard, gets no more than its flush wrote. */
+static int coroutine_fn co_finish_writing(Qcow2 *q)
+{
+    int ret;
+
+    if (atomic_load(&q->corrupt) || !q->data) {
+        return 0;
+    }
+    ret = qcow2_may_write(q);
+    if (ret < 0) {
+        return ret;
+    }
+    if (RULE_BROKEN(CLEAN_LAST) && (q->hdr.incompatible & QCOW2_INCOMPAT_DIRTY)) {
+        (void)qcow2_co_mark_clean(q);
+    }
+    ret = qcow2_co_settle(q);
+    if (ret == 0 && (q->hdr.incompatible & QCOW2_INCOMPAT_DIRTY)) {
+        ret = qcow2_co_mark_clean(q); /* stays dirty if that fails, and is rebuilt */
+    }
+    return ret;
+}
+
+int coroutine_fn qcow2_co_close(BlockDriverState *bs)
 {
     Qcow2 *q = bs->opaque;
+    int ret = 0;
 
     if (!q->bs) {
-        return; /* never opened whole */
+        return 0; /* never opened whole */
     }
-    if (!bs->read_only && !(bs->open_flags & BLK_O_CHECK) && qcow2_may_write(q) == 0) {
-        int ret;
-
-        if (RULE_BROKEN(CLEAN_LAST) && (q->hdr.incompatible & QCOW2_INCOMPAT_DIRTY)) {
-            (void)qcow2_co_mark_clean(q);
-        }
-        ret = qcow2_co_settle(q);
-        if (ret == 0 && (q->hdr.incompatible & QCOW2_INCOMPAT_DIRTY)) {
-            (void)qcow2_co_mark_clean(q); /* stays dirty otherwise, and is rebuilt */
-        }
+    if (!bs->read_only && !(bs->open_flags & BLK_O_CHECK)) {
+        ret = co_finish_writing(q);
     }
     free_state(q);
     q->bs = NULL;
+    return ret;
 }

@@ -278,7 +278,7 @@ int coroutine_fn qcow2_co_mark_clean(Qcow2 *q);
 
 /* ---- open.c, create.c, info.c, snapshot.c, bitmap.c ---- */
 int coroutine_fn qcow2_co_open(BlockDriverState *bs, Options *options, int flags, GError **errp);
-void coroutine_fn qcow2_co_close(BlockDriverState *bs);
+int coroutine_fn qcow2_co_close(BlockDriverState *bs);
 int coroutine_fn qcow2_co_create(const char *filename, Options *opts, GError **errp);
 int qcow2_get_info(BlockDriverState *bs, BlockDriverInfo *info);
 GArray *qcow2_list_snapshots(BlockDriverState *bs);

@@ -26,8 +26,16 @@ BlockBackend *blk_open(const char *filename, Options *options, int flags, GError
 /* The same; what the image refers to is opened by @open_reference (policy.h), and by it alone. */
 BlockBackend *blk_open_confined(const char *filename, Options *options, int flags,
                                 BlockOpenReference *open_reference, void *opaque, GError **errp);
-void blk_close(BlockBackend *blk); /* drains, flushes caches; NULL is fine */
-G_DEFINE_AUTOPTR_CLEANUP_FUNC(BlockBackend, blk_close)
+/* Waits for requests in flight, flushes and closes. Returns 0 or -errno: the first error of what
+ * had to be written, here and below. The image is closed all the same, and @blk is gone. NULL is
+ * fine. */
+int blk_close(BlockBackend *blk);
+/* For readers: whoever has written closes by name, and looks. */
+static inline void blk_close_reader(BlockBackend *blk)
+{
+    (void)blk_close(blk);
+}
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(BlockBackend, blk_close_reader)
 
 BlockDriverState *blk_bs(BlockBackend *blk);
 /* Opened for writing with a guessed format, and that is raw: the name of its file, for a warning

@@ -83,9 +83,11 @@ struct BlockDriver {
     /* Take own options out of @options (what is left is refused by the core, children's
      * subtrees are opened with bdrv_co_open_child()). */
     int coroutine_fn (*co_open)(BlockDriverState *bs, Options *options, int flags, GError **errp);
-    /* Flushes what is needed; cannot fail. Children are closed by the core. Called after a failed
-     * co_open too (read_only is set then): takes whatever state that left. */
-    void coroutine_fn (*co_close)(BlockDriverState *bs);
+    /* After the core's flush: writes what is left to write and frees all. The node is closed
+     * whatever it returns: 0, or -errno for what could not be written. The core closes the children
+     * after it. Called after a failed co_open too (read_only is set then): takes whatever state
+     * that left. */
+    int coroutine_fn (*co_close)(BlockDriverState *bs);
     void (*refresh_limits)(BlockDriverState *bs);
     /* Protocols: @perm is held and @shared is let to others (BlockPerm; locks on the file). Called
      * before the first I/O and at each change; on failure the old locks still hold. Without it:

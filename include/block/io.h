@@ -63,7 +63,8 @@ void coroutine_fn bdrv_co_remove_file(const char *filename);
  * drop it with bdrv_co_close_child(). @options may be NULL, is consumed. */
 BdrvChild *coroutine_fn bdrv_co_open_root(const char *filename, Options *options, int flags,
                                           GError **errp);
-void coroutine_fn bdrv_co_close_child(BdrvChild *c);
+/* Closed whatever it returns: 0, or -errno for what could not be written. */
+int coroutine_fn bdrv_co_close_child(BdrvChild *c);
 
 /* Buffer for I/O on @bs (its memory alignment); NULL without memory; mem_align_free(). */
 void *bdrv_try_blockalign(BlockDriverState *bs, size_t size);

@@ -60,8 +60,13 @@ COWLET_API CowletImage *cowlet_open_confined(const char *filename, const char *o
                                              CowletOpenReference *open_reference, void *opaque,
                                              GError **error);
 
-/* Waits for requests in flight, writes what is cached, closes. NULL is fine. */
-COWLET_API void cowlet_close(CowletImage *image);
+/*
+ * Waits for requests in flight, writes what is cached to stable storage, closes. Returns 0, or a
+ * negative errno value: something that was written may be lost (a full disk, an I/O error; some
+ * file systems tell only at close). The image is closed and @image is gone all the same. To act on
+ * such an error while the image is still open, call cowlet_flush() first. NULL is fine, and 0.
+ */
+COWLET_API int cowlet_close(CowletImage *image);
 
 /*
  * Creates an image of @format ("qcow2", "raw"), @size bytes long, with @options as the tool's -o

@@ -44,9 +44,12 @@ static int coroutine_fn mem_co_open(BlockDriverState *bs, Options *o, int flags,
     return 0;
 }
 
-static void coroutine_fn mem_co_close(BlockDriverState *bs)
+static int coroutine_fn mem_co_close(BlockDriverState *bs)
 {
-    g_free(((Mem *)bs->opaque)->data);
+    Mem *m = bs->opaque;
+
+    g_free(m->data);
+    return m->fail_close ? -EDQUOT : 0;
 }
 
 static void mem_refresh_limits(BlockDriverState *bs)

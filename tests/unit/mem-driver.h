@@ -18,6 +18,7 @@ typedef struct Mem {
     int64_t bad_start, bad_end; /* whatever touches this range fails, too, after its sleep */
     bool slow;                  /* yields inside of a request */
     atomic_int busy, most_busy; /* reads and writes under way; ... at a time, so far */
+    bool fail_close;            /* -EDQUOT */
 } Mem;
 
 extern const BlockDriver mem_driver;

@@ -27,7 +27,7 @@ static void test_blocking(void)
     g_assert_cmpint(cowlet_read(img, 1 << 20, back, sizeof(back)), ==, 0);
     g_assert_cmpmem(buf, sizeof(buf), back, sizeof(back));
     g_assert_cmpint(cowlet_flush(img), ==, 0);
-    cowlet_close(img);
+    g_assert_cmpint(cowlet_close(img), ==, 0);
 
     img = cowlet_open(f, "driver=qcow2", COWLET_OPEN_READ_WRITE, &err);
     g_assert_no_error(err);
@@ -38,7 +38,7 @@ static void test_blocking(void)
     g_assert_cmpint(cowlet_read(img, 1 << 20, back, 2048), ==, 0);
     g_assert_cmpmem(zero, 2048, back, 2048);
     g_assert_cmpint(cowlet_write(img, (1 << 30) - 1, buf, 2), <, 0);
-    cowlet_close(img);
+    g_assert_cmpint(cowlet_close(img), ==, 0);
 }
 
 static void test_errors(void)
@@ -50,7 +50,29 @@ static void test_errors(void)
     g_clear_error(&err);
     g_assert_false(cowlet_create("/nothere/x", "qcow2", 1, NULL, &err));
     g_assert_nonnull(err);
-    cowlet_close(NULL);
+    g_assert_cmpint(cowlet_close(NULL), ==, 0);
+}
+
+/* An image whose syncs fail: whoever closes it without a flush hears of it. */
+static void test_close(void)
+{
+    g_autofree char *f = g_build_filename(dir, "b.qcow2", NULL);
+    g_autofree char *bad = g_strdup_printf(
+        "driver=qcow2,file.driver=blkdebug,file.image.driver=file,file.image.filename=%s,"
+        "file.inject-error.0.event=flush_to_disk,file.inject-error.0.errno=28,"
+        "file.inject-error.0.once=off",
+        f);
+    g_autoptr(GError) err = NULL;
+    CowletImage *img;
+
+    g_assert_true(cowlet_create(f, "qcow2", 1 << 20, NULL, &err));
+    img = cowlet_open(NULL, bad, COWLET_OPEN_READ_WRITE, &err);
+    g_assert_no_error(err);
+    g_assert_cmpint(cowlet_write(img, 0, "x", 1), ==, 0);
+    g_assert_cmpint(cowlet_close(img), ==, -ENOSPC);
+    img = cowlet_open(NULL, bad, COWLET_OPEN_READ_ONLY, &err);
+    g_assert_no_error(err);
+    g_assert_cmpint(cowlet_close(img), ==, 0);
 }
 
 /* ---- Create takes what it knows, by name ---- */
@@ -201,7 +223,7 @@ static void test_confined(void)
     g_assert_cmpint(cowlet_write(img, 0, "x", 1), ==, 0);
     g_assert_cmpint(cowlet_read(img, 0, buf, sizeof(buf)), ==, 0);
     g_assert_true(buf[0] == 'x' && buf[1] == 'b' && buf[511] == 'b');
-    cowlet_close(img);
+    g_assert_cmpint(cowlet_close(img), ==, 0);
 
     k.path = NULL;
     img = cowlet_open_confined(f, NULL, COWLET_OPEN_READ_WRITE, hand_over, &k, &err);
@@ -231,7 +253,7 @@ static void test_confined_data(void)
     g_assert_no_error(err);
     g_assert_true(k.writable);
     g_assert_cmpint(cowlet_write(img, 4096, "y", 1), ==, 0);
-    cowlet_close(img);
+    g_assert_cmpint(cowlet_close(img), ==, 0);
     g_assert_true(g_file_get_contents(moved, &content, NULL, &err));
     g_assert_cmpint(content[4096], ==, 'y');
     g_unlink(moved);
@@ -247,6 +269,7 @@ int main(int argc, char **argv)
     g_test_add_func("/api/blocking", test_blocking);
     g_test_add_func("/api/errors", test_errors);
     g_test_add_func("/api/create-options", test_create_options);
+    g_test_add_func("/api/close", test_close);
     g_test_add_func("/api/async", test_async);
     g_test_add_func("/api/confined", test_confined);
     g_test_add_func("/api/confined-data", test_confined_data);

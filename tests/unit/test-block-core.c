@@ -476,6 +476,43 @@ static void test_no_flush(void)
     g_assert_cmpint(last_mem->syncs, ==, 0);
 }
 
+/* What fails at close is the close's result, whichever node it is and whatever else fails; the
+ * first counts. */
+static void test_close_errors(void)
+{
+    BlockBackend *blk = open_opts("driver=test-mem", BLK_O_RDWR);
+    Mem *file;
+
+    last_mem->fail_syncs = 1;
+    g_assert_cmpint(blk_close(blk), ==, -EIO);
+
+    blk = open_opts("driver=test-mem", BLK_O_RDWR);
+    last_mem->fail_close = true;
+    g_assert_cmpint(blk_flush(blk), ==, 0);
+    g_assert_cmpint(blk_close(blk), ==, -EDQUOT);
+
+    blk = open_opts("driver=raw,file.driver=test-mem", BLK_O_RDWR);
+    last_mem->fail_syncs = last_mem->fail_close = 1;
+    g_assert_cmpint(blk_close(blk), ==, -EIO);
+
+    blk = open_opts("driver=test-mem", 0);
+    last_mem->fail_close = true;
+    last_mem->fail_syncs = 1; /* a reader has nothing to sync */
+    g_assert_cmpint(blk_close(blk), ==, -EDQUOT);
+
+    blk = open_opts("driver=test-cow,file.driver=test-mem,backing.driver=test-mem", BLK_O_RDWR);
+    last_mem->fail_close = true; /* the backing file: opened last */
+    g_assert_cmpint(blk_close(blk), ==, -EDQUOT);
+
+    blk = open_opts("driver=test-mem,node-name=shared", BLK_O_RDWR);
+    file = last_mem;
+    g_assert_cmpint(blk_close(open_opts("driver=raw,file=shared", 0)), ==, 0);
+    file->fail_close = true; /* not closed before its last user goes */
+    g_assert_cmpint(blk_close(open_opts("driver=raw,file=shared", 0)), ==, 0);
+    g_assert_cmpint(blk_close(blk), ==, -EDQUOT);
+    g_assert_cmpint(blk_close(NULL), ==, 0);
+}
+
 static void test_perms(void)
 {
     BlockBackend *blk = open_opts("driver=raw,file.driver=test-mem", BLK_O_RDWR);
@@ -633,6 +670,7 @@ int main(int argc, char **argv)
     g_test_add_func("/core/flush-fails", test_flush_fails);
     g_test_add_func("/core/no-flush", test_no_flush);
     g_test_add_func("/core/perms/two-parents", test_perms_two_parents);
+    g_test_add_func("/core/close-errors", test_close_errors);
     g_test_add_func("/core/perms", test_perms);
     g_test_add_func("/core/chain", test_chain);
     g_test_add_func("/core/grow-over-backing", test_grow_over_backing);

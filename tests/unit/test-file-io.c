@@ -165,6 +165,25 @@ static void test_status_after_change(void)
     unlink(name);
 }
 
+/* A network file system tells at close what it could not store. */
+static void test_close_edquot(void)
+{
+    g_autofree char *name = NULL;
+    BlockBackend *blk;
+
+    if (!g_test_subprocess()) {
+        g_test_trap_subprocess(NULL, 60 * G_USEC_PER_SEC, 0);
+        g_test_trap_assert_passed();
+        return;
+    }
+    name = make_file();
+    blk = open_file(name, "aio=threads");
+    write_and_read(blk, 4);
+    sandbox_refuse(__NR_close, EDQUOT);
+    g_assert_cmpint(blk_close(blk), ==, -EDQUOT);
+    unlink(name);
+}
+
 int main(int argc, char **argv)
 {
     int ret;
@@ -180,6 +199,7 @@ int main(int argc, char **argv)
     g_test_add_func("/file-io/no-preadv2", test_no_preadv2);
     g_test_add_func("/file-io/no-pwritev2", test_no_pwritev2);
     g_test_add_func("/file-io/status-after-change", test_status_after_change);
+    g_test_add_func("/file-io/close-edquot", test_close_edquot);
     ret = g_test_run();
     mem_align_free(buf);
     mem_align_free(back);

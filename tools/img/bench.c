@@ -95,8 +95,14 @@ static void coroutine_fn co_maybe_flush(Bench *b)
         }
         b->draining = false;
     } else {
+        Coroutine *co = coroutine_create(flush_entry, b);
+
+        if (!co) {
+            b->ret = -ENOMEM;
+            return;
+        }
         b->flushes++;
-        coroutine_enter(coroutine_create(flush_entry, b));
+        coroutine_enter(co);
     }
 }
 
@@ -128,6 +134,7 @@ static void coroutine_fn worker(void *opaque)
         ret = b->write ? blk_co_pwritev(b->blk, at, &v, 0) : blk_co_preadv(b->blk, at, &v, 0);
         b->in_flight--;
         b->completed++;
+        progress_set((double)b->completed / (double)b->n * 100);
         if (ret < 0 && !b->ret) {
             b->ret = ret;
         }
@@ -298,7 +305,7 @@ int img_bench(int argc, char **argv)
     b.length = blk_getlength(b.blk);
     if (b.length < 0) {
         img_error("%s", strerror((int)-b.length));
-        blk_close(b.blk);
+        (void)blk_close(b.blk); /* nothing was written */
         return 1;
     }
     b.step = b.step ? b.step : b.size;
@@ -311,10 +318,10 @@ int img_bench(int argc, char **argv)
             printf("Sending flush every %d requests\n", b.flush_interval);
         }
     }
+    progress_init(false, 0);
     ret = run(&b);
     if (ret == 0 && !quiet) {
         printf("Run completed in %3.3f seconds.\n", (double)b.elapsed / 1e9);
     }
-    blk_close(b.blk);
-    return ret;
+    return img_close(b.blk, argv[optind], ret == 0) ? ret : 1;
 }

@@ -159,7 +159,7 @@ int img_check(int argc, char **argv)
     }
     if (repair && blk_bs(blk)->drv->co_check) {
         img_error("Repairing (-r %s) is not supported yet", repair);
-        blk_close(blk);
+        blk_close_reader(blk);
         return 1;
     }
     ret = blk_check(blk, &res, 0, report_line, NULL);
@@ -178,6 +178,6 @@ int img_check(int argc, char **argv)
         ret = res.corruptions ? 2 : res.leaks ? 3 : 0;
         ret = res.check_errors ? 1 : ret;
     }
-    blk_close(blk);
+    blk_close_reader(blk); /* nothing is repaired yet */
     return ret;
 }

@@ -213,6 +213,18 @@ BlockBackend *img_open(const char *filename, const char *format, int flags, bool
     return blk;
 }
 
+bool img_close(BlockBackend *blk, const char *name, bool tell)
+{
+    int flush_ret = blk ? blk_flush(blk) : 0, close_ret = blk_close(blk);
+
+    if (tell && flush_ret < 0) {
+        img_error("Error while flushing '%s': %s", name, strerror(-flush_ret));
+    } else if (tell && close_ret < 0) {
+        img_error("Error while closing '%s': %s", name, strerror(-close_ret));
+    }
+    return flush_ret == 0 && close_ret == 0;
+}
+
 /* ---- JSON ---- */
 
 static void indent(int depth)

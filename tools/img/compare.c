@@ -2,6 +2,8 @@
 /* compare: exit 0 identical, 1 different, 2 or more an error. */
 #include "img.h"
 
+#include "tools/lib/process.h"
+
 #include <errno.h>
 #include <getopt.h>
 #include <stdio.h>
@@ -226,6 +228,7 @@ int img_compare(int argc, char **argv)
     Compare c = { 0 };
     int o, flags = 0, ret;
 
+    process_set_output_error(2); /* 1 would mean: they differ */
     while ((o = getopt_long(argc, argv, "hf:F:T:pqsU", longs, NULL)) != -1) {
         switch (o) {
         case 'h':
@@ -273,7 +276,7 @@ int img_compare(int argc, char **argv)
         c.name[i] = argv[optind + i];
         c.blk[i] = img_open(c.name[i], format[i], flags, writethrough, image_opts, force_share);
         if (!c.blk[i]) {
-            blk_close(c.blk[0]);
+            blk_close_reader(c.blk[0]);
             return 2;
         }
     }
@@ -288,7 +291,7 @@ int img_compare(int argc, char **argv)
     progress_end();
     mem_align_free(c.buf[0]);
     mem_align_free(c.buf[1]);
-    blk_close(c.blk[0]);
-    blk_close(c.blk[1]);
+    blk_close_reader(c.blk[0]);
+    blk_close_reader(c.blk[1]);
     return ret;
 }

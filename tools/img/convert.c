@@ -460,14 +460,18 @@ static bool convert(Convert *v, char **names, int n)
     return (v->no_create || create_target(v)) && open_target(v) && find_base(v) && copy_run(c);
 }
 
-static void close_all(Copy *c)
+/* What the target cannot store is told before success is; @ok: no other error was told. */
+static bool close_all(Convert *v, bool ok)
 {
-    blk_close(c->target);
-    blk_close(c->base_blk);
+    Copy *c = &v->copy;
+
+    ok = img_close(c->target, v->dst, ok) && ok;
+    blk_close_reader(c->base_blk);
     for (int i = 0; i < c->n_sources; i++) {
-        blk_close(c->sources[i].blk);
+        blk_close_reader(c->sources[i].blk);
     }
     g_free(c->sources);
+    return ok;
 }
 
 static int run(Convert *v, int argc, char **argv)
@@ -498,10 +502,10 @@ static int run(Convert *v, int argc, char **argv)
     progress_init(v->progress && !v->copy.quiet, 1.0);
     progress_set(0);
     ok = convert(v, argv + optind, argc - optind - 1);
+    ok = close_all(v, ok);
     if (ok) {
         progress_set(100);
     }
-    close_all(&v->copy);
     progress_end();
     return ok ? 0 : 1;
 }

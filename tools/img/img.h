@@ -34,6 +34,10 @@ bool img_add_options(char **all, const char *arg);
 BlockBackend *img_open(const char *filename, const char *format, int flags, bool writethrough,
                        bool image_opts, bool force_share);
 
+/* Flushes what is cached and closes. False: something that was written may be lost; told, if @tell
+ * (no other error was). NULL is fine. */
+bool img_close(BlockBackend *blk, const char *name, bool tell);
+
 /* Long options that all commands share. */
 enum {
     OPT_IMAGE_OPTS = 256,

@@ -379,7 +379,7 @@ static void print_json(const GPtrArray *images, bool chain)
 /* Nothing is printed unless all of the chain is there. */
 static int run(const char *filename, const InfoArgs *a)
 {
-    g_autoptr(GPtrArray) images = g_ptr_array_new_with_free_func((GDestroyNotify)blk_close);
+    g_autoptr(GPtrArray) images = g_ptr_array_new_with_free_func((GDestroyNotify)blk_close_reader);
 
     if (!open_chain(filename, a, images)) {
         return 1;

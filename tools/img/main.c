@@ -3,6 +3,7 @@
 #include "img.h"
 
 #include "config-host.h"
+#include "tools/lib/process.h"
 
 #include <getopt.h>
 #include <stdio.h>
@@ -106,6 +107,7 @@ int main(int argc, char **argv)
 
     calledname = argv[0];
     progname = strrchr(argv[0], '/') ? strrchr(argv[0], '/') + 1 : argv[0];
+    process_init(progname);
     block_init();
     at = standard_options(argc, argv);
     if (at >= argc) {

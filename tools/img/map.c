@@ -205,13 +205,13 @@ int img_map(int argc, char **argv)
     length = blk_getlength(blk);
     if (length < 0) {
         img_error("Failed to get size for '%s'", argv[optind]);
-        blk_close(blk);
+        blk_close_reader(blk);
         return 1;
     }
     if (max >= 0) {
         length = MIN(length, max > INT64_MAX - start ? INT64_MAX : start + max);
     }
     ret = map_range(blk_bs(blk), start, length, json);
-    blk_close(blk);
+    blk_close_reader(blk);
     return ret;
 }

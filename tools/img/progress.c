@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Progress: with -p a line that is written over; without it, one line to standard error per
- * SIGUSR1. */
+/* Progress: with -p a line that is written over; with and without it, one line to standard error
+ * per SIGUSR1. */
 #include "img.h"
 
 #include <signal.h>
@@ -35,14 +35,12 @@ static void print_if_asked(void)
 
 void progress_init(bool enabled, double min_step)
 {
+    struct sigaction sa = { .sa_handler = on_signal, .sa_flags = SA_RESTART };
+
     progress.enabled = enabled;
     progress.min_step = min_step;
-    if (!enabled) {
-        struct sigaction sa = { .sa_handler = on_signal, .sa_flags = SA_RESTART };
-
-        sigemptyset(&sa.sa_mask);
-        sigaction(SIGUSR1, &sa, NULL);
-    }
+    sigemptyset(&sa.sa_mask);
+    sigaction(SIGUSR1, &sa, NULL);
 }
 
 bool progress_enabled(void)
@@ -53,9 +51,9 @@ bool progress_enabled(void)
 void progress_set(double percent)
 {
     progress.current = CLAMP(percent, 0, 100);
-    if (!progress.enabled) {
-        print_if_asked();
-    } else if (percent > progress.last + progress.min_step || percent <= 0 || percent >= 100) {
+    print_if_asked();
+    if (progress.enabled &&
+        (percent > progress.last + progress.min_step || percent <= 0 || percent >= 100)) {
         print();
     }
 }

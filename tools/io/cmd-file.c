@@ -63,17 +63,32 @@ int io_open(const char *name, int flags, bool writethrough, bool force_share, Op
     return 0;
 }
 
-void io_close(void)
+int io_flush(void)
 {
+    int ret;
+
     AIO_WAIT_WHILE(aio_current(), tool.in_flight > 0);
-    blk_close(tool.blk);
-    tool.blk = NULL;
+    ret = tool.blk ? blk_flush(tool.blk) : 0;
+    if (ret < 0) {
+        io_error("Error flushing drive: %s", strerror(-ret));
+    }
+    return ret;
+}
+
+int io_close(void)
+{
+    int ret = io_flush(), close_ret = blk_close(g_steal_pointer(&tool.blk));
+
+    if (close_ret < 0 && ret == 0) {
+        io_error("Error closing drive: %s", strerror(-close_ret));
+        ret = close_ret;
+    }
+    return ret;
 }
 
 static int cmd_close(int argc, char **argv)
 {
-    io_close();
-    return 0;
+    return io_close();
 }
 
 static void open_help(void)

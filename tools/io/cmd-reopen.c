@@ -124,7 +124,7 @@ static int reopen_with(const ReopenArgs *a)
     g_autoptr(Options) o = opts_copy(tool.opts);
     g_autoptr(Options) old = opts_copy(tool.opts);
     g_autofree char *name = g_strdup(tool.name);
-    int flags = tool.flags, ret;
+    int flags = tool.flags, ret, close_ret;
     bool writethrough = tool.writethrough;
 
     opts_merge(o, a->o, true);
@@ -135,12 +135,15 @@ static int reopen_with(const ReopenArgs *a)
         opts_del(o, "cache.direct");
         opts_del(o, "cache.no-flush");
     }
-    io_close();
+    if (io_flush() < 0) {
+        return -EIO;
+    }
+    close_ret = io_close();
     ret = io_open(name, a->flags, a->writethrough, tool.force_share, g_steal_pointer(&o));
     if (ret < 0) {
         (void)io_open(name, flags, writethrough, tool.force_share, g_steal_pointer(&old));
     }
-    return ret;
+    return ret < 0 ? ret : close_ret;
 }
 
 static int cmd_reopen(int argc, char **argv)

@@ -13,6 +13,7 @@
 typedef struct Input {
     GString *text; /* read, not yet taken */
     bool ready, end;
+    int error; /* -errno: why it ended */
 } Input;
 
 static void on_readable(void *opaque)
@@ -33,7 +34,8 @@ static void fill(Input *in)
     n = read(STDIN_FILENO, buf, sizeof(buf));
     if (n > 0) {
         g_string_append_len(in->text, buf, n);
-    } else if (n == 0 || errno != EINTR) {
+    } else if (n == 0 || (errno != EINTR && errno != EAGAIN)) {
+        in->error = n < 0 ? -errno : 0;
         in->end = true;
     }
 }
@@ -76,6 +78,9 @@ int run_input(void)
             ret = -1;
         }
     }
+    if (in.error < 0) {
+        io_error("Could not read from standard input: %s", strerror(-in.error));
+    }
     g_string_free(in.text, TRUE);
-    return ret;
+    return in.error < 0 ? in.error : ret;
 }

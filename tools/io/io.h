@@ -105,6 +105,9 @@ int run_input(void);
 
 /* cmd-file.c */
 int io_open(const char *name, int flags, bool writethrough, bool force_share, Options *opts);
-void io_close(void);
+/* What was written is flushed; 0, or -errno and told: something may be lost. */
+int io_flush(void);
+/* The same, and closed whatever it returns. */
+int io_close(void);
 
 #endif

@@ -3,6 +3,7 @@
 #include "io.h"
 
 #include "config-host.h"
+#include "tools/lib/process.h"
 
 #include <errno.h>
 #include <getopt.h>
@@ -195,6 +196,7 @@ int main(int argc, char **argv)
     int ret = 0;
 
     tool.progname = strrchr(argv[0], '/') ? strrchr(argv[0], '/') + 1 : argv[0];
+    process_init(tool.progname);
     a.commands = g_ptr_array_new();
     a.opts = opts_new();
     block_init();
@@ -212,7 +214,9 @@ int main(int argc, char **argv)
     if (a.commands->len == 0 && !tool.quit && run_input() < 0) {
         ret = 1;
     }
-    io_close();
+    if (io_close() < 0) {
+        ret = 1;
+    }
     g_ptr_array_unref(a.commands);
     opts_free(a.opts);
     opts_free(tool.opts);
