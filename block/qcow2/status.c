@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Block status: what a run's kind means to others, exact to the subcluster. */
 #include "refcount-int.h"
+#include "write-int.h"
 
 #include <errno.h>
 
@@ -79,9 +80,9 @@ int coroutine_fn qcow2_co_block_status(BlockDriverState *bs, bool want_zero, int
     }
     *pnum = (int64_t)x.bytes;
     switch (x.kind) {
-    case SC_NORMAL:
+    case SC_NORMAL: /* a data file that is the disk knows its zeroes; no entry says them */
         status = BLK_DATA | BLK_OFFSET_VALID | BLK_ALLOCATED;
-        if (want_zero && co_looks_preallocated(q)) {
+        if (want_zero && (qcow2_file_is_disk(q) || co_looks_preallocated(q))) {
             status |= BLK_RECURSE;
         }
         break;
