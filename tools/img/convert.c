@@ -411,6 +411,7 @@ static bool open_target(Convert *v)
         img_error("output file is smaller than input file");
         return false;
     }
+    c->target_has_data = v->no_create;
     c->reads_zero = v->no_create ? v->target_is_zero : blk_bs(c->target)->drv->zero_init;
     return true;
 }

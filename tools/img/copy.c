@@ -58,6 +58,17 @@ static PieceKind kind_of(const Copy *c, int status)
     return PIECE_DATA;
 }
 
+/* What the target holds of its own there hides what its backing file has. */
+static int coroutine_fn co_mind_target(Copy *c, Piece *p)
+{
+    int ret = bdrv_co_is_allocated(blk_bs(c->target), p->offset, p->bytes, &p->bytes);
+
+    if (ret > 0) {
+        p->kind = PIECE_DATA;
+    }
+    return ret < 0 ? ret : 0;
+}
+
 /* Kind and length of what lies at p->offset, p->bytes at most. */
 static int coroutine_fn co_classify(Copy *c, Piece *p)
 {
@@ -73,7 +84,9 @@ static int coroutine_fn co_classify(Copy *c, Piece *p)
         return status;
     }
     p->kind = kind_of(c, status);
-    return 0;
+    return c->target_has_data && (p->kind == PIECE_BASE || p->kind == PIECE_DIFF)
+               ? co_mind_target(c, p)
+               : 0;
 }
 
 /* Compressed clusters are read and written whole. */
@@ -83,7 +96,8 @@ static void whole_clusters(const Copy *c, Piece *p, int64_t left)
         p->bytes = ALIGN_DOWN(p->bytes, c->cluster);
     } else if (p->bytes < left) {
         p->bytes = MIN(c->cluster, left);
-        p->kind = c->base_blk && p->kind != PIECE_DATA ? PIECE_DIFF : PIECE_DATA;
+        p->kind =
+            c->base_blk && !c->target_has_data && p->kind != PIECE_DATA ? PIECE_DIFF : PIECE_DATA;
     }
     if (p->kind != PIECE_ZERO && p->kind != PIECE_BASE) {
         p->bytes = MIN(p->bytes, c->cluster);
