@@ -25,6 +25,11 @@ Options *blk_get_specific_info(BlockDriverState *bs, GError **errp)
     return bs->drv->get_specific_info ? bs->drv->get_specific_info(bs, errp) : NULL;
 }
 
+bool blk_unwritten_reads_zero(BlockDriverState *bs)
+{
+    return bdrv_unwritten_reads_zero(bs);
+}
+
 const char *blk_probed_raw(BlockBackend *blk)
 {
     return blk->writable && blk->bs->probed ? blk->bs->file->bs->filename : NULL;

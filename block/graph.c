@@ -192,6 +192,19 @@ BlockDriverState *bdrv_skip_filters(BlockDriverState *bs)
     return bs;
 }
 
+bool bdrv_unwritten_reads_zero(BlockDriverState *bs)
+{
+    if (bs->drv->unwritten_reads_zero) {
+        return bs->drv->unwritten_reads_zero(bs);
+    }
+    return bs->drv->is_filter && bs->file && bdrv_unwritten_reads_zero(bs->file->bs);
+}
+
+bool bdrv_unwritten_always_zero(BlockDriverState *bs)
+{
+    return true;
+}
+
 void *bdrv_try_blockalign(BlockDriverState *bs, size_t size)
 {
     return mem_align_try(MAX(bs->limits.opt_mem_alignment, 64), size);

@@ -164,6 +164,11 @@ static int coroutine_fn raw_co_create(const char *filename, Options *opts, GErro
     return bdrv_co_create_file(filename, opts, errp);
 }
 
+static bool raw_unwritten_reads_zero(BlockDriverState *bs)
+{
+    return bdrv_unwritten_reads_zero(bs->file->bs);
+}
+
 static int raw_get_info(BlockDriverState *bs, BlockDriverInfo *info)
 {
     return bs->file->bs->drv->get_info ? bs->file->bs->drv->get_info(bs->file->bs, info) : -ENOTSUP;
@@ -188,7 +193,6 @@ const BlockDriver bdrv_raw = {
     .format_name = "raw",
     .instance_size = sizeof(RawState),
     .is_format = true,
-    .zero_init = true,
     .probe = raw_probe,
     .co_open = raw_co_open,
     .refresh_limits = raw_refresh_limits,
@@ -196,6 +200,7 @@ const BlockDriver bdrv_raw = {
     .strong_options = raw_strong_options,
     .create_options = raw_create_options,
     .co_create = raw_co_create,
+    .unwritten_reads_zero = raw_unwritten_reads_zero,
     .co_preadv = raw_co_preadv,
     .co_pwritev = raw_co_pwritev,
     .co_pwrite_zeroes = raw_co_pwrite_zeroes,

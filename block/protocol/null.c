@@ -94,6 +94,11 @@ static int coroutine_fn null_co_block_status(BlockDriverState *bs, bool want_zer
     return BLK_OFFSET_VALID | (((NullState *)bs->opaque)->read_zeroes ? BLK_ZERO : 0);
 }
 
+static bool null_unwritten_reads_zero(BlockDriverState *bs)
+{
+    return ((NullState *)bs->opaque)->read_zeroes;
+}
+
 /* "null-co://" and nothing more. */
 static bool parse_name(const char *filename, const char *only, Options *o, GError **errp)
 {
@@ -122,9 +127,10 @@ static const char *const strong_options[] = { "size", "read-zeroes", NULL };
         .format_name = (name), .protocol_name = (name), .instance_size = sizeof(NullState),        \
         .parse_filename = (parse), .co_open = null_co_open, .strong_options = strong_options,      \
         .co_getlength = null_co_getlength, .co_get_allocated_size = null_co_allocated_size,        \
-        .co_preadv = null_co_preadv, .co_pwritev = null_co_pwritev,                                \
-        .co_pwrite_zeroes = null_co_range, .co_pdiscard = null_co_pdiscard,                        \
-        .co_block_status = null_co_block_status, .co_flush_to_disk = co_wait,                      \
+        .unwritten_reads_zero = null_unwritten_reads_zero, .co_preadv = null_co_preadv,            \
+        .co_pwritev = null_co_pwritev, .co_pwrite_zeroes = null_co_range,                          \
+        .co_pdiscard = null_co_pdiscard, .co_block_status = null_co_block_status,                  \
+        .co_flush_to_disk = co_wait,                                                               \
     }
 
 const BlockDriver bdrv_null_co = NULL_DRIVER("null-co", parse_plain_name);

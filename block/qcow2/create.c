@@ -113,7 +113,8 @@ static int coroutine_fn co_write_image(BdrvChild *file, const Qcow2CreateParams 
     fill_header(p, g, l, &h);
     ret = bdrv_co_truncate(file, (int64_t)(l->l1_offset + l->l1_entries * 8), false,
                            BLK_PREALLOC_OFF, 0, errp);
-    if (ret == 0 && !file->bs->drv->zero_init) { /* a device holds what was there before */
+    if (ret == 0 &&
+        !bdrv_unwritten_reads_zero(file->bs)) { /* a device holds what was there before */
         ret = bdrv_co_pwrite_zeroes(file, 0, (int64_t)(l->l1_offset + l->l1_entries * 8), 0);
         if (ret < 0) {
             error_set_errno(errp, ret, "Could not clear the tables");
@@ -147,6 +148,17 @@ static void name_data_file(Options *o, const char *data_file)
     }
 }
 
+/* Entries will show what a device that is the data file held before. */
+static int coroutine_fn co_clear_data_file(Qcow2 *q, uint64_t size, GError **errp)
+{
+    int ret = 0;
+
+    if (size && q->geo.external_data && !bdrv_unwritten_reads_zero(q->data->bs)) {
+        ret = bdrv_co_pwrite_zeroes(q->data, 0, (int64_t)size, BLK_REQ_MAY_UNMAP);
+    }
+    return ret < 0 ? error_set_errno(errp, ret, "Could not clear the data file") : 0;
+}
+
 /* Through the driver itself: reserve the clusters. */
 static int coroutine_fn co_preallocate(const char *filename, const Qcow2CreateParams *p,
                                        GError **errp)
@@ -172,7 +184,8 @@ static int coroutine_fn co_preallocate(const char *filename, const Qcow2CreatePa
     if (!root) {
         return -EINVAL;
     }
-    ret = qcow2_co_preallocate(root->bs->opaque, 0, p->size, p->prealloc, errp);
+    ret = co_clear_data_file(root->bs->opaque, p->size, errp);
+    ret = ret < 0 ? ret : qcow2_co_preallocate(root->bs->opaque, 0, p->size, p->prealloc, errp);
     if (ret == 0) {
         ret = bdrv_co_flush(root->bs);
         if (ret < 0) {

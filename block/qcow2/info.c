@@ -2,6 +2,14 @@
 /* Facts for `info`. */
 #include "qcow2.h"
 
+bool qcow2_unwritten_reads_zero(BlockDriverState *bs)
+{
+    Qcow2 *q = bs->opaque;
+
+    /* Preallocated entries show what their file has there. */
+    return q->opened_empty || (q->data && bdrv_unwritten_reads_zero(q->data->bs));
+}
+
 int qcow2_get_info(BlockDriverState *bs, BlockDriverInfo *info)
 {
     Qcow2 *q = bs->opaque;

@@ -129,10 +129,12 @@ static int coroutine_fn co_load_l1(Qcow2 *q, GError **errp)
     if (bytes) {
         qcow2_metadata_add(q, q->hdr.l1_offset, bytes, "active L1 table");
     }
+    q->opened_empty = true;
     for (uint32_t i = 0; i < q->l1_size; i++) {
         uint64_t e = ldbe64(&raw[i]), off = e & QCOW2_OFFSET_MASK;
 
         atomic_init(&q->l1[i], e);
+        q->opened_empty = q->opened_empty && off == 0;
         if (off && geo_in_cluster(&q->geo, off) == 0) {
             qcow2_metadata_add(q, off, q->geo.cluster_size, "active L2 table");
         }

@@ -83,6 +83,7 @@ struct Qcow2 {
     atomic_bool
         fresh_unsafe; /* a data write failed: clusters past the end of file may not read zero */
 
+    bool opened_empty; /* no L2 table was there at the open: nothing is allocated but by writes */
     bool lazy_refcounts;
     atomic_bool write_counts; /* flushes write counts, lazy or not */
     atomic_bool corrupt;      /* found so while open: no more writes */
@@ -280,6 +281,7 @@ int coroutine_fn qcow2_co_mark_clean(Qcow2 *q);
 int coroutine_fn qcow2_co_open(BlockDriverState *bs, Options *options, int flags, GError **errp);
 int coroutine_fn qcow2_co_close(BlockDriverState *bs);
 int coroutine_fn qcow2_co_create(const char *filename, Options *opts, GError **errp);
+bool qcow2_unwritten_reads_zero(BlockDriverState *bs);
 int qcow2_get_info(BlockDriverState *bs, BlockDriverInfo *info);
 GArray *qcow2_list_snapshots(BlockDriverState *bs);
 Options *qcow2_get_specific_info(BlockDriverState *bs, GError **errp);

@@ -126,13 +126,12 @@ static uint64_t wanted_host(Qcow2 *q, const WriteRun *r)
 /* Is it certain that nothing was ever written at @host or after? INV-COW-1 */
 static bool is_beyond_eof(Qcow2 *q, uint64_t host)
 {
-    BlockDriverState *bs = bdrv_skip_filters(q->data->bs);
-
     if (RULE_BROKEN(STALE_NOT_ZERO)) {
         return true;
     }
-    return !atomic_load(&q->fresh_unsafe) && bs->drv->zero_init &&
-           (int64_t)host >= atomic_load(&q->data->bs->total_bytes);
+    return !atomic_load(&q->fresh_unsafe) &&
+           (int64_t)host >= atomic_load(&q->data->bs->total_bytes) &&
+           bdrv_unwritten_reads_zero(q->data->bs);
 }
 
 static int coroutine_fn allocate_run(Qcow2 *q, WriteRun *r)

@@ -92,6 +92,8 @@ void blk_set_write_cache(BlockBackend *blk, bool on);
 int blk_get_info(BlockDriverState *bs, BlockDriverInfo *info);
 Options *blk_get_specific_info(BlockDriverState *bs, GError **errp);
 int64_t blk_allocated_size(BlockDriverState *bs);
+/* Just after its creation: does it read zero, a backing file aside? */
+bool blk_unwritten_reads_zero(BlockDriverState *bs);
 const char *blk_driver_name(BlockDriverState *bs);
 /* Full name of the backing file as opened or to be opened; NULL: none. g_free(). */
 char *blk_backing_path(BlockDriverState *bs, GError **errp);

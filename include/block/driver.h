@@ -73,7 +73,6 @@ struct BlockDriver {
     bool is_filter; /* passes data of bs->file unchanged */
     bool is_format;
     bool supports_backing;
-    bool zero_init; /* a fresh image reads zero */
 
     /* Confidence 0..100 that the first bytes are this format. */
     int (*probe)(const uint8_t *buf, size_t len, const char *filename);
@@ -108,6 +107,10 @@ struct BlockDriver {
     /* @filename is without protocol prefix for a protocol driver. Takes what it knows of @opts
      * ("size" among them). */
     int coroutine_fn (*co_create)(const char *filename, Options *opts, GError **errp);
+    /* Is it certain that what nobody has written, since co_create made the node or past its end,
+     * reads zero (a backing file aside)? Without it: what bs->file says, for filters; else no. No
+     * I/O: for what is not created anew, the question means nothing. */
+    bool (*unwritten_reads_zero)(BlockDriverState *bs);
     /* Protocols: take back what co_create made (@filename as there); -ENOTSUP: it is no file of its
      * own. */
     int (*remove)(const char *filename);

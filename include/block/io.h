@@ -74,6 +74,11 @@ static inline BlockDriverState *bdrv_backing_bs(BlockDriverState *bs)
 {
     return bs->backing ? bs->backing->bs : NULL;
 }
+/* Is it certain that what nobody has written since @bs was created, or past its end, reads zero?
+ * Answered from the bottom: a device holds what was there before. */
+bool bdrv_unwritten_reads_zero(BlockDriverState *bs);
+/* For the tables of drivers that always say yes. */
+bool bdrv_unwritten_always_zero(BlockDriverState *bs);
 /* Skip filters (blkdebug, throttle…). */
 BlockDriverState *bdrv_skip_filters(BlockDriverState *bs);
 

@@ -412,7 +412,7 @@ static bool open_target(Convert *v)
         return false;
     }
     c->target_has_data = v->no_create;
-    c->reads_zero = v->no_create ? v->target_is_zero : blk_bs(c->target)->drv->zero_init;
+    c->reads_zero = v->no_create ? v->target_is_zero : blk_unwritten_reads_zero(blk_bs(c->target));
     return true;
 }
 
