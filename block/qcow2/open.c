@@ -120,7 +120,7 @@ static int coroutine_fn co_load_l1(Qcow2 *q, GError **errp)
         return error_set_errno(errp, ENOMEM, "Could not allocate L1 table");
     }
     if (bytes) {
-        ret = bdrv_co_pread(q->file, (int64_t)q->hdr.l1_offset, (int64_t)bytes, raw, 0);
+        ret = qcow2_co_read_table(q, q->hdr.l1_offset, bytes, raw);
     }
     if (ret < 0) {
         return error_set_errno(errp, ret, "Could not read L1 table");

@@ -186,6 +186,8 @@ int coroutine_fn qcow2_co_flush_to_os(BlockDriverState *bs);
 void coroutine_fn qcow2_co_flushed(BlockDriverState *bs);
 
 /* ---- refcount.c, alloc.c (meta_lock held in all) ---- */
+/* [offset, +bytes) of the file into @buf; zeroes past its end, where only info and check come. */
+int coroutine_fn qcow2_co_read_table(Qcow2 *q, uint64_t offset, uint64_t bytes, void *buf);
 int coroutine_fn qcow2_refcount_co_load_table(Qcow2 *q, GError **errp);
 int coroutine_fn qcow2_co_refcount_get(Qcow2 *q, uint64_t cluster, uint64_t *ret);
 /* Add @delta to clusters [first, first + n): makes refcount blocks, grows the table. All or

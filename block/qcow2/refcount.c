@@ -31,6 +31,19 @@ static int coroutine_fn register_tables(Qcow2 *q)
     return 0;
 }
 
+int coroutine_fn qcow2_co_read_table(Qcow2 *q, uint64_t offset, uint64_t bytes, void *buf)
+{
+    int64_t end = bdrv_co_getlength(q->file->bs);
+    uint64_t n;
+
+    if (end < 0) {
+        return (int)end;
+    }
+    n = offset < (uint64_t)end ? MIN(bytes, (uint64_t)end - offset) : 0;
+    memset((uint8_t *)buf + n, 0, bytes - n);
+    return n ? bdrv_co_pread(q->file, (int64_t)offset, (int64_t)n, buf, 0) : 0;
+}
+
 int coroutine_fn qcow2_refcount_co_load_table(Qcow2 *q, GError **errp)
 {
     uint64_t bytes = (uint64_t)q->hdr.reftable_clusters << q->geo.cluster_bits;
@@ -46,7 +59,7 @@ int coroutine_fn qcow2_refcount_co_load_table(Qcow2 *q, GError **errp)
     }
     if (bytes) {
         bdrv_co_debug_event(q->file, BLKDBG_REFTABLE_LOAD);
-        ret = bdrv_co_pread(q->file, q->hdr.reftable_offset, bytes, table, 0);
+        ret = qcow2_co_read_table(q, q->hdr.reftable_offset, bytes, table);
         if (ret < 0) {
             return error_set_errno(errp, ret, "Could not initialize refcount handling");
         }
