@@ -102,18 +102,22 @@ static int coroutine_fn scan_step(Qcow2 *q, FreeScan *f, uint64_t c, uint64_t *l
     return !more || scan_done(f);
 }
 
+/* As last known: asking the file is a system call. */
+static uint64_t file_end(Qcow2 *q)
+{
+    return geo_clusters(&q->geo, (uint64_t)MAX(atomic_load(&q->file->bs->total_bytes), 0));
+}
+
 int coroutine_fn alloc_co_find(Qcow2 *q, uint64_t start, uint64_t n, bool exact, ClusterRange avoid,
                                uint64_t *first, uint64_t *got, uint64_t *seen)
 {
     uint64_t end = QCOW2_MAX_OFFSET >> q->geo.cluster_bits, len = 0;
-    /* As last known: it only bounds the search, and asking the file is a system call. */
-    int64_t length = atomic_load(&q->file->bs->total_bytes);
-    uint64_t file_end = geo_clusters(&q->geo, (uint64_t)MAX(length, 0));
+    uint64_t bound = MAX(start, file_end(q));
     FreeScan f = { .n = n, .exact = exact, .avoid = avoid, .seen = UINT64_MAX };
     int ret = 0;
 
     for (uint64_t c = start; c < end && ret == 0; c += len) {
-        if (c > MAX(start, file_end) && c - MAX(start, file_end) > MAX_USED_BEHIND) {
+        if (c > bound && c - bound > MAX_USED_BEHIND) {
             return qcow2_co_corrupt(q, "allocation", (int64_t)(c << q->geo.cluster_bits),
                                     "refcounts of clusters far behind the end of the file");
         }
@@ -160,6 +164,9 @@ static int coroutine_fn take(Qcow2 *q, uint64_t start, uint64_t n, bool exact, u
                                 "a cluster of metadata has refcount 0");
     }
     ret = qcow2_co_refcount_add(q, *first, *got, 1);
+    if (ret == 0) {
+        atomic_store(&q->grows, *first >= file_end(q));
+    }
     if (ret == 0 && start == hint && q->free_hint == hint) {
         q->free_hint = seen == *first ? *first + *got : seen; /* INV-ALLOC-1 */
     }
@@ -186,11 +193,15 @@ int coroutine_fn qcow2_co_alloc_upto(Qcow2 *q, uint64_t want, uint64_t n, uint64
     int ret;
 
     bdrv_co_debug_event(q->file, BLKDBG_CLUSTER_ALLOC);
-    if (want && geo_in_cluster(&q->geo, want) == 0 && want < QCOW2_MAX_OFFSET) {
+    if (want && geo_in_cluster(&q->geo, want) == 0 && want < QCOW2_MAX_OFFSET &&
+        !(atomic_load(&q->was_full) && want >> q->geo.cluster_bits >= file_end(q))) {
         ret = qcow2_co_refcount_get(q, want >> q->geo.cluster_bits, &count);
         if (ret < 0) {
             return ret;
         }
+    }
+    if (count == 0 && q->free_hint < file_end(q) && want >> q->geo.cluster_bits >= file_end(q)) {
+        atomic_store(&q->wished_past, true);
     }
     ret = take(q, count == 0 ? want >> q->geo.cluster_bits : q->free_hint, n, false, &first, got);
     if (ret == 0) {

@@ -289,5 +289,6 @@ int coroutine_fn qcow2_co_pwritev_compressed(BlockDriverState *bs, int64_t offse
         return -EINVAL;
     }
     ret = ret < 0 ? ret : qcow2_co_begin_change(q, QCOW2_CHANGE_DISK | QCOW2_CHANGE_IMAGE);
-    return ret < 0 ? ret : co_pack_all(q, guest, v);
+    ret = ret < 0 ? ret : co_pack_all(q, guest, v);
+    return qcow2_co_retry(q, ret) ? co_pack_all(q, guest, v) : ret;
 }

@@ -187,6 +187,7 @@ static uint64_t without_table(Qcow2 *q, uint64_t start)
 static int coroutine_fn discard_range(Qcow2 *q, uint64_t start, uint64_t end, const DiscardOp *op)
 {
     bool table_needed = !op->full && q->geo.version >= 3 && bdrv_backing_bs(q->bs);
+    bool reclaimed = false;
     int64_t n = 0;
 
     while (start < end && n >= 0) {
@@ -207,6 +208,10 @@ static int coroutine_fn discard_range(Qcow2 *q, uint64_t start, uint64_t end, co
             qcow2_pin_leave(q, pin);
         }
         co_mutex_unlock(&q->meta_lock);
+        if (!reclaimed && qcow2_co_retry(q, n)) {
+            reclaimed = true;
+            n = 0;
+        }
         start += MAX(n, 0);
     }
     return n < 0 ? n : 0;

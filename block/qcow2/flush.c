@@ -31,7 +31,14 @@
 
 #include <errno.h>
 
-#define MAX_QUARANTINE (UINT64_C(64) * MiB)
+/* How much may wait in quarantine for a sync: a share of the file, so that the number of syncs does
+ * not grow with the disk; less where the file would otherwise grow. And so many runs, for memory.
+ */
+#define QUARANTINE_MIN (UINT64_C(64) * MiB)
+#define QUARANTINE_PART 4
+#define QUARANTINE_MIN_GROWING (UINT64_C(16) * MiB)
+#define QUARANTINE_PART_GROWING 16
+#define QUARANTINE_RUNS (UINT64_C(1) << 16)
 #define MAX_ROUNDS 4
 
 typedef struct Sealed {
@@ -39,7 +46,7 @@ typedef struct Sealed {
     ReftableSeal table;
     uint64_t *l1; /* on-disk order, entries [l1_first, l1_first + l1_n) */
     uint32_t l1_first, l1_n;
-    uint64_t gen;
+    QuarantineMark mark;
 } Sealed;
 
 /* ---- Seal ---- */
@@ -119,7 +126,7 @@ static int seal_all(Qcow2 *q, Sealed *s)
         }
     }
     if (ret == 0) {
-        s->gen = q->meta_gen++;
+        s->mark = qcow2_pin_mark(q);
     }
     return ret;
 }
@@ -288,7 +295,7 @@ static int coroutine_fn co_flush_once(Qcow2 *q, bool final)
     if (ret == 0 && final) {
         ret = RULE_BROKEN(SYNC_BEFORE_RELEASE) ? 0 : co_sync(q);
         if (ret == 0) {
-            qcow2_pin_synced(q, s.gen);
+            qcow2_pin_synced(q, s.mark);
         }
     }
     return ret;
@@ -335,13 +342,46 @@ int coroutine_fn qcow2_co_settle(Qcow2 *q)
     return ret;
 }
 
+/* A sync helps: what waits for requests only is not counted, however long they take. */
+static bool quarantine_is_full(Qcow2 *q)
+{
+    uint64_t file = (uint64_t)atomic_load(&q->file->bs->total_bytes), runs;
+    uint64_t bytes = qcow2_pin_unsynced(q, &runs);
+
+    if (bytes <= QUARANTINE_MIN_GROWING && runs <= QUARANTINE_RUNS) {
+        return false;
+    }
+    if (runs > QUARANTINE_RUNS) {
+        return true;
+    }
+    return atomic_load(&q->grows)
+               ? bytes > MAX(QUARANTINE_MIN_GROWING, file / QUARANTINE_PART_GROWING)
+               : bytes > MAX(QUARANTINE_MIN, file / QUARANTINE_PART);
+}
+
+static bool coroutine_fn co_reclaim(Qcow2 *q)
+{
+    uint64_t waiting = qcow2_pin_waiting_bytes(q);
+
+    atomic_store(&q->was_full, true);
+    if (waiting && qcow2_co_flush_metadata(q, true) == 0) {
+        (void)qcow2_co_pin_reap(q);
+    }
+    return atomic_exchange(&q->wished_past, false) || qcow2_pin_waiting_bytes(q) < waiting;
+}
+
+bool coroutine_fn qcow2_co_retry(Qcow2 *q, int64_t ret)
+{
+    return unlikely(ret == -ENOSPC) && co_reclaim(q);
+}
+
 int coroutine_fn qcow2_co_relieve(Qcow2 *q)
 {
     uint64_t entries = geo_clusters(&q->geo, atomic_load(&q->bs->total_bytes));
     bool crowded = is_crowded(q->l2_cache, entries * q->geo.l2_entry_size) || refcounts_press(q);
     int ret;
 
-    if (likely(!crowded && qcow2_pin_waiting_bytes(q) <= MAX_QUARANTINE)) {
+    if (likely(!crowded && !quarantine_is_full(q))) {
         return 0;
     }
     ret = qcow2_co_flush_metadata(q, true);

@@ -38,7 +38,9 @@ struct PinState {
     _Alignas(64) atomic_uint_fast64_t epoch;
     atomic_uint_fast64_t synced_gen;
     atomic_uint_fast64_t bytes;
-    SpinLock lock; /* guards the fields below */
+    atomic_uint_fast64_t queued_bytes, queued_runs; /* ever; they only grow */
+    atomic_uint_fast64_t synced_bytes, synced_runs; /* ... of these, let go of on stable storage */
+    SpinLock lock;                                  /* guards the fields below */
     Quarantined *head, *tail;
     GSList *retired;
 };
@@ -145,12 +147,28 @@ static bool is_ready(PinState *p, const Quarantined *q)
            (e == q->epoch + 1 && parity_empty(p, q->epoch));
 }
 
-void qcow2_pin_synced(Qcow2 *q, uint64_t gen)
+QuarantineMark qcow2_pin_mark(Qcow2 *q)
 {
-    uint_fast64_t old = atomic_load(&q->pin->synced_gen);
+    return (QuarantineMark){ .gen = q->meta_gen++,
+                             .bytes = atomic_load(&q->pin->queued_bytes),
+                             .runs = atomic_load(&q->pin->queued_runs) };
+}
 
-    while (old < gen && !atomic_compare_exchange_weak(&q->pin->synced_gen, &old, gen)) {
-    }
+/* Flushes, which follow one another, are all that calls this. */
+void qcow2_pin_synced(Qcow2 *q, QuarantineMark m)
+{
+    atomic_store(&q->pin->synced_gen, MAX(atomic_load(&q->pin->synced_gen), m.gen));
+    atomic_store(&q->pin->synced_bytes, m.bytes);
+    atomic_store(&q->pin->synced_runs, m.runs);
+}
+
+uint64_t qcow2_pin_unsynced(Qcow2 *q, uint64_t *runs)
+{
+    PinState *p = q->pin;
+    uint64_t synced = atomic_load(&p->synced_bytes), synced_runs = atomic_load(&p->synced_runs);
+
+    *runs = atomic_load(&p->queued_runs) - synced_runs; /* in this order it is not below 0 */
+    return atomic_load(&p->queued_bytes) - synced;
 }
 
 uint64_t qcow2_pin_waiting_bytes(Qcow2 *q)
@@ -174,6 +192,7 @@ static void free_later(Qcow2 *q, uint64_t offset, uint64_t bytes, bool punch, bo
         t->epoch == atomic_load(&p->epoch)) {
         t->bytes += bytes;
         atomic_fetch_add(&p->bytes, bytes);
+        atomic_fetch_add(&p->queued_bytes, bytes);
     } else if (e) {
         *e = (Quarantined){ .offset = offset,
                             .bytes = bytes,
@@ -189,6 +208,8 @@ static void free_later(Qcow2 *q, uint64_t offset, uint64_t bytes, bool punch, bo
         p->tail = e;
         e = NULL;
         atomic_fetch_add(&p->bytes, bytes);
+        atomic_fetch_add(&p->queued_bytes, bytes);
+        atomic_fetch_add(&p->queued_runs, 1);
     } /* else: out of memory, the clusters leak */
     spin_unlock(&p->lock);
     g_free(e);

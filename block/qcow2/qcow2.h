@@ -72,7 +72,11 @@ struct Qcow2 {
     uint64_t reftable_new_offset; /* not 0: the table grew; the flush moves it there (refblock.c) */
     uint64_t reftable_sealed_offset; /* a flush is writing the moved table there */
     MetaCache *ref_cache;
-    uint64_t free_hint;     /* cluster index where the search for free clusters starts */
+    uint64_t free_hint;   /* cluster index where the search for free clusters starts */
+    atomic_bool grows;    /* the last allocation was past the end of the file */
+    atomic_bool was_full; /* the file could not grow once: free clusters in it come first */
+    atomic_bool
+        wished_past; /* a wish went past the end of the file, with free clusters in it, perhaps */
     uint64_t compress_next; /* next byte for compressed data, 0: none */
 
     PinState *pin;
@@ -176,9 +180,13 @@ int coroutine_fn qcow2_co_sync_file(Qcow2 *q);
  * and their syncs, fall away. With @final a sync ends it and cleared references are reported to
  * pin. What could not be written is dirty again, for the next flush. No lock held by the caller. */
 int coroutine_fn qcow2_co_flush_metadata(Qcow2 *q, bool final);
-/* Before a write takes meta_lock: keeps the quarantine in bounds, and dirty slices under half of a
- * cache that is smaller than its tables. */
+/* Before a write takes meta_lock: keeps what waits for a sync in quarantine to a share of the file,
+ * and dirty slices under half of a cache that is smaller than its tables. */
 int coroutine_fn qcow2_co_relieve(Qcow2 *q);
+/* After a request, with result @ret: true if it found no room, and there is some now (what was in
+ * quarantine), or some that it did not look at: it is tried again, once. The caller has no lock and
+ * no pin. */
+bool coroutine_fn qcow2_co_retry(Qcow2 *q, int64_t ret);
 /* All of it to the file, refcounts too where they are lazy, and what is in quarantine free as far
  * as no request is in flight: for a check, and at the end. */
 int coroutine_fn qcow2_co_settle(Qcow2 *q);
@@ -233,8 +241,15 @@ void qcow2_pin_free(PinState *p);
 /* Every request brackets itself, from before its lookup to after its last I/O or table change. */
 unsigned qcow2_pin_enter(Qcow2 *q); /* returns a token */
 void qcow2_pin_leave(Qcow2 *q, unsigned token);
-/* Metadata changes up to generation @gen are on stable storage. */
-void qcow2_pin_synced(Qcow2 *q, uint64_t gen);
+/* Ends the generation of changes: what was let go of so far. meta_lock held. */
+typedef struct QuarantineMark {
+    uint64_t gen, bytes, runs;
+} QuarantineMark;
+QuarantineMark qcow2_pin_mark(Qcow2 *q);
+/* The changes up to @m are on stable storage. */
+void qcow2_pin_synced(Qcow2 *q, QuarantineMark m);
+/* Bytes, and *runs of them, that wait for a sync (also for requests, perhaps). Any thread. */
+uint64_t qcow2_pin_unsynced(Qcow2 *q, uint64_t *runs);
 /* Free what may be freed. No lock held. */
 int coroutine_fn qcow2_co_pin_reap(Qcow2 *q);
 uint64_t qcow2_pin_waiting_bytes(Qcow2 *q);

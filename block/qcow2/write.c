@@ -464,7 +464,11 @@ int coroutine_fn qcow2_co_write(Qcow2 *q, uint64_t offset, IOVector *v, unsigned
         ret = co_write_in_place(q, host, v, flags);
     }
     qcow2_pin_leave(q, pin);
-    return ret < 0 || n == (int64_t)v->size ? ret : co_write_pieces(q, offset, v, flags);
+    if (ret < 0 || n == (int64_t)v->size) {
+        return ret;
+    }
+    ret = co_write_pieces(q, offset, v, flags);
+    return qcow2_co_retry(q, ret) ? co_write_pieces(q, offset, v, flags) : ret;
 }
 
 int coroutine_fn qcow2_co_pwritev(BlockDriverState *bs, int64_t offset, IOVector *v, unsigned flags)

@@ -105,6 +105,7 @@ static int64_t coroutine_fn zero_slice(Qcow2 *q, uint64_t start, uint64_t end, c
 
 static int coroutine_fn zero_entries(Qcow2 *q, uint64_t start, uint64_t end, const ZeroOp *op)
 {
+    bool reclaimed = false;
     int64_t n = 0;
 
     while (start < end && n >= 0) {
@@ -115,6 +116,10 @@ static int coroutine_fn zero_entries(Qcow2 *q, uint64_t start, uint64_t end, con
         co_mutex_lock(&q->meta_lock);
         n = zero_slice(q, start, end, op);
         co_mutex_unlock(&q->meta_lock);
+        if (!reclaimed && qcow2_co_retry(q, n)) {
+            reclaimed = true;
+            n = 0;
+        }
         start += MAX(n, 0);
     }
     return n < 0 ? n : 0;

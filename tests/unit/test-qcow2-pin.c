@@ -85,7 +85,7 @@ static void coroutine_fn co_sync(uint64_t gen)
     {
         q->meta_gen = MAX(q->meta_gen, gen + 1);
     }
-    qcow2_pin_synced(q, gen);
+    qcow2_pin_synced(q, (QuarantineMark){ .gen = gen });
 }
 
 static void coroutine_fn co_reap(void)
@@ -386,7 +386,7 @@ static int coroutine_fn co_generations_apart(void *opaque)
         q->meta_gen++; /* a flush has sealed what there was */
     }
     g_assert_cmpuint(co_free(a + cs, cs), ==, gen + 1);
-    qcow2_pin_synced(q, gen);
+    qcow2_pin_synced(q, (QuarantineMark){ .gen = gen });
     co_reap_much();
     g_assert_cmpuint(co_count(a), ==, 0);
     g_assert_cmpuint(co_count(a + cs), ==, 1);
