@@ -93,6 +93,11 @@ int coroutine_fn file_co_truncate(BlockDriverState *bs, int64_t bytes, bool exac
         return error_set(errp, ENOTSUP, "Unsupported preallocation mode: metadata");
     }
     if (s->is_block) {
+        if (prealloc != BLK_PREALLOC_OFF) {
+            return error_set(errp, ENOTSUP,
+                             "Preallocation mode '%s' unsupported for this non-regular file",
+                             blk_prealloc_names[prealloc]);
+        }
         if (exact && bytes != j.from) {
             return error_set(errp, ENOTSUP, "Cannot resize device files");
         }

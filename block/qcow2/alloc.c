@@ -11,9 +11,9 @@
 #include "refcount-int.h"
 
 /* A table that names one full refcount block over and over makes a search without end of a small
- * file. So many clusters in a row may be in use behind the end of the file before we stop to
- * believe it. */
-#define MAX_USED_BEHIND (UINT64_C(1) << 26)
+ * file. So many clusters in a row that are counted past the end of the file (leaks, no more) are
+ * looked at in one search; the next goes on from there. */
+#define MAX_USED_PAST (UINT64_C(1) << 26)
 
 typedef struct FreeScan {
     uint64_t n;
@@ -117,9 +117,11 @@ int coroutine_fn alloc_co_find(Qcow2 *q, uint64_t start, uint64_t n, bool exact,
     int ret = 0;
 
     for (uint64_t c = start; c < end && ret == 0; c += len) {
-        if (c > bound && c - bound > MAX_USED_BEHIND) {
-            return qcow2_co_corrupt(q, "allocation", (int64_t)(c << q->geo.cluster_bits),
-                                    "refcounts of clusters far behind the end of the file");
+        if (c > bound && c - bound > MAX_USED_PAST) {
+            if (start == q->free_hint && f.seen == UINT64_MAX) {
+                q->free_hint = c; /* INV-ALLOC-1 */
+            }
+            return -EFBIG;
         }
         ret = scan_step(q, &f, c, &len);
     }
@@ -155,6 +157,9 @@ static int coroutine_fn take(Qcow2 *q, uint64_t start, uint64_t n, bool exact, u
 
     if (ret < 0) {
         return ret;
+    }
+    if (!exact && atomic_load(&q->was_full) && *first < file_end(q)) {
+        *got = MIN(*got, file_end(q) - *first);
     }
     what = *first == 0
                ? "header"

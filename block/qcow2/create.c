@@ -185,14 +185,17 @@ static int coroutine_fn co_preallocate(const char *filename, const Qcow2CreatePa
         return -EINVAL;
     }
     ret = co_clear_data_file(root->bs->opaque, p->size, errp);
-    ret = ret < 0 ? ret : qcow2_co_preallocate(root->bs->opaque, 0, p->size, p->prealloc, errp);
+    if (ret == 0) {
+        ret = qcow2_co_preallocate(root->bs->opaque, 0, p->size, p->prealloc, errp);
+        if (ret < 0) {
+            g_prefix_error(errp, "Could not resize image: ");
+        }
+    }
     if (ret == 0) {
         ret = bdrv_co_flush(root->bs);
         if (ret < 0) {
             error_set_errno(errp, ret, "Could not preallocate metadata");
         }
-    } else if (errp && !*errp) {
-        error_set_errno(errp, ret, "Could not preallocate metadata");
     }
     close_ret = bdrv_co_close_child(root);
     if (ret == 0 && close_ret < 0) {

@@ -227,6 +227,7 @@ static int coroutine_fn co_new_table(Qcow2 *q, uint64_t l1_index, uint64_t old)
     qcow2_metadata_add(q, table, q->geo.cluster_size, "active L2 table");
     qcow2_l1_set(q, (uint32_t)l1_index, table | L2E_COPIED);
     if (old) {
+        qcow2_metadata_remove(q, old, q->geo.cluster_size);
         qcow2_free_later(q, old, q->geo.cluster_size, q->discard_other);
     }
     return 0;

@@ -55,6 +55,8 @@ static int coroutine_fn fill_host(Qcow2 *q, uint64_t host, uint64_t bytes, Block
     }
     if (ret == 0 && (uint64_t)len < host + bytes) {
         ret = bdrv_co_truncate(q->data, (int64_t)(host + bytes), false, BLK_PREALLOC_OFF, 0, NULL);
+        /* What can't grow has no room, but perhaps before its end. */
+        ret = ret == -EINVAL || ret == -ENOTSUP ? -ENOSPC : ret;
     }
     return ret;
 }
@@ -115,7 +117,7 @@ static int64_t coroutine_fn reserve_run(Qcow2 *q, uint64_t cluster, uint64_t max
     for (;;) {
         ret = qcow2_co_l2_get_writable(q, guest, &s, &index);
         if (ret < 0) {
-            return error_set_errno(errp, ret, "Could not allocate clusters");
+            return error_set_errno(errp, ret, "Allocating clusters failed");
         }
         max = MIN(max, l2_slice_entries(q) - index);
         if (!qcow2_co_wait_allocs(q, guest, max << g->cluster_bits)) {
@@ -134,7 +136,7 @@ static int64_t coroutine_fn reserve_run(Qcow2 *q, uint64_t cluster, uint64_t max
         want = ALIGN_UP((uint64_t)MAX(len, 0), g->cluster_size);
         ret = qcow2_co_alloc_upto(q, want, n, &host, &n);
         if (ret < 0) {
-            error_set_errno(errp, ret, "Could not allocate clusters");
+            error_set_errno(errp, ret, "Allocating clusters failed");
             goto out;
         }
     }
@@ -143,7 +145,10 @@ static int64_t coroutine_fn reserve_run(Qcow2 *q, uint64_t cluster, uint64_t max
     /* A raw or plain external file has its length already; there only space may be wanted. */
     ret = g->external_data ? 0 : fill_host(q, host, n << g->cluster_bits, mode);
     if (ret < 0) {
-        error_set_errno(errp, ret, "Failed to resize underlying file");
+        error_set_errno(errp, ret,
+                        ret == -ENOSPC && mode == BLK_PREALLOC_METADATA
+                            ? "Allocating clusters failed"
+                            : "Failed to resize underlying file");
     }
     co_mutex_lock(&q->meta_lock);
     if (ret == 0) {
@@ -157,21 +162,47 @@ out:
     return ret < 0 ? ret : (int64_t)n;
 }
 
+/* The node below refuses by name what it never does (a device has its space). */
+static int coroutine_fn co_ask_for_mode(Qcow2 *q, BlockPrealloc mode, GError **errp)
+{
+    int64_t len = bdrv_co_getlength(q->data->bs);
+    int ret = 0;
+
+    if (len < 0 || mode == BLK_PREALLOC_METADATA) {
+        return len < 0 ? error_set_errno(errp, (int)len, "Failed to inquire current file length")
+                       : 0;
+    }
+    ret = bdrv_co_truncate(q->data, len, false, mode, 0, errp);
+    if (ret < 0) {
+        g_prefix_error(errp, "Failed to resize underlying file: ");
+    }
+    return ret;
+}
+
 int coroutine_fn qcow2_co_preallocate(Qcow2 *q, uint64_t guest, uint64_t bytes, BlockPrealloc mode,
                                       GError **errp)
 {
     uint64_t cluster = guest >> q->geo.cluster_bits;
     uint64_t end = geo_clusters(&q->geo, guest + bytes);
-    int64_t n = 0;
+    bool reclaimed = false;
+    int64_t n = co_ask_for_mode(q, mode, errp);
 
     while (bytes && cluster < end && n >= 0) {
+        g_autoptr(GError) err = NULL;
+
         n = qcow2_co_relieve(q);
         if (n < 0) {
-            return error_set_errno(errp, n, "Could not allocate clusters");
+            return error_set_errno(errp, n, "Allocating clusters failed");
         }
         co_mutex_lock(&q->meta_lock);
-        n = reserve_run(q, cluster, end - cluster, mode, errp);
+        n = reserve_run(q, cluster, end - cluster, mode, &err);
         co_mutex_unlock(&q->meta_lock);
+        if (!reclaimed && qcow2_co_retry(q, n)) {
+            reclaimed = true;
+            n = 0;
+        } else if (n < 0) {
+            g_propagate_error(errp, g_steal_pointer(&err));
+        }
         cluster += MAX(n, 0);
     }
     return n < 0 ? n : 0;

@@ -288,11 +288,14 @@ void cow_buffers_trim(Qcow2 *q); /* give back what was not used since the last c
 /* ---- check.c, dirty.c ---- */
 int coroutine_fn qcow2_co_check(BlockDriverState *bs, BlockCheckResult *res, unsigned fix,
                                 BlockReportFunc *report, void *opaque);
-/* Rebuild the refcounts of a dirty image (on a writable open). */
-int coroutine_fn qcow2_co_rebuild_refcounts(Qcow2 *q, GError **errp);
 /* Set or clear the dirty bit on disk, synced. */
 int coroutine_fn qcow2_co_mark_dirty(Qcow2 *q);
 int coroutine_fn qcow2_co_mark_clean(Qcow2 *q);
+/* The header's place of the refcount table and no dirty bit, in one write; synced. */
+int coroutine_fn qcow2_co_switch_rebuilt(Qcow2 *q);
+
+/* ---- rebuild.c ---- Rebuild the refcounts of a dirty image (on a writable open). */
+int coroutine_fn qcow2_co_rebuild_refcounts(Qcow2 *q, GError **errp);
 
 /* ---- open.c, create.c, info.c, snapshot.c, bitmap.c ---- */
 int coroutine_fn qcow2_co_open(BlockDriverState *bs, Options *options, int flags, GError **errp);

@@ -181,8 +181,8 @@ static void coroutine_fn drop_tables(Qcow2 *q, uint64_t keep)
         qcow2_l1_set(q, i, 0);
         if (entry & L2E_COPIED) {
             meta_cache_drop(q->l2_cache, off, q->geo.cluster_size);
-            qcow2_metadata_remove(q, off, q->geo.cluster_size);
         }
+        qcow2_metadata_remove(q, off, q->geo.cluster_size);
         qcow2_free_later(q, off, q->geo.cluster_size, q->discard_passthrough);
     }
 }

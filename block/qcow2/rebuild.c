@@ -1,0 +1,323 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Refcounts made anew from what refers to clusters: the first writable open of an image that was
+ * left dirty.
+ *
+ * New blocks and a new table are written into clusters that nothing refers to, inside the file as
+ * far as there are any, and synced; then the header names the new table and loses the dirty bit in
+ * one write within its first sector.  Until then it names the old table, which is not touched, and
+ * says dirty: power may fail at any point, and the next open begins again.
+ *
+ * Where there is no room for that (a full device), the old table and blocks are written over:
+ * nobody relies on what they count while the bit is set.  A block that the old table names keeps
+ * its place in it, and others get clusters that it does not name; so whatever part of the table is
+ * written, no cluster is in it twice.
+ *
+ * INV-RE-1  What is taken has no reference; it is counted from then on, as if it had one.
+ * INV-RE-2  Only blocks that count something are made: a reference far past the end of the file
+ *           costs one block, not all up to it.
+ */
+#include "check.h"
+#include "refcount-codec.h"
+#include "util/bytes.h"
+
+#include <errno.h>
+
+#define WANTED UINT64_C(1) /* in Rebuild.table: a block is needed and has no place yet */
+
+typedef struct Rebuild {
+    Qcow2 *q;
+    RefMap *map;
+    GHashTable *keep; /* clusters of the old table and blocks: not free */
+    bool in_place;    /* the old ones are written over */
+    GArray *taken;    /* clusters (uint64_t), counted in map */
+    uint64_t cursor;  /* no free cluster below */
+    uint64_t *table;  /* host offsets of blocks, 0: none, WANTED */
+    uint64_t entries; /* of table: whole clusters */
+    uint64_t table_at, table_clusters;
+} Rebuild;
+
+/* ---- Clusters for the new ones ---- */
+
+static void set_refs(RefMap *m, uint64_t cluster, uint32_t n)
+{
+    if (cluster < m->clusters) {
+        m->refs[cluster] = n;
+    } else if (n) {
+        g_hash_table_insert(m->beyond, GSIZE_TO_POINTER(cluster), GSIZE_TO_POINTER((gsize)n));
+    } else {
+        g_hash_table_remove(m->beyond, GSIZE_TO_POINTER(cluster));
+    }
+}
+
+static bool is_free(const Rebuild *r, uint64_t cluster)
+{
+    return refmap_get(r->map, cluster) == 0 &&
+           !g_hash_table_contains(r->keep, GSIZE_TO_POINTER(cluster));
+}
+
+/* -ERANGE: the table is too small to count @cluster. */
+static int want_block(Rebuild *r, uint64_t cluster)
+{
+    uint64_t k = cluster >> r->q->geo.refblock_bits;
+
+    if (k >= r->entries) {
+        return -ERANGE;
+    }
+    if (!r->table[k]) {
+        r->table[k] = WANTED;
+    }
+    return 0;
+}
+
+static int take(Rebuild *r, uint64_t cluster)
+{
+    set_refs(r->map, cluster, 1); /* INV-RE-1 */
+    g_array_append_val(r->taken, cluster);
+    return want_block(r, cluster);
+}
+
+static void give_back(Rebuild *r)
+{
+    for (guint i = 0; i < r->taken->len; i++) {
+        set_refs(r->map, g_array_index(r->taken, uint64_t, i), 0);
+    }
+    g_array_set_size(r->taken, 0);
+    r->cursor = 1;
+    g_clear_pointer(&r->table, g_free);
+}
+
+static int take_table(Rebuild *r)
+{
+    uint64_t old = r->q->hdr.reftable_offset >> r->q->geo.cluster_bits;
+    uint64_t first = r->in_place ? old : 1, run = r->in_place ? r->table_clusters : 0;
+    int ret = 0;
+
+    for (uint64_t c = 1; run < r->table_clusters; c++) {
+        if (!is_free(r, c)) {
+            run = 0;
+            first = c + 1;
+        } else {
+            run++;
+        }
+    }
+    r->table_at = first << r->q->geo.cluster_bits;
+    for (uint64_t i = 0; i < run && ret == 0; i++) {
+        /* (Not free: the old one, in place, and it is something else's too.) */
+        ret = refmap_get(r->map, first + i) ? -EIO : take(r, first + i);
+    }
+    return ret;
+}
+
+/* The old block for entry @k, or 0: there is none that can be written over. */
+static uint64_t old_block(const Rebuild *r, uint64_t k)
+{
+    uint64_t at = r->in_place && k < r->q->reftable_entries ? r->q->reftable[k] : 0;
+    uint64_t cluster = at >> r->q->geo.cluster_bits;
+
+    return geo_in_cluster(&r->q->geo, at) || cluster >= r->map->clusters ||
+                   refmap_get(r->map, cluster)
+               ? 0
+               : cluster;
+}
+
+static int take_blocks(Rebuild *r)
+{
+    bool again = true;
+    uint64_t c;
+    int ret = 0;
+
+    while (again && ret == 0) { /* a block may want one for itself */
+        again = false;
+        for (uint64_t k = 0; k < r->entries && ret == 0; k++) {
+            if (r->table[k] != WANTED) {
+                continue;
+            }
+            c = old_block(r, k);
+            while (!c && !is_free(r, r->cursor)) {
+                r->cursor++;
+            }
+            c = c ? c : r->cursor;
+            r->table[k] = c << r->q->geo.cluster_bits;
+            ret = take(r, c);
+            again = true;
+        }
+    }
+    return ret;
+}
+
+/* Each block that counts something is wanted. */
+static int want_all(Rebuild *r)
+{
+    GHashTableIter it;
+    gpointer key;
+    int ret = 0;
+
+    for (uint64_t i = 0; i < r->map->clusters && ret == 0; i++) {
+        ret = r->map->refs[i] ? want_block(r, i) : 0;
+    }
+    g_hash_table_iter_init(&it, r->map->beyond);
+    while (ret == 0 && g_hash_table_iter_next(&it, &key, NULL)) {
+        ret = want_block(r, GPOINTER_TO_SIZE(key));
+    }
+    return ret;
+}
+
+static int place(Rebuild *r)
+{
+    uint64_t n = r->in_place ? r->q->hdr.reftable_clusters : 1;
+    int ret;
+
+    do {
+        uint64_t bytes = n << r->q->geo.cluster_bits;
+
+        give_back(r);
+        if (bytes == 0 || bytes > QCOW2_MAX_REFTABLE_BYTES) {
+            return -EFBIG;
+        }
+        r->table_clusters = n;
+        r->entries = bytes / 8;
+        r->table = g_try_malloc0(bytes);
+        ret = r->table ? want_all(r) : -ENOMEM;
+        ret = ret < 0 ? ret : take_table(r);
+        ret = ret < 0 ? ret : take_blocks(r);
+        n *= 2;
+    } while (ret == -ERANGE && !r->in_place);
+    return ret == -ERANGE ? -ENOSPC : ret;
+}
+
+/* ---- On the disk ---- */
+
+static int fill_block(const Rebuild *r, uint64_t k, void *buf, GError **errp)
+{
+    const Geometry *g = &r->q->geo;
+    uint64_t n = UINT64_C(1) << g->refblock_bits;
+
+    for (uint64_t i = 0; i < n; i++) {
+        uint64_t v = refmap_get(r->map, k * n + i);
+
+        if (v > g->refcount_max) {
+            return error_set(errp, EINVAL,
+                             "Could not rebuild the refcounts: cluster %" G_GUINT64_FORMAT
+                             " has %" G_GUINT64_FORMAT " references, more than %u bits hold",
+                             k * n + i, v, g->refcount_bits);
+        }
+        refcount_entry_set(g->refcount_order, buf, i, v);
+    }
+    return 0;
+}
+
+static int coroutine_fn co_write(Rebuild *r, GError **errp)
+{
+    uint64_t size = r->q->geo.cluster_size;
+    g_autofree uint8_t *buf = g_try_malloc0(size);
+    g_autofree uint64_t *table = g_try_malloc(r->entries * 8);
+    int ret = buf && table ? 0 : error_set_errno(errp, ENOMEM, "Could not rebuild the refcounts");
+
+    for (uint64_t k = 0; k < r->entries && ret == 0; k++) {
+        stbe64(&table[k], r->table[k]);
+        if (r->table[k]) {
+            ret = fill_block(r, k, buf, errp);
+            if (ret == 0) {
+                ret = bdrv_co_pwrite(r->q->file, (int64_t)r->table[k], (int64_t)size, buf, 0);
+                ret = ret < 0 ? error_set_errno(errp, ret, "Could not rebuild the refcounts") : 0;
+            }
+        }
+    }
+    if (ret == 0) {
+        ret = bdrv_co_pwrite(r->q->file, (int64_t)r->table_at, (int64_t)r->entries * 8, table, 0);
+        ret = ret < 0 ? error_set_errno(errp, ret, "Could not rebuild the refcounts") : 0;
+    }
+    return ret;
+}
+
+static void keep_range(Rebuild *r, uint64_t offset, uint64_t clusters)
+{
+    for (uint64_t i = 0; i < clusters; i++) {
+        g_hash_table_add(r->keep, GSIZE_TO_POINTER((offset >> r->q->geo.cluster_bits) + i));
+    }
+}
+
+static int coroutine_fn co_place_and_write(Rebuild *r, bool in_place, GError **errp)
+{
+    Qcow2 *q = r->q;
+    int ret;
+
+    keep_range(r, q->hdr.reftable_offset, q->hdr.reftable_clusters);
+    for (uint64_t i = 0; i < q->reftable_entries; i++) {
+        if (q->reftable[i]) {
+            keep_range(r, q->reftable[i], 1);
+        }
+    }
+    r->in_place = in_place;
+    ret = place(r);
+    return ret < 0 ? error_set_errno(errp, ret, "Could not rebuild the refcounts")
+                   : co_write(r, errp);
+}
+
+static bool is_full(int ret)
+{
+    return ret == -ENOSPC || ret == -EFBIG || ret == -EDQUOT;
+}
+
+/* The header names the new table; memory too. */
+static int coroutine_fn co_switch(Rebuild *r, GError **errp)
+{
+    Qcow2 *q = r->q;
+    int ret;
+
+    qcow2_metadata_remove(q, q->hdr.reftable_offset, q->reftable_entries * 8);
+    for (uint64_t i = 0; i < q->reftable_entries; i++) {
+        if (q->reftable[i]) {
+            qcow2_metadata_remove(q, q->reftable[i], q->geo.cluster_size);
+        }
+    }
+    q->hdr.reftable_offset = r->table_at;
+    q->hdr.reftable_clusters = (uint32_t)r->table_clusters;
+    ret = qcow2_co_switch_rebuilt(q);
+    return ret < 0 ? error_set_errno(errp, ret, "Could not rebuild the refcounts")
+                   : qcow2_refcount_co_load_table(q, errp);
+}
+
+static int coroutine_fn co_rebuild(Qcow2 *q, Check *c, GError **errp)
+{
+    g_autoptr(GHashTable) keep = g_hash_table_new(NULL, NULL);
+    g_autoptr(GArray) taken = g_array_new(FALSE, FALSE, sizeof(uint64_t));
+    Rebuild r = { .q = q, .map = &c->map, .keep = keep, .taken = taken };
+    g_autoptr(GError) full = NULL;
+    int ret;
+
+    if (c->res->corruptions || c->res->check_errors) {
+        return error_set(errp, EIO,
+                         "The image was not closed properly and its tables are damaged: it "
+                         "can be opened read-only; check and repair it first");
+    }
+    ret = co_place_and_write(&r, false, &full);
+    if (is_full(ret)) {
+        ret = co_place_and_write(&r, true, errp);
+    } else if (ret < 0) {
+        g_propagate_error(errp, g_steal_pointer(&full));
+    }
+    ret = ret < 0 ? ret : co_switch(&r, errp);
+    g_free(r.table);
+    return ret;
+}
+
+int coroutine_fn qcow2_co_rebuild_refcounts(Qcow2 *q, GError **errp)
+{
+    BlockCheckResult res = { 0 };
+    Check c = { .q = q, .res = &res };
+    int64_t length = bdrv_co_getlength(q->file->bs);
+    int ret;
+
+    if (length < 0) {
+        return error_set_errno(errp, (int)length, "Could not rebuild the refcounts");
+    }
+    c.without_refcounts = true;
+    ret = refmap_init(&c.map, q, length);
+    ret = ret < 0 ? ret : check_co_count_references(&c);
+    ret = ret < 0 ? error_set_errno(errp, ret, "Could not rebuild the refcounts")
+                  : co_rebuild(q, &c, errp);
+    refmap_clear(&c.map);
+    return ret;
+}
