@@ -92,9 +92,45 @@ static void punch_reuse(Env *e)
     finish(e, f);
 }
 
+/* ---- Beside an overwrite ---- */
+
+/* A write that fills in a part of a cluster leaves the parts alone that can be written in place:
+ * what such a write puts there meanwhile stays. */
+static void fill_beside_overwrite(Env *e)
+{
+    int64_t at = 2 * e->c, sc = e->c / 32;
+    Req *w;
+
+    now(e, REQ_ZERO, at + sc, sc, 0);
+    stop_at(e, "write_aio");
+    w = start(e, REQ_WRITE, at + sc + 50, sc + 50, 0x22); /* ends within the next subcluster */
+    wait_stopped(e);
+    now(e, REQ_WRITE, at + 2 * sc + 200, 100, 0x33);
+    g_assert_false(is_done(w));
+    go_on(e);
+    finish(e, w);
+    want(e, at + sc, 50, 0);
+    want(e, at + sc + 50, sc + 50, 0x22);
+    want(e, at + 2 * sc + 200, 100, 0x33);
+}
+
 /* ---- Flushes that fail ---- */
 
 #define L2_COVERS (INT64_C(64) * 512) /* an L2 table of 512 bytes */
+
+/* The write of refcounts fails: no table that relies on them follows. */
+static void counts_fail(Env *e)
+{
+    FakeFault one = { .ops = FAKE_WRITE, .nth = 1, .error = EIO };
+
+    now(e, REQ_WRITE, 10 * e->c, 3 * e->c, 0x22);
+    want(e, 10 * e->c, 3 * e->c, 0x22);
+    fake_arm(&one);
+    g_assert_cmpint(blk_flush(e->blk), ==, -EIO);
+    g_assert_true(fake_fault_met());
+    fake_arm(NULL);
+    check_copy(e, false);
+}
 
 /* An L1 entry changes while the flush that writes others fails: all are written by the next. */
 static void l1_again(Env *e)
@@ -153,6 +189,8 @@ const RaceCase free_cases[] = {
     { "discard-in-place", discard_in_place, .options = "discard-no-unref=on" },
     { "pack-punch", pack_punch },
     { "punch-reuse", punch_reuse },
+    { "fill-beside-overwrite", fill_beside_overwrite },
+    { "counts-fail", counts_fail },
     { "l1-again", l1_again, .cluster_size = 512, .size = 4 * L2_COVERS, .no_extended = true },
     { "failed-sync", failed_sync },
 };

@@ -424,6 +424,24 @@ static void test_guard_copies(void)
     g_assert_cmpint(back, ==, 'A');
 }
 
+/* Where the driver has no call for it, zeroes are written: all of them, and no more. */
+static void test_zero_fallback(void)
+{
+    g_autoptr(BlockBackend) blk = open_opts("driver=test-mem,size=4M", BLK_O_RDWR);
+    g_autofree uint8_t *got = g_malloc(4 * MiB);
+    int64_t start = 1000, end = 3 * MiB + 77;
+
+    g_assert_cmpint(blk_pwrite_zeroes(blk, start, end - start, 0), ==, 0);
+    g_assert_cmpint(blk_pread(blk, 0, 4 * MiB, got, 0), ==, 0);
+    g_assert_true(buffer_is_zero(got + start, (size_t)(end - start)));
+    for (int64_t i = 0; i < start; i++) {
+        g_assert_cmphex(got[i], ==, 0xaa);
+    }
+    for (int64_t i = end; i < 4 * MiB; i++) {
+        g_assert_cmphex(got[i], ==, 0xaa);
+    }
+}
+
 static void test_flush(void)
 {
     g_autoptr(BlockBackend) blk = open_opts("driver=test-mem", BLK_O_RDWR);
@@ -666,6 +684,7 @@ int main(int argc, char **argv)
     g_test_add_func("/core/status-moves-on", test_status_moves_on);
     g_test_add_func("/core/guard-in-flight", test_guard_in_flight);
     g_test_add_func("/core/guard-copies", test_guard_copies);
+    g_test_add_func("/core/zero-fallback", test_zero_fallback);
     g_test_add_func("/core/flush", test_flush);
     g_test_add_func("/core/flush-fails", test_flush_fails);
     g_test_add_func("/core/no-flush", test_no_flush);

@@ -379,6 +379,30 @@ static void test_second_read(void)
     }
 }
 
+/* Data that could not be written: all of its clusters are free again, and are taken by a retry. */
+static void test_data_write_fails(void)
+{
+    g_autofree uint8_t *buf = g_malloc(5 * 4096), *got = g_malloc(5 * 4096);
+    uint64_t free_from;
+
+    im = (MemImage){ .cluster_bits = 12, .refcount_order = 4, .size = 4 * MiB };
+    mem_image_init(&im);
+    mem_image_l2(&im, 0);
+    free_from = im.next;
+    open_image(NULL);
+    memset(buf, 0x22, 5 * 4096);
+    last_mem->bad_start = (int64_t)free_from + 4096;
+    last_mem->bad_end = (int64_t)free_from + 8192;
+    g_assert_cmpint(blk_pwrite(blk, 4096, 5 * 4096, buf, 0), ==, -EIO);
+    last_mem->bad_end = 0;
+    g_assert_cmpint(blk_pread(blk, 4096, 5 * 4096, got, 0), ==, 0);
+    g_assert_true(buffer_is_zero(got, 5 * 4096));
+    g_assert_cmpint(blk_pwrite(blk, 4096, 5 * 4096, buf, 0), ==, 0);
+    g_assert_cmpint(blk_flush(blk), ==, 0);
+    g_assert_cmpint(last_mem->size, ==, (int64_t)free_from + 5 * 4096);
+    close_image(0);
+}
+
 int main(int argc, char **argv)
 {
     block_init();
@@ -390,6 +414,7 @@ int main(int argc, char **argv)
     g_test_add_func("/qcow2/alloc/pack-freed", test_pack_freed);
     g_test_add_func("/qcow2/alloc/grow-while-moving", test_grow_while_moving);
     g_test_add_func("/qcow2/alloc/grow-while-moving/fails", test_grow_while_moving_fails);
+    g_test_add_func("/qcow2/alloc/data-write-fails", test_data_write_fails);
     g_test_add_func("/qcow2/alloc/second-read", test_second_read);
     return g_test_run();
 }

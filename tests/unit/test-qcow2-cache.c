@@ -284,6 +284,22 @@ static int coroutine_fn co_write_fails(void *opaque)
     g_assert_cmpint(meta_cache_co_write_sealed(cache, &set, BLKDBG_NONE), ==, 0);
     sealed_set_clear(&set);
     g_assert_cmpint(last_mem->data[7 * SLICE], ==, 0xb7);
+
+    /* Of several writes the first one fails: all slices are dirty again. */
+    co_change(1, 0xc1);
+    co_change(7, 0xc7);
+    g_assert_cmpint(meta_cache_seal(cache, &set), ==, 0);
+    last_mem->bad_start = SLICE;
+    last_mem->bad_end = 2 * SLICE;
+    g_assert_cmpint(meta_cache_co_write_sealed(cache, &set, BLKDBG_NONE), ==, -EIO);
+    sealed_set_clear(&set);
+    last_mem->bad_end = 0;
+    g_assert_cmpuint(meta_cache_dirty_bytes(cache), ==, 2 * SLICE);
+    g_assert_cmpint(meta_cache_seal(cache, &set), ==, 0);
+    g_assert_cmpint(meta_cache_co_write_sealed(cache, &set, BLKDBG_NONE), ==, 0);
+    sealed_set_clear(&set);
+    g_assert_cmpint(last_mem->data[1 * SLICE], ==, 0xc1);
+    g_assert_cmpint(last_mem->data[7 * SLICE], ==, 0xc7);
     return 0;
 }
 
