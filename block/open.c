@@ -202,20 +202,22 @@ void bdrv_refresh_limits(BlockDriverState *bs)
 
 int64_t coroutine_fn bdrv_co_refresh_length(BlockDriverState *bs)
 {
-    int64_t len;
+    int64_t total = atomic_load(&bs->total_bytes), len;
 
-    if (bs->drv->co_getlength) {
-        len = bs->drv->co_getlength(bs);
-    } else if (bs->drv->is_filter && bs->file) {
-        len = bdrv_co_getlength(bs->file->bs);
-    } else {
-        return atomic_load(&bs->total_bytes);
-    }
-    if (len < 0) {
-        return len;
-    }
-    len = len > INT64_MAX - LENGTH_UNIT ? ALIGN_DOWN(len, LENGTH_UNIT) : ALIGN_UP(len, LENGTH_UNIT);
-    atomic_store(&bs->total_bytes, len);
+    do { /* again, if a write has moved the end since the look */
+        if (bs->drv->co_getlength) {
+            len = bs->drv->co_getlength(bs);
+        } else if (bs->drv->is_filter && bs->file) {
+            len = bdrv_co_getlength(bs->file->bs);
+        } else {
+            return total;
+        }
+        if (len < 0) {
+            return len;
+        }
+        len = len > INT64_MAX - LENGTH_UNIT ? ALIGN_DOWN(len, LENGTH_UNIT)
+                                            : ALIGN_UP(len, LENGTH_UNIT);
+    } while (!atomic_compare_exchange_weak(&bs->total_bytes, &total, len));
     return len;
 }
 

@@ -78,10 +78,29 @@ static int resize_job(void *opaque)
     return ret;
 }
 
-int coroutine_fn file_co_truncate(BlockDriverState *bs, int64_t bytes, bool exact,
-                                  BlockPrealloc prealloc, unsigned flags, GError **errp)
+static int resize_device(FileState *s, int64_t bytes, bool exact, BlockPrealloc prealloc,
+                         GError **errp)
 {
-    FileState *s = bs->opaque;
+    int64_t length = file_length_fd(s->fd);
+
+    if (length < 0) {
+        return error_set_errno(errp, (int)length, "Could not inquire current length");
+    }
+    if (prealloc != BLK_PREALLOC_OFF) {
+        return error_set(errp, ENOTSUP,
+                         "Preallocation mode '%s' unsupported for this non-regular file",
+                         blk_prealloc_names[prealloc]);
+    }
+    if (exact && bytes != length) {
+        return error_set(errp, ENOTSUP, "Cannot resize device files");
+    }
+    return bytes > length ? error_set(errp, EINVAL, "Cannot grow device files") : 0;
+}
+
+/* With the length locked. */
+static int coroutine_fn co_resize_file(FileState *s, int64_t bytes, BlockPrealloc prealloc,
+                                       GError **errp)
+{
     /* What is written begins anywhere: not with O_DIRECT. */
     ResizeJob j = { s->end_fd >= 0 ? s->end_fd : s->fd, file_length_fd(s->fd), bytes, prealloc };
     int ret;
@@ -89,28 +108,10 @@ int coroutine_fn file_co_truncate(BlockDriverState *bs, int64_t bytes, bool exac
     if (j.from < 0) {
         return error_set_errno(errp, (int)j.from, "Could not inquire current length");
     }
-    if (prealloc == BLK_PREALLOC_METADATA) {
-        return error_set(errp, ENOTSUP, "Unsupported preallocation mode: metadata");
-    }
-    if (s->is_block) {
-        if (prealloc != BLK_PREALLOC_OFF) {
-            return error_set(errp, ENOTSUP,
-                             "Preallocation mode '%s' unsupported for this non-regular file",
-                             blk_prealloc_names[prealloc]);
-        }
-        if (exact && bytes != j.from) {
-            return error_set(errp, ENOTSUP, "Cannot resize device files");
-        }
-        if (bytes > j.from) {
-            return error_set(errp, EINVAL, "Cannot grow device files");
-        }
-        return 0;
-    }
     if (bytes < j.from && prealloc != BLK_PREALLOC_OFF) {
         return error_set(errp, ENOTSUP, "Cannot use preallocation for shrinking files");
     }
     ret = prealloc == BLK_PREALLOC_OFF ? resize_job(&j) : co_thread_pool_run(resize_job, &j);
-    file_changed(s);
     if (ret < 0) {
         return error_set_errno(errp, ret,
                                prealloc == BLK_PREALLOC_OFF
@@ -118,6 +119,25 @@ int coroutine_fn file_co_truncate(BlockDriverState *bs, int64_t bytes, bool exac
                                    : "Could not preallocate data for the new file");
     }
     return 0;
+}
+
+int coroutine_fn file_co_truncate(BlockDriverState *bs, int64_t bytes, bool exact,
+                                  BlockPrealloc prealloc, unsigned flags, GError **errp)
+{
+    FileState *s = bs->opaque;
+    int ret;
+
+    if (prealloc == BLK_PREALLOC_METADATA) {
+        return error_set(errp, ENOTSUP, "Unsupported preallocation mode: metadata");
+    }
+    if (s->is_block) {
+        return resize_device(s, bytes, exact, prealloc, errp);
+    }
+    file_co_resize_begin(s, bytes);
+    ret = co_resize_file(s, bytes, prealloc, errp);
+    file_co_resize_end(s, bytes, ret);
+    file_changed(s);
+    return ret;
 }
 
 static void set_attributes(int fd, bool nocow, uint64_t hint)

@@ -252,8 +252,16 @@ int coroutine_fn file_co_preadv(BlockDriverState *bs, int64_t offset, IOVector *
 int coroutine_fn file_co_pwritev(BlockDriverState *bs, int64_t offset, IOVector *v, unsigned flags)
 {
     FileState *s = bs->opaque;
-    int ret = co_write(s, v, offset);
+    int64_t end = offset + (int64_t)v->size;
+    int ret;
 
+    if (unlikely(file_extends(s, end))) {
+        file_co_extend_begin(s);
+        ret = co_write(s, v, offset);
+        file_co_extend_end(s, end, ret);
+    } else {
+        ret = co_write(s, v, offset);
+    }
     file_changed(s);
     return ret;
 }
@@ -321,12 +329,8 @@ static int coroutine_fn co_zero_file(FileState *s, int64_t offset, int64_t bytes
     int ret;
 
     if (flags & BLK_REQ_MAY_UNMAP) {
-        int64_t end = offset + bytes;
-
         ret = co_punch(s, offset, bytes);
-        if (ret == 0 && end > file_length_fd(s->fd) && ftruncate(s->fd, end) < 0) {
-            ret = -errno;
-        }
+        ret = ret < 0 ? ret : file_co_grow(s, offset + bytes);
         if (ret != -ENOTSUP) {
             return ret;
         }

@@ -46,6 +46,8 @@ int64_t coroutine_fn file_co_allocated_size(BlockDriverState *bs)
 /* The extent round @offset: [*start, *end) is data or a hole. */
 static int find_extent(FileState *s, int64_t offset, int64_t *start, int64_t *end, bool *data)
 {
+    int64_t length = file_length_fd(s->fd); /* before the look: what is written past it later is not
+                                               part of the hole */
     int64_t pos = lseek(s->fd, offset, SEEK_DATA);
 
     *start = offset;
@@ -54,7 +56,7 @@ static int find_extent(FileState *s, int64_t offset, int64_t *start, int64_t *en
             return -errno;
         }
         *data = false; /* a hole to the end */
-        *end = file_length_fd(s->fd);
+        *end = length;
         return *end > offset ? 0 : -ENXIO;
     }
     if (pos > offset) {

@@ -178,6 +178,7 @@ static int open_common(BlockDriverState *bs, Options *o, int flags, bool want_bl
     if (by_name && s->aio == FILE_AIO_URING) {
         bs->warning = warning_of_uring();
     }
+    file_length_init(s);
     s->sector = s->is_block ? file_sector_size(s->fd) : 1;
     s->sync_is_fast = !s->direct && !s->is_block && fstatfs(s->fd, &fs) == 0 &&
                       (fs.f_type == TMPFS_MAGIC || fs.f_type == RAMFS_MAGIC);

@@ -4,6 +4,7 @@
 #define PROTOCOL_FILE_H
 
 #include "block/io.h"
+#include "util/co-lock.h"
 #include "util/work-lane.h"
 
 typedef enum FileAio { FILE_AIO_THREADS, FILE_AIO_NATIVE, FILE_AIO_URING } FileAio;
@@ -34,6 +35,8 @@ typedef struct FileState {
     bool extent_data, extent_valid;
     unsigned extent_of;     /* extent_gen when the extent above was looked up */
     atomic_uint extent_gen; /* moved by each change of the file */
+    CoRwLock length_lock;   /* file-length.c */
+    atomic_int_fast64_t known_length;
 } FileState;
 
 /* file-io.c */
@@ -52,6 +55,22 @@ int64_t coroutine_fn file_co_getlength(BlockDriverState *bs);
 int64_t coroutine_fn file_co_allocated_size(BlockDriverState *bs);
 void file_changed(FileState *s);
 int64_t file_length_fd(int fd);
+
+/* file-length.c */
+void file_length_init(FileState *s);
+/* May a write up to @end move the end of the file? */
+static inline bool file_extends(FileState *s, int64_t end)
+{
+    return end > atomic_load_explicit(&s->known_length, memory_order_relaxed);
+}
+/* Round a request that may: nobody looks at the length and sets it meanwhile. @ret: the request's. */
+void coroutine_fn file_co_extend_begin(FileState *s);
+void coroutine_fn file_co_extend_end(FileState *s, int64_t end, int ret);
+/* The file is @end bytes long at least. */
+int coroutine_fn file_co_grow(FileState *s, int64_t end);
+/* Round a look at the length and what is done about it to make it @to. */
+void coroutine_fn file_co_resize_begin(FileState *s, int64_t to);
+void coroutine_fn file_co_resize_end(FileState *s, int64_t to, int ret);
 
 /* file-lock.c */
 int file_set_perm(BlockDriverState *bs, unsigned perm, unsigned shared, GError **errp);
