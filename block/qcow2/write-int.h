@@ -6,19 +6,19 @@
 #include "qcow2.h"
 
 /*
- * Guest clusters [first, last] whose entries somebody is about to change without holding
- * meta_lock all the time. Others who want to change those entries wait (qcow2_co_wait_allocs).
+ * Guest [start, end) whose entries somebody is about to change without holding meta_lock all the
+ * time: whole clusters, or subclusters that are filled in in place. Others who want to change those
+ * wait; who changes whole entries (qcow2_co_wait_allocs) waits for subclusters of theirs, too.
  * In q->inflight_allocs from begin to end, both under meta_lock. Lives on its owner's stack.
  */
 struct InflightAlloc {
-    uint64_t first, last;
+    uint64_t start, end;
     CoQueue waiters;
     InflightAlloc *next, **pprev;
 };
+/* Guest clusters [first, last]. */
 void inflight_begin(Qcow2 *q, InflightAlloc *a, uint64_t first, uint64_t last);
 void inflight_end(Qcow2 *q, InflightAlloc *a);
-/* First cluster > @cluster that another allocation holds; UINT64_MAX: none. */
-uint64_t inflight_next(Qcow2 *q, uint64_t cluster);
 
 /*
  * One run: adjacent guest clusters that get or have adjacent host clusters, written in one go.

@@ -12,7 +12,8 @@
  * quarantine in the same hold of meta_lock (INV-W-4).
  *
  * INV-WR-1  Between plan and finish the entries of the run change by no other hand: all who change
- *           entries wait for its InflightAlloc.
+ *           entries wait for its InflightAlloc. (Runs in place beside each other in one cluster
+ *           change different subclusters of its entry, under meta_lock; its host cluster stays.)
  * INV-WR-2  Whoever waits for an InflightAlloc holds none. (Several pieces of one request may be in
  *           flight: each is held by a coroutine of its own, which waits for none.)
  * INV-WR-3  A request is pinned from before its first lookup to after its last I/O.
@@ -23,10 +24,10 @@
 
 /* ---- In-flight allocations ---- */
 
-void inflight_begin(Qcow2 *q, InflightAlloc *a, uint64_t first, uint64_t last)
+static void begin_bytes(Qcow2 *q, InflightAlloc *a, uint64_t start, uint64_t end)
 {
-    a->first = first;
-    a->last = last;
+    a->start = start;
+    a->end = end;
     co_queue_init(&a->waiters);
     a->next = q->inflight_allocs;
     a->pprev = &q->inflight_allocs;
@@ -34,6 +35,11 @@ void inflight_begin(Qcow2 *q, InflightAlloc *a, uint64_t first, uint64_t last)
         a->next->pprev = &a->next;
     }
     q->inflight_allocs = a;
+}
+
+void inflight_begin(Qcow2 *q, InflightAlloc *a, uint64_t first, uint64_t last)
+{
+    begin_bytes(q, a, first << q->geo.cluster_bits, (last + 1) << q->geo.cluster_bits);
 }
 
 void inflight_end(Qcow2 *q, InflightAlloc *a)
@@ -45,36 +51,37 @@ void inflight_end(Qcow2 *q, InflightAlloc *a)
     co_queue_all(&a->waiters);
 }
 
-uint64_t inflight_next(Qcow2 *q, uint64_t cluster)
+/* Where the first one from @at on begins; UINT64_MAX: none. */
+static uint64_t next_inflight(Qcow2 *q, uint64_t at)
 {
     uint64_t next = UINT64_MAX;
 
     for (InflightAlloc *a = q->inflight_allocs; a; a = a->next) {
-        if (a->first > cluster) {
-            next = MIN(next, a->first);
+        if (a->start >= at) {
+            next = MIN(next, a->start);
         }
     }
     return next;
 }
 
-static InflightAlloc *find_inflight(Qcow2 *q, uint64_t first, uint64_t last)
+/* One that touches the aligned @unit at @at. */
+static InflightAlloc *find_inflight(Qcow2 *q, uint64_t at, uint64_t bytes, uint64_t unit)
 {
+    uint64_t start = ALIGN_DOWN(at, unit), end = ALIGN_UP(at + bytes, unit);
     InflightAlloc *a = q->inflight_allocs;
 
-    while (a && (a->first > last || a->last < first)) {
+    while (a && (a->start >= end || a->end <= start)) {
         a = a->next;
     }
-    return a;
+    return RULE_BROKEN(ALLOCS_WAIT) ? NULL : a;
 }
 
 bool coroutine_fn qcow2_co_wait_allocs(Qcow2 *q, uint64_t guest, uint64_t bytes)
 {
-    uint64_t first = guest >> q->geo.cluster_bits;
-    uint64_t last = (guest + bytes - 1) >> q->geo.cluster_bits;
     bool waited = false;
     InflightAlloc *a;
 
-    while ((a = find_inflight(q, first, last)) && !RULE_BROKEN(ALLOCS_WAIT)) {
+    while ((a = find_inflight(q, guest, bytes, q->geo.cluster_size))) {
         co_queue_wait(&a->waiters, &q->meta_lock);
         waited = true;
     }
@@ -155,58 +162,98 @@ static int coroutine_fn allocate_run(Qcow2 *q, WriteRun *r)
     return 0;
 }
 
-/* Fill in @r for a prefix of guest [start, start + bytes). Under meta_lock. On success the slice is
- * held and the run is in flight. */
-static int coroutine_fn plan_run(Qcow2 *q, uint64_t start, uint64_t bytes, WriteRun *r)
+/* Can it be overwritten without a lock by now? As co_find_in_place() sees it. */
+static bool is_readable_in_place(const Geometry *g, L2Entry e, uint64_t guest)
+{
+    return entry_in_place(g, e) && l2_kind(g, e, geo_sc_index(g, guest), guest) == SC_NORMAL;
+}
+
+/* The slice of @start's entry, held, with nobody else about to change what a write there changes.
+ * 1: no write of ours is to change it any more, so look again without a lock. Under meta_lock. */
+static int coroutine_fn find_start(Qcow2 *q, uint64_t start, WriteRun *r)
 {
     const Geometry *g = &q->geo;
-    uint64_t max, cluster = start >> g->cluster_bits;
-    L2Entry e0, e1;
-    bool in_place;
-    int ret;
 
     for (;;) {
-        ret = qcow2_co_l2_get_writable(q, start, &r->slice, &r->index);
+        int ret = qcow2_co_l2_get_writable(q, start, &r->slice, &r->index);
+        InflightAlloc *other;
+        L2Entry e;
+
         if (ret < 0) {
             return ret;
         }
-        if (!qcow2_co_wait_allocs(q, start, 1)) { /* INV-WR-2 */
-            break;
+        e = l2_load(g, r->slice->data, r->index);
+        ret = entry_co_check(q, e, geo_cluster_start(g, start));
+        ret = ret == 0 && is_readable_in_place(g, e, start) ? 1 : ret;
+        other =
+            find_inflight(q, start, 1, entry_in_place(g, e) ? g->subcluster_size : g->cluster_size);
+        if (ret == 0 && !other) {
+            return 0;
+        }
+        if (ret == 0) {
+            co_queue_wait(&other->waiters, &q->meta_lock); /* INV-WR-2 */
         }
         meta_cache_put(q->l2_cache, r->slice);
-    }
-    max = ((start + bytes - 1) >> g->cluster_bits) - cluster + 1;
-    max = MIN(max, l2_slice_entries(q) - r->index);
-    max = MIN(max, inflight_next(q, cluster) - cluster);
-    r->first = cluster;
-    r->fresh = r->beyond_eof = false;
-    e0 = l2_load(g, r->slice->data, r->index);
-    ret = entry_co_check(q, e0, cluster << g->cluster_bits);
-    in_place = entry_in_place(g, e0);
-    if (ret == 0) {
-        ret = count_alike(q, r, e0, in_place, max, &r->n);
-    }
-    if (ret == 0 && in_place) {
-        r->host = l2_host(g, e0);
-        if (!g->external_data && qcow2_metadata_at(q, r->host, r->n << g->cluster_bits)) {
-            ret = qcow2_co_corrupt(q, "write", r->host, "Preventing invalid write on metadata");
+        if (ret) {
+            return ret;
         }
-    } else if (ret == 0) {
-        ret = allocate_run(q, r);
     }
+}
+
+/* The run's clusters, as far as [start, end) goes and its slice: their host clusters. */
+static int coroutine_fn find_clusters(Qcow2 *q, WriteRun *r, L2Entry e0, uint64_t end)
+{
+    const Geometry *g = &q->geo;
+    uint64_t max = ((end - 1) >> g->cluster_bits) - r->first + 1;
+    bool in_place = entry_in_place(g, e0);
+    int ret = count_alike(q, r, e0, in_place, MIN(max, l2_slice_entries(q) - r->index), &r->n);
+
+    if (ret < 0) {
+        return ret;
+    }
+    if (!in_place) {
+        return allocate_run(q, r);
+    }
+    r->host = l2_host(g, e0);
+    if (!g->external_data && qcow2_metadata_at(q, r->host, r->n << g->cluster_bits)) {
+        return qcow2_co_corrupt(q, "write", r->host, "Preventing invalid write on metadata");
+    }
+    return 0;
+}
+
+/* Fill in @r for a prefix of guest [start, start + bytes). Under meta_lock. On success the slice is
+ * held and the run is in flight; 1: it can be written in place now. */
+static int coroutine_fn plan_run(Qcow2 *q, uint64_t start, uint64_t bytes, WriteRun *r)
+{
+    const Geometry *g = &q->geo;
+    uint64_t unit, end;
+    L2Entry e0, e1;
+    bool in_place;
+    int ret = find_start(q, start, r);
+
+    if (ret) {
+        return ret;
+    }
+    e0 = l2_load(g, r->slice->data, r->index);
+    in_place = entry_in_place(g, e0);
+    unit = in_place ? g->subcluster_size : g->cluster_size;
+    end = MIN(start + bytes, ALIGN_DOWN(next_inflight(q, ALIGN_DOWN(start, unit) + unit), unit));
+    r->first = start >> g->cluster_bits;
+    r->fresh = r->beyond_eof = false;
+    ret = find_clusters(q, r, e0, end);
     if (ret < 0) {
         meta_cache_put(q->l2_cache, r->slice);
         return ret;
     }
     e1 = l2_load(g, r->slice->data, r->index + r->n - 1);
     r->start = start;
-    r->end = MIN(start + bytes, (r->first + r->n) << g->cluster_bits);
+    r->end = MIN(end, (r->first + r->n) << g->cluster_bits);
     r->cow_start = cow_begin(g, e0, in_place, start);
     r->cow_end = cow_finish(g, e1, in_place, r->end);
     r->head_zero = entry_reads_zero(q, e0, r->cow_start, r->start);
     r->tail_zero = entry_reads_zero(q, e1, r->end, r->cow_end);
     r->merge = r->n == 1 && (e0.desc & L2E_COMPRESSED);
-    inflight_begin(q, &r->inflight, r->first, r->first + r->n - 1);
+    begin_bytes(q, &r->inflight, ALIGN_DOWN(start, unit), ALIGN_UP(r->end, unit));
     return 0;
 }
 
@@ -306,7 +353,7 @@ static int coroutine_fn link_raw(Qcow2 *q, WriteRun *r)
 
 /* ---- The request ---- */
 
-/* The run at the head of the range, planned and in flight. */
+/* The run at the head of the range, planned and in flight. 1: others made it readable meanwhile. */
 static int coroutine_fn co_plan(Qcow2 *q, uint64_t offset, uint64_t bytes, WriteRun *r)
 {
     int ret;
@@ -371,10 +418,11 @@ typedef struct WritePiece {
     int ret;           /* < 0: no memory for it */
 } WritePiece;
 
-/* What the piece at the head of the range is; on success it is pinned. */
-static int coroutine_fn co_plan_piece(Qcow2 *q, uint64_t offset, uint64_t bytes, WritePiece *p)
+/* One look at the piece at the head of the range; on success it is pinned. 1: look again. */
+static int coroutine_fn co_look_at_piece(Qcow2 *q, uint64_t offset, uint64_t bytes, WritePiece *p)
 {
     int64_t n;
+    int ret;
 
     p->pin = qcow2_pin_enter(q); /* INV-WR-3 */
     n = co_find_in_place(q, offset, bytes, &p->host);
@@ -382,20 +430,33 @@ static int coroutine_fn co_plan_piece(Qcow2 *q, uint64_t offset, uint64_t bytes,
     if (n == 0) {
         /* Relieve sleeps for others: without our pin, which would hold up the quarantine. */
         qcow2_pin_leave(q, p->pin);
-        n = qcow2_co_relieve(q);
-        if (n < 0) {
-            return n;
+        ret = qcow2_co_relieve(q);
+        if (ret < 0) {
+            return ret;
         }
         p->pin = qcow2_pin_enter(q);
-        n = co_plan(q, offset, bytes, &p->run);
-        n = n < 0 ? n : (int64_t)(p->run.end - p->run.start);
+        ret = co_plan(q, offset, bytes, &p->run);
+        n = ret ? -1 : (int64_t)(p->run.end - p->run.start);
+    } else {
+        ret = (int)MIN(n, 0);
     }
-    if (n < 0) {
+    if (ret) {
         qcow2_pin_leave(q, p->pin);
-        return n;
+        return ret;
     }
     p->bytes = n;
     return 0;
+}
+
+/* What the piece at the head of the range is; on success it is pinned. */
+static int coroutine_fn co_plan_piece(Qcow2 *q, uint64_t offset, uint64_t bytes, WritePiece *p)
+{
+    int ret;
+
+    do {
+        ret = co_look_at_piece(q, offset, bytes, p);
+    } while (ret > 0);
+    return ret;
 }
 
 static int coroutine_fn co_write_piece(void *opaque)

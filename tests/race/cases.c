@@ -308,6 +308,59 @@ static void dirty_rebuild(Env *e)
     want(e, 30 * e->c + 5, 10, 0x33);
 }
 
+/* Those who wait for a new cluster go on together once it is there: one that is stopped then holds
+ * up nobody. */
+static void waiters_go_together(Env *e)
+{
+    int64_t at = 20 * e->c, half = e->c / 2;
+    Req *first, *w[2];
+
+    stop_at(e, "write_aio");
+    first = start(e, REQ_WRITE, at, 512, 0x21);
+    wait_stopped(e);
+    for (unsigned i = 0; i < 2; i++) {
+        w[i] = start(e, REQ_WRITE, at + half + i * half / 2, 512, (uint8_t)(0x22 + i));
+        let_run(e);
+        g_assert_false(is_done(w[i]));
+        want(e, at + half + i * half / 2, 512, 0x22 + i);
+    }
+    want(e, at, 512, 0x21);
+    g_assert_cmpint(blk_debug_breakpoint(e->blk, "write_aio", "B"), ==, 0);
+    go_on(e);
+    finish(e, first);
+    for (int i = 0; i < 1000 && !is_done(w[0]) && !is_done(w[1]); i++) {
+        let_run(e);
+        g_usleep(1000);
+    }
+    g_assert_true(blk_debug_is_suspended(e->blk, "B")); /* one of them, while the other ended */
+    g_assert_true(is_done(w[0]) != is_done(w[1]));
+    g_assert_cmpint(blk_debug_resume(e->blk, "B"), ==, 0);
+    finish(e, w[0]);
+    finish(e, w[1]);
+}
+
+/* A part of a cluster is filled in in place while all of it is let go of. */
+static void fill_in_discard(Env *e)
+{
+    Req *w, *d;
+
+    now(e, REQ_WRITE, 20 * e->c, 512, 0x21);
+    stop_at(e, "write_aio");
+    w = start(e, REQ_WRITE, 20 * e->c + e->c / 2, 512, 0x22);
+    wait_stopped(e);
+    d = start(e, REQ_DISCARD, 20 * e->c, e->c, 0);
+    let_run(e);
+    g_assert_true(is_done(d) ==
+                  !e->spec.extended_l2); /* (standard: an overwrite, that is pinned) */
+    go_on(e);
+    finish(e, w);
+    finish(e, d);
+    now(e, REQ_FLUSH, 0, 0, 0);
+    now(e, REQ_WRITE, 24 * e->c, 2 * e->c, 0x33);
+    want(e, 20 * e->c, e->c, e->spec.extended_l2 ? 0 : ANY);
+    want(e, 24 * e->c, 2 * e->c, 0x33);
+}
+
 /* ---- Discard ---- */
 
 static void discard_over_backing(Env *e)
@@ -523,6 +576,8 @@ const RaceCase race_cases[] = {
     { "allocate-unmap", allocate_unmap },
     { "allocate-discard", allocate_discard },
     { "allocate-allocate", allocate_allocate },
+    { "waiters-go-together", waiters_go_together },
+    { "fill-in-discard", fill_in_discard },
     { "cow-short-backing", cow_short_backing, .short_backing = true },
     { "backing-end", backing_end, .short_backing = true },
     { "flush-storm", flush_storm },
