@@ -18,10 +18,18 @@ static const BlockDriver *protocol_of(const char *filename, GError **errp)
     return drv;
 }
 
+/* The name as a protocol driver takes it: its prefix goes once, what then looks like one is none.
+ */
+static const char *without_prefix(const char *filename)
+{
+    size_t prefix = bdrv_protocol_prefix(filename);
+
+    return filename + (prefix ? prefix + 1 : 0);
+}
+
 int coroutine_fn bdrv_co_create_file(const char *filename, Options *opts, GError **errp)
 {
     const BlockDriver *drv = protocol_of(filename, errp);
-    size_t prefix = bdrv_protocol_prefix(filename);
 
     if (!drv) {
         return -EINVAL;
@@ -30,16 +38,15 @@ int coroutine_fn bdrv_co_create_file(const char *filename, Options *opts, GError
         return error_set(errp, ENOTSUP, "Protocol driver '%s' does not support image creation",
                          drv->format_name);
     }
-    return drv->co_create(filename + (prefix ? prefix + 1 : 0), opts, errp);
+    return drv->co_create(without_prefix(filename), opts, errp);
 }
 
 void coroutine_fn bdrv_co_remove_file(const char *filename)
 {
     const BlockDriver *drv = protocol_of(filename, NULL);
-    size_t prefix = bdrv_protocol_prefix(filename);
 
     if (drv && drv->remove) {
-        drv->remove(filename + (prefix ? prefix + 1 : 0));
+        drv->remove(without_prefix(filename));
     }
 }
 
@@ -53,8 +60,14 @@ typedef struct CreateArgs {
 static int coroutine_fn create_fn(void *opaque)
 {
     CreateArgs *a = opaque;
+    const char *name = a->filename;
     GError *err = NULL;
-    int ret = a->drv->co_create(a->filename, a->opts, &err);
+    int ret;
+
+    if (bdrv_is_protocol_driver(a->drv) && protocol_of(name, NULL) == a->drv) {
+        name = without_prefix(name);
+    }
+    ret = a->drv->co_create(name, a->opts, &err);
 
     if (ret < 0 && err) {
         g_propagate_error(a->errp, err);

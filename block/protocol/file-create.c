@@ -176,62 +176,86 @@ int file_remove(const char *filename)
     return unlink(filename) < 0 ? -errno : 0;
 }
 
-int coroutine_fn file_co_create(const char *filename, Options *opts, GError **errp)
-{
-    g_autofree char *prealloc_name = g_strdup(opts_peek(opts, "preallocation"));
-    uint64_t size, hint;
+typedef struct NewFile {
+    uint64_t size, hint; /* of extents */
     bool nocow;
-    int prealloc, ret, fd;
-    FileState probe = { .locking = FILE_LOCKING_AUTO, .shared = BLK_PERM_ALL };
-    BlockDriverState lock_node = { .opaque = &probe };
-    ResizeJob j;
+    int prealloc; /* BlockPrealloc */
+} NewFile;
 
-    if (g_str_has_prefix(filename, "file:")) {
-        filename += 5;
-    }
-    if (!opts_take_size(opts, "size", 0, &size, errp) ||
-        !opts_take_bool(opts, "nocow", false, &nocow, errp) ||
-        !opts_take_size(opts, "extent_size_hint", 0, &hint, errp)) {
+static int take_new_file(Options *opts, NewFile *n, GError **errp)
+{
+    g_autofree char *prealloc = g_strdup(opts_peek(opts, "preallocation"));
+
+    if (!opts_take_size(opts, "size", 0, &n->size, errp) ||
+        !opts_take_bool(opts, "nocow", false, &n->nocow, errp) ||
+        !opts_take_size(opts, "extent_size_hint", 0, &n->hint, errp)) {
         return -EINVAL;
     }
-    if (!opts_take_enum(opts, "preallocation", blk_prealloc_names, 0, &prealloc, NULL)) {
-        return error_set(errp, EINVAL, "invalid parameter value: %s", prealloc_name);
+    if (!opts_take_enum(opts, "preallocation", blk_prealloc_names, 0, &n->prealloc, NULL)) {
+        return error_set(errp, EINVAL, "invalid parameter value: %s", prealloc);
     }
-    if (prealloc == BLK_PREALLOC_METADATA) {
+    if (n->prealloc == BLK_PREALLOC_METADATA) {
         return error_set(errp, EINVAL, "Unsupported preallocation mode: metadata");
     }
-    fd = open(filename, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
-    if (fd < 0) {
-        return error_set_errno(errp, errno, "Could not create '%s'", filename);
-    }
+    return 0;
+}
+
+/* *@made: nothing was there, not even a link that leads nowhere. */
+static int open_to_create(const char *filename, bool *made)
+{
+    int fd = open(filename, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+
+    *made = fd >= 0;
+    return fd >= 0 || errno != EEXIST ? fd : open(filename, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+}
+
+static int coroutine_fn co_fill_new(int fd, const char *filename, const NewFile *n, GError **errp)
+{
+    FileState probe = {
+        .fd = fd, .filename = (char *)filename, .locking = FILE_LOCKING_AUTO, .shared = BLK_PERM_ALL
+    };
+    BlockDriverState lock_node = { .opaque = &probe };
+    ResizeJob j = { fd, 0, (int64_t)n->size, (BlockPrealloc)n->prealloc };
     /* Nobody else may be using it: look before it is cut off. */
-    probe.fd = fd;
-    probe.filename = (char *)filename;
-    ret = file_set_perm(&lock_node, BLK_PERM_WRITE | BLK_PERM_RESIZE,
-                        BLK_PERM_ALL & ~(unsigned)BLK_PERM_RESIZE, errp);
+    int ret = file_set_perm(&lock_node, BLK_PERM_WRITE | BLK_PERM_RESIZE,
+                            BLK_PERM_ALL & ~(unsigned)BLK_PERM_RESIZE, errp);
+
     if (ret < 0) {
-        close(fd);
         return ret;
     }
     if (ftruncate(fd, 0) < 0) {
-        ret = error_set_errno(errp, errno, "Could not create '%s': Could not clear it", filename);
-        close(fd);
+        return error_set_errno(errp, errno, "Could not create '%s': Could not clear it", filename);
+    }
+    set_attributes(fd, n->nocow, n->hint ? n->hint : MiB);
+    ret = n->prealloc == BLK_PREALLOC_OFF ? resize_job(&j) : co_thread_pool_run(resize_job, &j);
+    return ret < 0 ? error_set_errno(errp, ret,
+                                     n->prealloc == BLK_PREALLOC_OFF
+                                         ? "Could not resize file"
+                                         : "Could not preallocate data for the new file")
+                   : 0;
+}
+
+int coroutine_fn file_co_create(const char *filename, Options *opts, GError **errp)
+{
+    NewFile n;
+    bool made;
+    int ret = take_new_file(opts, &n, errp), fd;
+
+    if (ret < 0) {
         return ret;
     }
-    set_attributes(fd, nocow, hint ? hint : MiB);
-    j = (ResizeJob){ fd, 0, (int64_t)size, (BlockPrealloc)prealloc };
-    ret = prealloc == BLK_PREALLOC_OFF ? resize_job(&j) : co_thread_pool_run(resize_job, &j);
-    if (ret < 0) {
-        error_set_errno(errp, ret,
-                        prealloc == BLK_PREALLOC_OFF
-                            ? "Could not resize file"
-                            : "Could not preallocate data for the new file");
-        unlink(filename);
+    fd = open_to_create(filename, &made);
+    if (fd < 0) {
+        return error_set_errno(errp, errno, "Could not create '%s'", filename);
     }
-    if (close(fd) < 0 && ret == 0) {
+    ret = co_fill_new(fd, filename, &n, errp);
+    if (close(fd) < 0 && errno != EINTR && ret == 0) {
         ret = error_set_errno(errp, errno, "Could not close the new file");
     }
-    return ret;
+    if (ret < 0 && made) {
+        (void)unlink(filename); /* the error that is told counts */
+    }
+    return ret < 0 ? ret : made;
 }
 
 /* ---- Devices: they are there, so that creating is a check of their length and the end of what

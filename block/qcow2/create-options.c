@@ -183,11 +183,27 @@ static int take_encryption(Options *o, GError **errp)
                : error_set(errp, EINVAL, "Parameter 'encrypt.key-secret' is required for cipher");
 }
 
+/* An image names its data file plainly, whatever the name looks like: "file:" goes here, and what
+ * is left must not look like a prefix to others. */
+static void make_plain(char **name)
+{
+    const char *rest = *name && g_str_has_prefix(*name, "file:") ? *name + strlen("file:") : NULL;
+    char *plain;
+
+    if (rest && *rest) {
+        plain = g_strconcat(
+            strcspn(rest, ":") < strcspn(rest, "/") && strchr(rest, ':') ? "./" : "", rest, NULL);
+        g_free(*name);
+        *name = plain;
+    }
+}
+
 static int take_names(Options *o, Qcow2CreateParams *p, GError **errp)
 {
     p->backing_file = opts_take_str(o, "backing_file");
     p->backing_format = opts_take_str(o, "backing_fmt");
     p->data_file = opts_take_str(o, "data_file");
+    make_plain(&p->data_file);
     if (p->backing_file && !*p->backing_file) {
         g_clear_pointer(&p->backing_file, g_free);
     }

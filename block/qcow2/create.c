@@ -231,7 +231,7 @@ static int coroutine_fn co_fill_image(const char *filename, const Qcow2CreatePar
     }
     if (p->data_file) {
         ret = co_create_data_file(p, errp);
-        *data_made = ret == 0;
+        *data_made = ret > 0;
     }
     ret = ret < 0 ? ret : co_write_image(file, p, g, l, errp);
     close_ret = bdrv_co_close_child(file);
@@ -252,9 +252,11 @@ int coroutine_fn qcow2_co_create(const char *filename, Options *opts, GError **e
     ret = ret < 0 ? ret : plan_image(&p, &g, &l, errp);
     opts_set_int(opts, "size", 0); /* the file itself begins empty */
     ret = ret < 0 ? ret : bdrv_co_create_file(filename, opts, errp);
-    if (ret == 0) {
+    if (ret >= 0) {
+        bool made = ret > 0;
+
         ret = co_fill_image(filename, &p, &g, &l, &data_made, errp);
-        if (ret < 0) { /* what is there is no image */
+        if (ret < 0 && made) { /* what is there is no image; what was there stays, emptied */
             bdrv_co_remove_file(filename);
         }
         if (ret < 0 && data_made) {

@@ -54,10 +54,12 @@ void bdrv_report(BlockDriverState *bs, const char *line);
  * name. */
 int bdrv_take_open_fd(BlockDriverState *bs);
 
-/* For co_create of formats: create the protocol file, and open a node for it, RDWR|RESIZE,
- * to be written through a BlockBackend-less child. */
+/* For co_create of formats: create the protocol file; then open a node for it, RDWR|RESIZE, to be
+ * written through a BlockBackend-less child. 1: made anew; 0: it was there, and is empty now; or
+ * -errno. */
 int coroutine_fn bdrv_co_create_file(const char *filename, Options *opts, GError **errp);
-/* After a format's co_create failed: remove the file that it made. Errors are nobody's business. */
+/* After a format's co_create failed: remove the file that it made (bdrv_co_create_file() returned
+ * 1). Errors are nobody's business. */
 void coroutine_fn bdrv_co_remove_file(const char *filename);
 /* A root child on @filename's protocol layer (or, without BLK_O_PROTOCOL, any image);
  * drop it with bdrv_co_close_child(). @options may be NULL, is consumed. */
