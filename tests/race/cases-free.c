@@ -114,6 +114,47 @@ static void fill_beside_overwrite(Env *e)
     want(e, at + 2 * sc + 200, 100, 0x33);
 }
 
+/* Two writes that share a new cluster and not a byte: one takes it, the other one waits for that.
+ */
+static void allocate_beside(Env *e)
+{
+    Req *a, *b;
+
+    stop_at(e, "write_aio");
+    a = start(e, REQ_WRITE, 10 * e->c + 100, 200, 0x22);
+    wait_stopped(e);
+    b = start(e, REQ_WRITE, 10 * e->c + e->c / 2, 300, 0x33);
+    let_run(e);
+    g_assert_false(is_done(b));
+    go_on(e);
+    finish(e, a);
+    finish(e, b);
+    want(e, 10 * e->c + 100, 200, 0x22);
+    want(e, 10 * e->c + e->c / 2, 300, 0x33);
+}
+
+/* A discard and zeroes that begin before what is being allocated wait for it all the same. */
+static void allocate_within(Env *e)
+{
+    static const ReqKind kinds[] = { REQ_DISCARD, REQ_UNMAP, REQ_ZERO };
+
+    for (unsigned i = 0; i < G_N_ELEMENTS(kinds); i++) {
+        int64_t at = (12 + 6 * (int64_t)i) * e->c;
+        Req *w, *z;
+
+        stop_at(e, "write_aio");
+        w = start(e, REQ_WRITE, at + 100, 200, 0x22);
+        wait_stopped(e);
+        z = start(e, kinds[i], at - 2 * e->c, 4 * e->c, 0);
+        let_run(e);
+        g_assert_false(is_done(z));
+        go_on(e);
+        finish(e, w);
+        finish(e, z);
+        want(e, at - 2 * e->c, 4 * e->c, 0);
+    }
+}
+
 /* ---- Flushes that fail ---- */
 
 #define L2_COVERS (INT64_C(64) * 512) /* an L2 table of 512 bytes */
@@ -189,6 +230,8 @@ const RaceCase free_cases[] = {
     { "discard-in-place", discard_in_place, .options = "discard-no-unref=on" },
     { "pack-punch", pack_punch },
     { "punch-reuse", punch_reuse },
+    { "allocate-beside", allocate_beside },
+    { "allocate-within", allocate_within },
     { "fill-beside-overwrite", fill_beside_overwrite },
     { "counts-fail", counts_fail },
     { "l1-again", l1_again, .cluster_size = 512, .size = 4 * L2_COVERS, .no_extended = true },
