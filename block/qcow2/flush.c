@@ -178,7 +178,7 @@ static int coroutine_fn co_write_doubtful_header(Qcow2 *q)
     int ret = 0;
 
     co_mutex_lock(&q->meta_lock);
-    if (q->header_in_doubt) {
+    if (q->header_in_doubt && !RULE_BROKEN(DOUBT_BEFORE_TABLES)) {
         ret = qcow2_co_header_write_fields(q->file, &q->hdr, QCOW2_FIELD_SIZE,
                                            QCOW2_FIELD_NB_SNAPSHOTS);
         ret = ret < 0 ? ret : qcow2_co_sync_file(q);

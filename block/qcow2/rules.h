@@ -37,6 +37,8 @@
       "the refcount of a new L1 table is on disk before the header names it")                      \
     X(L1_WRITTEN, "l1-growth", "a new L1 table is on disk before the header names it")             \
     X(L1_OLD_KEPT, "l1-growth", "an old L1 table is not used again before the header has left it") \
+    X(DOUBT_BEFORE_TABLES, "l1-growth-fault",                                                      \
+      "header fields whose write failed are written again before any table is")                    \
     X(HIDDEN_BEFORE_GROWN, "resize",                                                               \
       "what a larger disk must not show is hidden before the size is written")                     \
     X(FORGOTTEN_BEFORE_SHRUNK, "resize",                                                           \

@@ -56,6 +56,10 @@ static inline Event *log_event(const Log *l, uint32_t i)
 extern Log *crash_log;
 /* The process is dead: nothing reaches the files any more. */
 extern bool crash_dead;
+/* The nth write from now on fails, once; 0: none does. Of it nothing, a part or all reaches the
+ * file. */
+extern unsigned crash_fault;
+extern unsigned crash_faults_met; /* ever */
 /* Seed of the yields. */
 extern uint64_t crash_yield_seed;
 void record_register(void);

@@ -126,6 +126,7 @@ static void op_begin(Model *m, uint32_t op, uint32_t at)
         m->created = false;
         break;
     case OP_FLUSH:
+    case OP_FAULT:
     case OP_REOPEN:
     case OP_KILL:
     case OP_POWER:

@@ -23,6 +23,7 @@ typedef enum OpType {
     OP_COMPRESS,
     OP_FLUSH,
     OP_RESIZE, /* "bytes" is the new size */
+    OP_FAULT,  /* the "offset"th write to the files from here on fails, once (ENOSPC) */
     OP_REOPEN, /* close and open */
     OP_KILL,   /* the process dies, and a new one opens the image */
     OP_POWER,  /* power fails at some event before; what is left is opened again */

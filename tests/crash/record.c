@@ -17,6 +17,7 @@ typedef struct RecordState {
 
 Log *crash_log;
 bool crash_dead;
+unsigned crash_fault, crash_faults_met;
 uint64_t crash_yield_seed;
 
 static void event_clear(gpointer p)
@@ -156,41 +157,73 @@ static int coroutine_fn record_co_preadv(BlockDriverState *bs, int64_t offset, I
     return ret;
 }
 
+/* What of @bytes reaches the file: all but when it is the turn of the one that fails. */
+static int64_t meet_fault(int64_t bytes, int *ret)
+{
+    *ret = 0;
+    if (!crash_log || !crash_fault || --crash_fault) {
+        return bytes;
+    }
+    crash_faults_met++;
+    *ret = -ENOSPC;
+    crash_yield_seed = mix64(crash_yield_seed);
+    switch (crash_yield_seed % 3) {
+    case 0:
+        return 0;
+    case 1:
+        return bytes / 2 / 512 * 512;
+    default:
+        return bytes;
+    }
+}
+
 static int coroutine_fn record_co_pwritev(BlockDriverState *bs, int64_t offset, IOVector *v,
                                           unsigned flags)
 {
+    IOVector part;
+    int64_t bytes;
     uint8_t *data;
     uint32_t ref;
-    int ret;
+    int ret, fault;
 
     if (crash_dead) {
         return 0;
     }
-    data = g_malloc(v->size);
-    iov_to_buf(v, 0, data, v->size);
-    ref = begin(bs, EV_WRITE, offset, (int64_t)v->size, data);
+    bytes = meet_fault((int64_t)v->size, &fault);
+    if (bytes == 0) {
+        return fault;
+    }
+    data = g_malloc((size_t)bytes);
+    iov_to_buf(v, 0, data, (size_t)bytes);
+    ref = begin(bs, EV_WRITE, offset, bytes, data);
     co_dawdle();
-    ret = bdrv_co_pwritev(bs->file, offset, v, flags);
+    ret = iov_init_slice(&part, v, 0, (size_t)bytes);
+    ret = ret < 0 ? ret : bdrv_co_pwritev(bs->file, offset, &part, flags);
+    iov_clear(&part);
     end(ref, EV_DONE);
     co_dawdle();
-    return ret;
+    return ret < 0 ? ret : fault;
 }
 
 static int coroutine_fn record_co_pwrite_zeroes(BlockDriverState *bs, int64_t offset, int64_t bytes,
                                                 unsigned flags)
 {
     uint32_t ref;
-    int ret;
+    int ret, fault;
 
     if (crash_dead) {
         return 0;
+    }
+    bytes = meet_fault(bytes, &fault);
+    if (bytes == 0) {
+        return fault;
     }
     ref = begin(bs, EV_ZERO, offset, bytes, NULL);
     co_dawdle();
     ret = bdrv_co_pwrite_zeroes(bs->file, offset, bytes, flags);
     end(ref, EV_DONE);
     co_dawdle();
-    return ret;
+    return ret < 0 ? ret : fault;
 }
 
 static int coroutine_fn record_co_pdiscard(BlockDriverState *bs, int64_t offset, int64_t bytes)

@@ -150,10 +150,14 @@ static void live_close(Live *l, bool dead)
 
 /* ---- Operations ---- */
 
-/* Compressed data replaces no cluster that is written in place: as documented. */
-static bool may_fail(const Op *op, int ret)
+/* Compressed data replaces no cluster that is written in place: as documented. @met: a write below
+ * has failed since it began. Past the end of a disk whose resize failed: as it should be. */
+static bool may_fail(BlockBackend *blk, const Op *op, int ret, bool met)
 {
-    return (op->type == OP_COMPRESS && ret == -EIO) || (op->type == OP_DISCARD && ret == -ENOTSUP);
+    return (op->type == OP_COMPRESS && ret == -EIO) ||
+           (op->type == OP_DISCARD && ret == -ENOTSUP) || (met && ret == -ENOSPC) ||
+           (crash_faults_met && op->type < OP_FLUSH &&
+            op->offset + op->bytes > (uint64_t)blk_getlength(blk));
 }
 
 static int coroutine_fn co_write(BlockBackend *blk, const Op *op)
@@ -185,6 +189,9 @@ static int coroutine_fn co_op(BlockBackend *blk, const Op *op)
         return blk_co_pdiscard(blk, (int64_t)op->offset, (int64_t)op->bytes);
     case OP_FLUSH:
         return blk_co_flush(blk);
+    case OP_FAULT:
+        crash_fault = (unsigned)op->offset;
+        return 0;
     case OP_RESIZE:
         return blk_co_truncate(blk, (int64_t)op->bytes, true, BLK_PREALLOC_OFF, 0, NULL);
     case OP_REOPEN:
@@ -223,10 +230,11 @@ static void coroutine_fn run_lane(void *opaque)
     for (uint32_t i = a->first; i < a->first + a->n; i++) {
         const Op *op = program_op(a->l->r->p, i);
         uint32_t begin = op_begin(i);
+        unsigned met = crash_faults_met;
         int ret = co_op(a->l->blk, op);
 
         op_done(i, begin, ret);
-        if (ret < 0 && !may_fail(op, ret)) {
+        if (ret < 0 && !may_fail(a->l->blk, op, ret, met != crash_faults_met)) {
             fail(a->l->r, "operation %u failed: %s", i, g_strerror(-ret));
         }
     }
@@ -292,6 +300,7 @@ static void special(Live *l, uint32_t index)
     const Op *op = program_op(l->r->p, index);
     uint32_t begin;
 
+    crash_fault = 0; /* no close fails here: what it was to write would be lost by rights */
     if (op->type == OP_POWER) {
         lose_power(l, index);
         return;
@@ -459,6 +468,7 @@ Run *run_program(const Program *p)
     r->after = g_array_new(FALSE, FALSE, sizeof(MemFile));
     crash_log = NULL;
     crash_yield_seed = mix64(p->seed);
+    crash_fault = crash_faults_met = 0;
     mem_clear(mem_named("img"));
     mem_clear(mem_named("data"));
     if (p->cfg.backing && !create_backing(p, &err)) {

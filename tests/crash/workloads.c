@@ -302,10 +302,47 @@ static void make_l1_growth(Program *p, GRand *r)
     flush(p);
 }
 
-/* Refcount blocks of 64 entries; the table (64 entries) is full and moves during the recording. */
-static void make_refcount_growth(Program *p, GRand *r)
+/* Some writes below fail, once each: of tables, of data, of the header. */
+static void make_fault(Program *p, GRand *r)
 {
-    static const OpType t[] = { OP_WRITE, OP_WRITE, OP_WRITE, OP_DISCARD };
+    static const OpType t[] = { OP_WRITE, OP_WRITE, OP_WRITE, OP_DISCARD, OP_UNMAP, OP_ZERO };
+
+    common(p, r);
+    if (chance(r, 4)) {
+        with_backing(p, r);
+    }
+    for (unsigned i = 0; i < 4; i++) {
+        program_add(p, OP_FAULT, 1 + upto(r, chance(r, 2) ? 6 : 16), 0);
+        mixed(p, r, t, G_N_ELEMENTS(t), 2);
+        flush(p);
+        if (chance(r, 5)) {
+            program_add(p, OP_KILL, 0, 0);
+        }
+    }
+}
+
+/* The same while L1 tables grow: the header may name the old one or the new. */
+static void make_l1_growth_fault(Program *p, GRand *r)
+{
+    uint64_t size = 32 * KiB;
+
+    common(p, r);
+    p->cfg.cluster_bits = 9;
+    p->cfg.extended = false;
+    p->cfg.size = size;
+    for (unsigned i = 0; i < 3; i++) {
+        program_add(p, OP_FAULT, 1 + upto(r, 6), 0);
+        program_add(p, OP_RESIZE, 0, size + 2 * MiB);
+        program_add(p, OP_WRITE, 0, 4 * KiB);
+        flush(p);
+        program_add(p, OP_DISCARD, 0, 32 * KiB);
+        flush(p);
+    }
+}
+
+/* Refcount blocks of 64 entries; the table (64 entries) is nearly full. Where it is filled to. */
+static uint64_t nearly_full(Program *p, GRand *r)
+{
     uint64_t near = 1904 * KiB + SECTOR * upto(r, 100);
 
     common(p, r);
@@ -315,6 +352,15 @@ static void make_refcount_growth(Program *p, GRand *r)
     p->cfg.refcount_bits = 64;
     p->cfg.size = 2304 * KiB;
     fill(p, 0, near, 256 * KiB, true);
+    return near;
+}
+
+/* The table moves during the recording. */
+static void make_refcount_growth(Program *p, GRand *r)
+{
+    static const OpType t[] = { OP_WRITE, OP_WRITE, OP_WRITE, OP_DISCARD };
+    uint64_t near = nearly_full(p, r);
+
     fill(p, near, 2100 * KiB, 16 * KiB, false);
     for (unsigned i = 0; i < 5; i++) {
         some(p, r, t[upto(r, 4)], p->cfg.size, 8 * KiB);
@@ -322,6 +368,21 @@ static void make_refcount_growth(Program *p, GRand *r)
             flush(p);
         }
     }
+}
+
+/* The same, and writes below fail: of the table that moves, and of the header that is to name it.
+ */
+static void make_refcount_growth_fault(Program *p, GRand *r)
+{
+    uint64_t at = nearly_full(p, r);
+
+    for (; at < 2100 * KiB; at += 64 * KiB) {
+        program_add(p, OP_FAULT, 1 + upto(r, 12), 0);
+        program_add(p, OP_WRITE, at, MIN(64 * KiB, 2100 * KiB - at));
+        flush(p);
+        program_add(p, OP_DISCARD, at, 16 * KiB);
+    }
+    flush(p);
 }
 
 static void make_lazy(Program *p, GRand *r)
@@ -539,6 +600,10 @@ const Workload workloads[] = {
     { "resize", "grow and shrink", make_resize },
     { "l1-growth", "L1 tables that grow", make_l1_growth },
     { "refcount-growth", "refcount blocks and a refcount table that grow", make_refcount_growth },
+    { "fault", "writes below that fail, once each", make_fault },
+    { "l1-growth-fault", "the same while L1 tables grow", make_l1_growth_fault },
+    { "refcount-growth-fault", "the same while a refcount table grows",
+      make_refcount_growth_fault },
     { "lazy", "lazy refcounts", make_lazy },
     { "kill", "the process dies, the next one goes on", make_kill },
     { "power", "power fails, and what is left is used on", make_power },
