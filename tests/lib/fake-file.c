@@ -346,8 +346,9 @@ static int coroutine_fn fake_co_pwritev(BlockDriverState *bs, int64_t offset, IO
         store(f, offset, v, (int64_t)v->size);
     } else if (torn) {
         store(f, offset, v,
-              v->size > 1024 ? (int64_t)ALIGN_DOWN(v->size / 2 + 512, (size_t)512)
-                             : (int64_t)v->size);
+              v->size > 1024
+                  ? ALIGN_DOWN(offset + (int64_t)v->size / 2 + 512, INT64_C(512)) - offset
+                  : (int64_t)v->size);
     }
     return co_end(ret);
 }

@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: MIT */
+/* The set of clusters that are metadata: owners, ranges, overlaps. */
+#include "mem-driver.h"
+#include "mem-image.h"
+
+static MemImage im;
+static BlockBackend *blk;
+static Qcow2 *q;
+
+static void setup(void)
+{
+    im = (MemImage){ .cluster_bits = 16, .refcount_order = 4, .size = 8 * MiB };
+    mem_image_init(&im);
+    blk = mem_image_open(&im, NULL);
+    q = mem_image_qcow2(blk);
+}
+
+static void teardown(void)
+{
+    blk_close(blk);
+    mem_image_clear(&im);
+}
+
+/* Far past what the image has of its own. */
+#define AT (UINT64_C(100) * MiB)
+
+/* INV-META-1: added three times, it stays until it was removed three times. */
+static void test_owners(void)
+{
+    setup();
+    for (int i = 0; i < 3; i++) {
+        qcow2_metadata_add(q, AT, q->geo.cluster_size, "active L2 table");
+    }
+    for (int i = 0; i < 3; i++) {
+        g_assert_cmpstr(qcow2_metadata_at(q, AT, 1), ==, "active L2 table");
+        qcow2_metadata_remove(q, AT, q->geo.cluster_size);
+    }
+    g_assert_null(qcow2_metadata_at(q, AT, 1));
+    qcow2_metadata_remove(q, AT, q->geo.cluster_size); /* once too often does nothing */
+    qcow2_metadata_add(q, AT, 1, "active L1 table");
+    g_assert_cmpstr(qcow2_metadata_at(q, AT, 1), ==, "active L1 table");
+    teardown();
+}
+
+/* Each cluster that a range touches, and no other. */
+static void test_range(void)
+{
+    uint64_t cs;
+
+    setup();
+    cs = q->geo.cluster_size;
+    qcow2_metadata_add(q, AT, cs + 1, "refcount table");
+    g_assert_nonnull(qcow2_metadata_at(q, AT + 2 * cs - 1, 1));
+    g_assert_null(qcow2_metadata_at(q, AT + 2 * cs, cs));
+    g_assert_null(qcow2_metadata_at(q, AT - 1, 1));
+    g_assert_nonnull(qcow2_metadata_at(q, AT - 1, 2));
+    qcow2_metadata_remove(q, AT, cs);
+    g_assert_null(qcow2_metadata_at(q, AT, cs));
+    g_assert_nonnull(qcow2_metadata_at(q, AT + cs, 1));
+    teardown();
+}
+
+/* Two things at one place are an overlap; two owners of an L2 table are none. */
+static void test_overlap(void)
+{
+    uint64_t at;
+
+    setup();
+    qcow2_metadata_add(q, AT, 1, "active L2 table");
+    qcow2_metadata_add(q, AT, 1, "active L2 table");
+    g_assert_null(qcow2_metadata_overlap(q, &at));
+    qcow2_metadata_add(q, AT, 1, "refcount block");
+    g_assert_cmpstr(qcow2_metadata_overlap(q, &at), ==, "active L2 table");
+    g_assert_cmpuint(at, ==, AT);
+    teardown();
+}
+
+int main(int argc, char **argv)
+{
+    block_init();
+    block_register_driver(&mem_driver);
+    g_test_init(&argc, &argv, NULL);
+    g_test_add_func("/qcow2/metadata-set/owners", test_owners);
+    g_test_add_func("/qcow2/metadata-set/range", test_range);
+    g_test_add_func("/qcow2/metadata-set/overlap", test_overlap);
+    return g_test_run();
+}
