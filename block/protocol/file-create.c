@@ -23,15 +23,11 @@ typedef struct ResizeJob {
     int fd;
     int64_t from, to;
     BlockPrealloc prealloc;
+    int64_t block; /* O_DIRECT: writes are whole ones of these; else 1 */
 } ResizeJob;
 
-static int write_zeroes(int fd, int64_t from, int64_t to)
+static int write_zeroes(int fd, const char *buf, int64_t from, int64_t to)
 {
-    g_autofree char *buf = g_try_malloc0(MiB);
-
-    if (!buf) {
-        return -ENOMEM;
-    }
     while (from < to) {
         ssize_t n = pwrite(fd, buf, (size_t)MIN(to - from, MiB), from);
 
@@ -43,7 +39,28 @@ static int write_zeroes(int fd, int64_t from, int64_t to)
         }
         from += n;
     }
-    return fsync(fd) < 0 ? -errno : 0;
+    return 0;
+}
+
+/* Zeroes over the new area, which is zero already, for the space under it. With O_DIRECT in whole
+ * blocks: the first part may share the old last block, and what is past the end is cut off again.
+ */
+static int fill_new_area(const ResizeJob *j)
+{
+    int64_t from = ALIGN_UP(j->from, j->block), to = ALIGN_UP(j->to, j->block);
+    char *buf = mem_align_try(MAX((size_t)j->block, 4096), MiB);
+    int ret;
+
+    if (!buf) {
+        return -ENOMEM;
+    }
+    memset(buf, 0, MiB);
+    ret = write_zeroes(j->fd, buf, from, to);
+    mem_align_free(buf);
+    if (ret == 0 && to > j->to && ftruncate(j->fd, j->to) < 0) {
+        ret = -errno;
+    }
+    return ret < 0 ? ret : fsync(j->fd) < 0 ? -errno : 0;
 }
 
 /* Whoever finds out a file's alignment by reading it with O_DIRECT learns nothing from a hole: a
@@ -70,7 +87,7 @@ static int resize_job(void *opaque)
     if (j->prealloc == BLK_PREALLOC_FALLOC) {
         ret = -posix_fallocate(j->fd, j->from, j->to - j->from);
     } else {
-        ret = ftruncate(j->fd, j->to) < 0 ? -errno : write_zeroes(j->fd, j->from, j->to);
+        ret = ftruncate(j->fd, j->to) < 0 ? -errno : fill_new_area(j);
     }
     if (ret < 0 && ftruncate(j->fd, j->from) < 0) {
         return ret; /* the first error counts */
@@ -101,8 +118,7 @@ static int resize_device(FileState *s, int64_t bytes, bool exact, BlockPrealloc 
 static int coroutine_fn co_resize_file(FileState *s, int64_t bytes, BlockPrealloc prealloc,
                                        GError **errp)
 {
-    /* What is written begins anywhere: not with O_DIRECT. */
-    ResizeJob j = { s->end_fd >= 0 ? s->end_fd : s->fd, file_length_fd(s->fd), bytes, prealloc };
+    ResizeJob j = { s->fd, file_length_fd(s->fd), bytes, prealloc, s->block };
     int ret;
 
     if (j.from < 0) {
@@ -215,7 +231,7 @@ static int coroutine_fn co_fill_new(int fd, const char *filename, const NewFile 
         .fd = fd, .filename = (char *)filename, .locking = FILE_LOCKING_AUTO, .shared = BLK_PERM_ALL
     };
     BlockDriverState lock_node = { .opaque = &probe };
-    ResizeJob j = { fd, 0, (int64_t)n->size, (BlockPrealloc)n->prealloc };
+    ResizeJob j = { fd, 0, (int64_t)n->size, (BlockPrealloc)n->prealloc, 1 };
     /* Nobody else may be using it: look before it is cut off. */
     int ret = file_set_perm(&lock_node, BLK_PERM_WRITE | BLK_PERM_RESIZE,
                             BLK_PERM_ALL & ~(unsigned)BLK_PERM_RESIZE, errp);

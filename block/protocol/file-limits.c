@@ -7,6 +7,7 @@
 #include <linux/fs.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #define MAX_ALIGN 65536
@@ -21,11 +22,17 @@ static bool read_works(int fd, char *buf, size_t len)
     return n >= 0 || errno != EINVAL;
 }
 
-/* The file of @fd once more, without O_DIRECT; -1 where that cannot be had. */
-int file_reopen_buffered(int fd)
+/* The file of @fd once more, without O_DIRECT; -1 where that cannot be had, or not beside O_DIRECT
+ * in blocks of @block: where the kernel caches in larger units, it could write an old neighbour
+ * back over what O_DIRECT has just written. */
+int file_reopen_buffered(int fd, uint32_t block)
 {
     g_autofree char *name = g_strdup_printf("/proc/self/fd/%d", fd);
+    struct statfs fs;
 
+    if (fstatfs(fd, &fs) < 0 || fs.f_bsize > (long)block || sysconf(_SC_PAGESIZE) > (long)block) {
+        return -1;
+    }
     return open(name, O_RDWR | O_CLOEXEC);
 }
 

@@ -224,7 +224,7 @@ static void file_refresh_limits(BlockDriverState *bs)
     file_probe_alignment(s, &bs->limits);
     s->block = bs->limits.request_alignment;
     if (s->direct && !s->is_block && s->end_fd < 0 && (bs->open_flags & BLK_O_RDWR)) {
-        s->end_fd = file_reopen_buffered(s->fd);
+        s->end_fd = file_reopen_buffered(s->fd, s->block);
     }
     bs->limits.partial_end = s->end_fd >= 0;
 }

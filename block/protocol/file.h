@@ -87,6 +87,6 @@ int coroutine_fn file_co_truncate(BlockDriverState *bs, int64_t bytes, bool exac
 /* file-limits.c */
 int file_probe_alignment(FileState *s, BlockLimits *l);
 uint32_t file_sector_size(int fd);
-int file_reopen_buffered(int fd);
+int file_reopen_buffered(int fd, uint32_t block);
 
 #endif
