@@ -31,7 +31,7 @@ import sys
 import time
 
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-DEFECTS = os.path.join(TOP, "tests/mutate/defects")
+DEFECTS = "tests/mutate/defects"
 TREE = os.path.join(TOP, "build-mutate/tree")
 BUILD = os.path.join(TOP, "build-mutate/build")
 TOOLS = ["tools/img/cowlet-img", "tools/io/cowlet-io"]
@@ -45,10 +45,12 @@ class Broken(Exception):
 
 
 class Defect:
-    def __init__(self, name):
-        self.name = name
+    """One of @root, which is the tree, or the copy of it (that does not change while we run)."""
+
+    def __init__(self, root, name):
+        self.root, self.name = root, name
         self.tests, self.edits, self.equivalent, self.where = [], [], None, None
-        with open(os.path.join(DEFECTS, name), encoding="utf-8") as f:
+        with open(os.path.join(root, DEFECTS, name), encoding="utf-8") as f:
             self._parse(f.read())
 
     def _parse(self, text):
@@ -73,13 +75,13 @@ class Defect:
 
     def files(self):
         """Relative name -> text after the change."""
-        path = os.path.join(TOP, self.where)
+        path = os.path.join(self.root, self.where)
         names = sorted(glob.glob(path + "/**/*.[ch]", recursive=True)) if os.path.isdir(path) else [path]
         texts, changed = {}, {}
         for n in names:
             try:
                 with open(n, encoding="utf-8") as f:
-                    texts[os.path.relpath(n, TOP)] = f.read()
+                    texts[os.path.relpath(n, self.root)] = f.read()
             except OSError as e:
                 raise Broken(str(e)) from e
         for old, new in self.edits:
@@ -227,7 +229,7 @@ def judge(tree, d, quick):
 
 
 def names_wanted(names):
-    have = sorted(n for n in os.listdir(DEFECTS) if not n.startswith("."))
+    have = sorted(n for n in os.listdir(os.path.join(TOP, DEFECTS)) if not n.startswith("."))
     for n in names:
         if n not in have:
             sys.exit(f"mutate: no defect '{n}'; --list shows those there are")
@@ -249,14 +251,16 @@ def main():
         random.Random(a.seed).shuffle(names)
     os.makedirs(os.path.dirname(TREE), exist_ok=True)
     lock = open(os.path.join(os.path.dirname(TREE), "lock"), "w", encoding="utf-8")
+    tree, root, done = None, TOP, 0
     if not (a.list or a.check):
         fcntl.flock(lock, fcntl.LOCK_EX)
-    tree, done = None, 0
+        tree, root = Tree(), TREE
+        tree.setup()
     for n in names:
         if a.seconds and done and time.monotonic() - start > a.seconds:
             break
         try:
-            d = Defect(n)
+            d = Defect(root, n)
             d.files()
         except Broken as e:
             fine, said = False, str(e)
@@ -265,10 +269,7 @@ def main():
                 print(f"{n}: {d.what} [{d.equivalent and 'equivalent' or d.tests[0]}]")
                 continue
             fine, said = True, "applies"
-            if not a.check:
-                if not tree:
-                    tree = Tree()
-                    tree.setup()
+            if tree:
                 fine, said = judge(tree, d, a.quick)
         done += 1
         bad += not fine
