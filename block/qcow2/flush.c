@@ -372,7 +372,7 @@ static bool coroutine_fn co_reclaim(Qcow2 *q)
 
 bool coroutine_fn qcow2_co_retry(Qcow2 *q, int64_t ret)
 {
-    return unlikely(ret == -ENOSPC) && co_reclaim(q);
+    return unlikely(qcow2_no_room(ret)) && co_reclaim(q);
 }
 
 int coroutine_fn qcow2_co_relieve(Qcow2 *q)

@@ -20,6 +20,8 @@
 #include "header.h"
 #include "l2.h"
 
+#include <errno.h>
+
 typedef struct Qcow2 Qcow2;
 typedef struct PinState PinState;           /* pin.h */
 typedef struct InflightAlloc InflightAlloc; /* write.c */
@@ -183,6 +185,11 @@ int coroutine_fn qcow2_co_flush_metadata(Qcow2 *q, bool final);
 /* Before a write takes meta_lock: keeps what waits for a sync in quarantine to a share of the file,
  * and dirty slices under half of a cache that is smaller than its tables. */
 int coroutine_fn qcow2_co_relieve(Qcow2 *q);
+/* The device, the file system, a quota or a limit of the process has no more. */
+static inline bool qcow2_no_room(int64_t ret)
+{
+    return ret == -ENOSPC || ret == -EFBIG || ret == -EDQUOT;
+}
 /* After a request, with result @ret: true if it found no room, and there is some now (what was in
  * quarantine), or some that it did not look at: it is tried again, once. The caller has no lock and
  * no pin. */

@@ -255,11 +255,6 @@ static int coroutine_fn co_place_and_write(Rebuild *r, bool in_place, GError **e
                    : co_write(r, errp);
 }
 
-static bool is_full(int ret)
-{
-    return ret == -ENOSPC || ret == -EFBIG || ret == -EDQUOT;
-}
-
 /* The header names the new table; memory too. */
 static int coroutine_fn co_switch(Rebuild *r, GError **errp)
 {
@@ -293,7 +288,7 @@ static int coroutine_fn co_rebuild(Qcow2 *q, Check *c, GError **errp)
                          "can be opened read-only; check and repair it first");
     }
     ret = co_place_and_write(&r, false, &full);
-    if (is_full(ret)) {
+    if (qcow2_no_room(ret)) {
         ret = co_place_and_write(&r, true, errp);
     } else if (ret < 0) {
         g_propagate_error(errp, g_steal_pointer(&full));
