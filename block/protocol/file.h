@@ -63,7 +63,8 @@ static inline bool file_extends(FileState *s, int64_t end)
 {
     return end > atomic_load_explicit(&s->known_length, memory_order_relaxed);
 }
-/* Round a request that may: nobody looks at the length and sets it meanwhile. @ret: the request's. */
+/* Round a request that may: nobody looks at the length and sets it meanwhile. @ret: the
+ * request's. */
 void coroutine_fn file_co_extend_begin(FileState *s);
 void coroutine_fn file_co_extend_end(FileState *s, int64_t end, int ret);
 /* The file is @end bytes long at least. */

@@ -105,8 +105,8 @@ struct BlockDriver {
 
     const BlockCreateOption *create_options;
     /* @filename is without protocol prefix for a protocol driver. Takes what it knows of @opts
-     * ("size" among them). 0, or -errno; protocols: 1 when nothing was there before, so that whoever
-     * fails later may remove it. On failure nothing is there that was not before. */
+     * ("size" among them). 0, or -errno; protocols: 1 when nothing was there before, so that
+     * whoever fails later may remove it. On failure nothing is there that was not before. */
     int coroutine_fn (*co_create)(const char *filename, Options *opts, GError **errp);
     /* Is it certain that what nobody has written, since co_create made the node or past its end,
      * reads zero (a backing file aside)? Without it: what bs->file says, for filters; else no. No

@@ -22,7 +22,7 @@ typedef struct Copy {
      * copied. NULL with @base_blk: not in the chain, so ranges are compared with @base_blk. */
     BlockDriverState *shared_base;
     BlockBackend *base_blk; /* the target's backing file; NULL: none */
-    bool target_has_data;   /* it was there before: only where it has nothing does it show its base */
+    bool target_has_data;   /* was there before: shows its base only where it has nothing */
     bool reads_zero;        /* the target, where nothing is written */
     bool compress, out_of_order, salvage, quiet;
     int64_t min_sparse; /* unit of zero detection; 0: everything is written */
