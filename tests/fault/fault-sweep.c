@@ -66,6 +66,7 @@ typedef struct Run {
     const Mode *mode;
     int64_t n;
     BlockBackend *blk;
+    int close_ret; /* of STEP_CLOSE */
     Model m;
     uint8_t *want, *got;
     unsigned fill;
@@ -199,8 +200,7 @@ static int run_step(Run *r, const Step *s, unsigned fill)
     case STEP_OPEN:
         return open_image(r);
     case STEP_CLOSE:
-        blk_close(r->blk);
-        r->blk = NULL;
+        r->close_ret = blk_close(g_steal_pointer(&r->blk));
         return 0;
     case STEP_CREATE:
         return create_image(r);
@@ -398,6 +398,16 @@ static bool probe(Run *r)
     return true;
 }
 
+/* Without a fault, and with nothing left that a fault spoilt. */
+static void close_well(Run *r, const char *when)
+{
+    int ret = blk_close(g_steal_pointer(&r->blk));
+
+    if (ret < 0) {
+        complain(r, "%s: close fails: %s", when, g_strerror(-ret));
+    }
+}
+
 /* The process dies after a flush: what it finds who opens the image then. The node is closed. */
 static void dies(Run *r, const char *when)
 {
@@ -406,8 +416,7 @@ static void dies(Run *r, const char *when)
     for (unsigned k = 0; k < 3; k++) {
         files[k] = fake_save(image_files[k]);
     }
-    blk_close(r->blk);
-    r->blk = NULL;
+    close_well(r, when);
     check(r, false, when);
     for (unsigned k = 0; k < 3; k++) {
         if (files[k].size >= 0) {
@@ -488,10 +497,13 @@ static void after_failure(Run *r, unsigned i, int ret)
     } else {
         finish(r, i, "tried again");
     }
-    if (r->blk) {
-        blk_close(r->blk);
-        r->blk = NULL;
+    if (r->blk && refused) {
+        ret = blk_close(g_steal_pointer(&r->blk));
+        if (ret == 0) {
+            complain(r, "close does not say that writes were refused");
+        }
     }
+    close_well(r, "after the failure");
     check(r, refused, "closed after the failure");
     if (refused) {
         reopen(r, s);
@@ -500,8 +512,7 @@ static void after_failure(Run *r, unsigned i, int ret)
                 i++; /* it is done */
             }
             finish(r, i, "opened and tried again");
-            blk_close(r->blk);
-            r->blk = NULL;
+            close_well(r, "in the end");
             check(r, true, "in the end");
         }
     }
@@ -528,6 +539,7 @@ static bool one_run(Run *r)
 
     r->failed = false;
     r->blk = NULL;
+    r->close_ret = 0;
     if (first != STEP_OPEN && first != STEP_CREATE && open_image(r) < 0) {
         complain(r, "does not open");
         return false;
@@ -552,15 +564,16 @@ static bool one_run(Run *r)
         if (blk_flush(r->blk) < 0) {
             complain(r, "flush fails in the end");
         }
-        blk_close(r->blk);
-        r->blk = NULL;
+        close_well(r, "all went well");
     }
-    /* A fault that no step told of: punching is best effort, and so is the end of close. */
-    check(r, met, "all went well");
+    if (r->close_ret < 0 && !met) {
+        complain(r, "close fails without a fault: %s", g_strerror(-r->close_ret));
+    }
+    /* A fault that no step told of: punching is best effort. What close could not do, it says. */
+    check(r, r->close_ret < 0, "all went well");
     if (open_image(r) == 0) {
         verify(r, NULL, "opened again");
-        blk_close(r->blk);
-        r->blk = NULL;
+        close_well(r, "opened again");
     } else {
         complain(r, "does not open again");
     }

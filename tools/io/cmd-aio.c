@@ -16,9 +16,10 @@ static void tell(IoRequest *r)
 {
     if (r->ret < 0) {
         printf("%s failed: %s\n", r->kind == IO_READ ? "readv" : "aio_write", strerror(-r->ret));
+        tool.aio_failed = true;
     } else {
-        if (r->kind == IO_READ && r->pattern >= 0) {
-            (void)request_verify(r, 0, r->bytes);
+        if (r->kind == IO_READ && r->pattern >= 0 && request_verify(r, 0, r->bytes) < 0) {
+            tool.aio_failed = true;
         }
         request_report(r, r->kind == IO_READ ? "read" : "wrote");
     }

@@ -15,6 +15,7 @@ typedef struct IoTool {
     bool writethrough, force_share;
     bool misalign;
     bool quit;
+    bool aio_failed;            /* one of the aio_* requests; no command's result says so */
     unsigned in_flight;         /* aio_* requests that have not told their end */
     struct IoRequest *finished; /* of these, those that ended since the loop last ran */
 } IoTool;

@@ -214,7 +214,7 @@ int main(int argc, char **argv)
     if (a.commands->len == 0 && !tool.quit && run_input() < 0) {
         ret = 1;
     }
-    if (io_close() < 0) {
+    if (io_close() < 0 || tool.aio_failed) {
         ret = 1;
     }
     g_ptr_array_unref(a.commands);
