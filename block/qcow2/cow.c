@@ -161,8 +161,10 @@ static int coroutine_fn zero_by_call(Qcow2 *q, const WriteRun *r)
     }
     bdrv_co_debug_event(q->data, BLKDBG_CLUSTER_ALLOC_SPACE);
     if (r->fresh || RULE_BROKEN(ZERO_BESIDE_DATA)) {
+        CASE_MET(ZERO_CALL_FRESH);
         return zero_part(q, r, r->cow_start, r->cow_end); /* nobody sees it: one call for all */
     }
+    CASE_MET(ZERO_CALL_IN_PLACE);
     ret = zero_part(q, r, r->cow_start, r->start);
     return ret < 0 ? ret : zero_part(q, r, r->end, r->cow_end);
 }
@@ -195,6 +197,7 @@ static int coroutine_fn write_merged(Qcow2 *q, const WriteRun *r, IOVector *v, s
         ret = head ? iov_add(&w, head, head_len) : add_zeroes(&w, head_len);
     }
     if (ret == 0 && v->niov + zero_elems > IOV_MAX_ELEMS) {
+        CASE_MET(FLATTENED);
         ret = flatten(q->data->bs, v, v_offset, bytes, &flat);
     }
     if (ret == 0) {
@@ -234,10 +237,15 @@ static int coroutine_fn cow_read(Qcow2 *q, const WriteRun *r, CowData *d)
     }
     bdrv_co_debug_event(q->file, BLKDBG_COW_READ);
     if (merge) {
+        CASE_MET(COW_MERGED);
+        if (r->merge) {
+            CASE_MET(COW_COMPRESSED);
+        }
         d->head = d->buf;
         d->tail = d->buf + (r->end - r->cow_start);
         return read_guest(q, r->cow_start, d->buf, bytes);
     }
+    CASE_MET(COW_APART);
     if (head) {
         d->head = d->buf;
         ret = read_guest(q, r->cow_start, d->head, head_len);
@@ -260,14 +268,20 @@ int coroutine_fn cow_co_write(Qcow2 *q, const WriteRun *r, IOVector *v, size_t v
         return write_guest_only(q, r, v, v_offset, flags);
     }
     if ((!head_len || r->head_zero) && (!tail_len || r->tail_zero)) {
-        if (r->beyond_eof || zero_by_call(q, r) == 0) {
+        if (r->beyond_eof) {
+            CASE_MET(PAST_EOF_ZERO);
             return write_guest_only(q, r, v, v_offset, flags);
         }
+        if (zero_by_call(q, r) == 0) {
+            return write_guest_only(q, r, v, v_offset, flags);
+        }
+        CASE_MET(ZEROES_WRITTEN);
         return write_merged(q, r, v, v_offset, NULL, NULL, flags);
     }
     ret = cow_read(q, r, &d);
     if (ret == 0 && r->beyond_eof && (!d.head || buffer_is_zero(d.head, head_len)) &&
         (!d.tail || buffer_is_zero(d.tail, tail_len))) {
+        CASE_MET(PAST_EOF_READ);
         ret = write_guest_only(q, r, v, v_offset, flags);
     } else if (ret == 0) {
         bdrv_co_debug_event(q->file, BLKDBG_COW_WRITE);

@@ -12,6 +12,7 @@
  * punched at once, while an InflightAlloc keeps writers of new data away; nobody reads it meanwhile
  * but requests that began before.
  */
+#include "rules.h"
 #include "write-int.h"
 
 typedef struct DiscardOp {
@@ -48,6 +49,7 @@ static bool discarded_entry(Qcow2 *q, L2Entry old, unsigned first, unsigned n, c
         alloc_bits = e->bitmap & 0xffffffff;
         if (!whole && alloc_bits == 0 &&
             e->bitmap == l2_set_zero(g, *e, 0, g->subclusters).bitmap && !op->keep) {
+            CASE_MET(LAST_SUBCLUSTER);
             *e = l2_set_zero(g, (L2Entry){ 0, 0 }, 0, g->subclusters); /* the last of it went */
         }
     }
@@ -82,6 +84,7 @@ static int coroutine_fn punch_in_place(Qcow2 *q, uint64_t host, uint64_t bytes)
     if (!(q->data->bs->open_flags & BLK_O_UNMAP) || host >= size) {
         return 0;
     }
+    CASE_MET(PUNCHED_IN_PLACE);
     return bdrv_co_pwrite_zeroes(q->data, host, MIN(bytes, size - host),
                                  BLK_REQ_MAY_UNMAP | BLK_REQ_NO_FALLBACK);
 }

@@ -6,6 +6,7 @@
  * lock. What it finds may be let go of at once; the caller's pin keeps it from being used again.
  */
 #include "qcow2.h"
+#include "rules.h"
 
 #include <errno.h>
 #include <string.h>
@@ -183,7 +184,11 @@ static int coroutine_fn co_fill_table(Qcow2 *q, uint64_t table, uint64_t old)
 
     bdrv_co_debug_event(q->file, BLKDBG_L2_ALLOC_WRITE);
     ret = qcow2_co_secure(q, table, q->geo.cluster_size);
+    if (old) {
+        CASE_MET(TABLE_COPIED);
+    }
     if (!old && (int64_t)q->geo.cluster_size > ZERO_ON_DISK) {
+        CASE_MET(TABLE_ZEROED);
         return ret;
     }
     for (uint64_t at = 0; at < q->geo.cluster_size && ret == 0; at += size) {

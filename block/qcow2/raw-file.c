@@ -17,6 +17,7 @@
  * Zero by entry would part the two as well, when a write that found the entry before ends between
  * the file's change and the entry's.
  */
+#include "rules.h"
 #include "write-int.h"
 
 bool qcow2_file_is_disk(const Qcow2 *q)
@@ -45,6 +46,7 @@ int coroutine_fn raw_co_prepare(Qcow2 *q, const WriteRun *r)
 
         ret = qcow2_co_map(q, at, r->cow_end - at, &x);
         if (ret == 0 && x.kind != SC_NORMAL) {
+            CASE_MET(RAW_PREPARED);
             ret = raw_co_zero(q, at, at + x.bytes, 0);
         }
         at += ret < 0 ? 0 : x.bytes;

@@ -55,6 +55,46 @@
       "only what is filled in becomes zero beside data that is there")                             \
     X(STALE_NOT_ZERO, "reuse", "a cluster that was used before is not taken to read zero")
 
+/*
+ * Special cases of the paths that change data: the self-test counts how often the random programs
+ * of the explorer meet each, and fails if one is never met.
+ */
+#define QCOW2_CASES(X)                                                                             \
+    X(OVERWRITE, "an overwrite without a lock")                                                    \
+    X(LOOKED_AGAIN, "a write that waited, and overwrites then")                                    \
+    X(IN_PLACE, "a run in place")                                                                  \
+    X(IN_PLACE_LONG, "... over more than one cluster")                                             \
+    X(DATA_FILE_RUN, "a run in an external data file")                                             \
+    X(RAW_PREPARED, "a part of a raw data file that no entry showed")                              \
+    X(PAST_EOF_ZERO, "a fresh cluster past the end of the file, around it zero by its entry")      \
+    X(PAST_EOF_READ, "... around it zero by what was read")                                        \
+    X(ZERO_CALL_FRESH, "head and tail of fresh clusters made zero by a call")                      \
+    X(ZERO_CALL_IN_PLACE, "... of clusters that were there")                                       \
+    X(ZEROES_WRITTEN, "head and tail written as zeroes")                                           \
+    X(COW_APART, "head or tail read apart")                                                        \
+    X(COW_MERGED, "head and tail read in one")                                                     \
+    X(COW_COMPRESSED, "... from a compressed cluster")                                             \
+    X(FLATTENED, "a vector with too many elements to add to")                                      \
+    X(REPLACED, "a cluster replaced that goes to quarantine")                                      \
+    X(ZERO_EDGE, "a part of a subcluster zero because its rest is")                                \
+    X(PUNCHED_IN_PLACE, "a discard that punches what keeps its place")                             \
+    X(LAST_SUBCLUSTER, "a discard that takes the last of a cluster")                               \
+    X(TABLE_COPIED, "an L2 table copied because a snapshot shares it")                             \
+    X(TABLE_ZEROED, "an L2 table zeroed on disk")
+
+#ifdef QCOW2_BREAK_RULES
+typedef enum Qcow2Case {
+#define X(name, what) CASE_##name,
+    QCOW2_CASES(X)
+#undef X
+        QCOW2_NCASES
+} Qcow2Case;
+extern unsigned qcow2_cases_met[QCOW2_NCASES]; /* the test's */
+#define CASE_MET(name) ((void)qcow2_cases_met[CASE_##name]++)
+#else
+#define CASE_MET(name) ((void)0)
+#endif
+
 #ifdef QCOW2_BREAK_RULES
 typedef enum Qcow2Rule {
     RULE_NONE,

@@ -147,6 +147,7 @@ static int coroutine_fn allocate_run(Qcow2 *q, WriteRun *r)
     int ret;
 
     if (q->geo.external_data) {
+        CASE_MET(DATA_FILE_RUN);
         r->host = r->first << q->geo.cluster_bits;
         r->fresh = false;
         r->beyond_eof = is_beyond_eof(q, r->host);
@@ -213,6 +214,10 @@ static int coroutine_fn find_clusters(Qcow2 *q, WriteRun *r, L2Entry e0, uint64_
     }
     if (!in_place) {
         return allocate_run(q, r);
+    }
+    CASE_MET(IN_PLACE);
+    if (r->n > 1) {
+        CASE_MET(IN_PLACE_LONG);
     }
     r->host = l2_host(g, e0);
     if (!g->external_data && qcow2_metadata_at(q, r->host, r->n << g->cluster_bits)) {
@@ -307,6 +312,7 @@ static void link_run(Qcow2 *q, const WriteRun *r)
 
         n = 1;
         if (lets_go(g, old)) {
+            CASE_MET(REPLACED);
             store_entries(q, r, i, 1);
             qcow2_free_entry_later(q, old, q->discard_other);
             continue;
@@ -401,6 +407,7 @@ static int64_t coroutine_fn co_find_in_place(Qcow2 *q, uint64_t offset, uint64_t
 
 static int coroutine_fn co_write_in_place(Qcow2 *q, uint64_t host, IOVector *v, unsigned flags)
 {
+    CASE_MET(OVERWRITE);
     bdrv_co_debug_event(q->data, BLKDBG_WRITE_AIO);
     return bdrv_co_pwritev(q->data, host, v, flags);
 }
@@ -455,6 +462,9 @@ static int coroutine_fn co_plan_piece(Qcow2 *q, uint64_t offset, uint64_t bytes,
 
     do {
         ret = co_look_at_piece(q, offset, bytes, p);
+        if (ret > 0) {
+            CASE_MET(LOOKED_AGAIN);
+        }
     } while (ret > 0);
     return ret;
 }

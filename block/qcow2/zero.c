@@ -6,6 +6,7 @@
  * change (INV-W-4). Clusters that stay keep their content, which no reader sees again: a later
  * write fills the whole (sub)cluster or sets it zero.
  */
+#include "rules.h"
 #include "write-int.h"
 
 typedef struct ZeroOp {
@@ -68,6 +69,9 @@ static int coroutine_fn zero_cluster(Qcow2 *q, MetaSlice *s, unsigned index, uin
     }
     if (!edges_read_zero(q, old, start, end, op) || !zeroed_entry(q, old, first, n, op, &e)) {
         return -ENOTSUP;
+    }
+    if (start < op->start || op->end < end) {
+        CASE_MET(ZERO_EDGE);
     }
     if (same_entry(old, e)) {
         return 0;

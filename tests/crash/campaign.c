@@ -169,10 +169,29 @@ static char *run_one(Campaign *c, unsigned index, uint64_t seed)
     return fails ? report(c, p) : NULL;
 }
 
+/* Programs that failed once, before the random ones: image, operations. */
+static const char *const known[][2] = {
+    { "version=3,cluster_bits=20,size=4194304", "w1:0+4096 f z0:0+2048 w2:1024+2048 f" },
+    { "version=3,cluster_bits=14,extended=1,data_file=2,size=196608", "w19:260+10" },
+};
+
+static char *run_known(Campaign *c)
+{
+    Campaign one = *c;
+    char *failure = NULL;
+
+    for (size_t i = 0; i < G_N_ELEMENTS(known) && !failure && !c->only && !c->ops; i++) {
+        one.override = known[i][0];
+        one.ops = known[i][1];
+        failure = run_one(&one, 0, 1);
+    }
+    return failure;
+}
+
 char *campaign_run(Campaign *c)
 {
     double start = now();
-    char *failure = NULL;
+    char *failure = run_known(c);
 
     for (uint64_t round = 0; !failure && !used_up(c, start) && (round == 0 || !c->once); round++) {
         bool any = false;

@@ -11,10 +11,20 @@
 
 #include <string.h>
 
+/* One operation in three, and the backing file (0), has stretches of 1, 8 or 64 sectors of zeroes.
+ */
+static inline bool content_hole(uint32_t id, uint64_t sector)
+{
+    return id % 3 == 0 && (mix64(((uint64_t)id << 40) + (sector >> id / 3 % 3 * 3)) >> 60) < 6;
+}
+
 static inline uint64_t content_word(uint32_t id, uint64_t sector, bool noisy)
 {
     uint64_t w = mix64(((uint64_t)id << 40) + sector) | 3;
 
+    if (content_hole(id, sector)) {
+        return 0;
+    }
     return noisy ? w : w - 2;
 }
 

@@ -48,7 +48,7 @@ typedef struct ImageConfig {
     bool bitmap;   /* a persistent one, likewise */
     unsigned backing; /* 0 none, 1 raw, 2 qcow2 */
     uint64_t backing_size;
-    unsigned data_file; /* 0 none, 1, 2 raw */
+    unsigned data_file; /* 0 none, 1, 2 raw, 3 raw by others: no entry shows it */
     unsigned prealloc;  /* BlockPrealloc */
     uint64_t size;
     unsigned l2_cache; /* bytes; 0 by default */

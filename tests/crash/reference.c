@@ -27,11 +27,12 @@ static char *run_check(const Program *p, const char *image, const char *data)
                         image, ext);
     const char *argv[] = { "qemu-img", "check", name, NULL };
     g_autofree char *out = NULL, *err = NULL;
+    g_autoptr(GError) spawn = NULL;
     int status = -1;
 
     if (!g_spawn_sync(NULL, (char **)argv, NULL, G_SPAWN_SEARCH_PATH, NULL, NULL, &out, &err,
-                      &status, NULL)) {
-        return NULL;
+                      &status, &spawn)) {
+        return g_strdup_printf("the reference did not run: %s", spawn->message);
     }
     if (WIFEXITED(status) && (WEXITSTATUS(status) == 0 || WEXITSTATUS(status) == LEAKS_ONLY)) {
         return NULL;
@@ -43,15 +44,17 @@ char *reference_check(const Program *p, const MemFile *image, const MemFile *dat
 {
     g_autofree char *dir = g_dir_make_tmp("crash-XXXXXX", NULL);
     g_autofree char *i = NULL, *d = NULL;
-    char *why = NULL;
+    char *why;
 
     if (!dir) {
-        return NULL;
+        return g_strdup("no scratch folder for the reference");
     }
     i = g_build_filename(dir, "image", NULL);
     d = g_build_filename(dir, "data", NULL);
     if (mem_save(image, i) && (!p->cfg.data_file || mem_save(data, d))) {
         why = run_check(p, i, d);
+    } else {
+        why = g_strdup("the state could not be saved for the reference");
     }
     g_unlink(i);
     g_unlink(d);

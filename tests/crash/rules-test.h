@@ -6,7 +6,9 @@
 #include "campaign.h"
 
 void rules_list(void);
-bool rules_break(const char *name);                     /* false: unknown, or not in this build */
+bool rules_break(const char *name); /* false: unknown, or not in this build */
+/* Does each special case of the driver come up in the random programs? */
+int cases_test(const Campaign *c);
 int rules_test(const Campaign *like, const char *only); /* TAP; an exit status */
 
 #endif

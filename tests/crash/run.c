@@ -88,15 +88,21 @@ static bool create_backing(const Program *p, GError **errp)
     return blk && blk_pwrite(blk, 0, (int64_t)size, buf, 0) == 0 && blk_flush(blk) == 0;
 }
 
+static void set_raw_bit(void)
+{
+    uint8_t bits = 2;
+
+    mem_write(mem_named("img"), 95, &bits, 1);
+}
+
 /* A creation opens the data file by a plain name, which ours has not: so the raw bit (of the
  * autoclear bits) is set by hand while the disk is empty, then it grows, preallocated as a creation
  * would leave it. */
 static bool make_raw(const Program *p, GError **errp)
 {
     g_autoptr(BlockBackend) blk = NULL;
-    uint8_t bits = 2;
 
-    mem_write(mem_named("img"), 95, &bits, 1);
+    set_raw_bit();
     blk = open_image(p, "crash-record", "img", "data", BLK_O_RDWR, errp);
     return blk &&
            blk_truncate(blk, (int64_t)p->cfg.size, true, BLK_PREALLOC_METADATA, 0, errp) == 0;
@@ -126,8 +132,13 @@ static bool create_image(const Program *p, GError **errp)
     if (c->prealloc) {
         opts_set(o, "preallocation", blk_prealloc_names[c->prealloc]);
     }
-    return blk_create("crash-record:img", "qcow2", o, errp) == 0 &&
-           (c->data_file != 2 || make_raw(p, errp));
+    if (blk_create("crash-record:img", "qcow2", o, errp) < 0) {
+        return false;
+    }
+    if (c->data_file == 3) {
+        set_raw_bit();
+    }
+    return c->data_file != 2 || make_raw(p, errp);
 }
 
 static void live_open(Live *l)
@@ -160,13 +171,36 @@ static bool may_fail(BlockBackend *blk, const Op *op, int ret, bool met)
             op->offset + op->bytes > (uint64_t)blk_getlength(blk));
 }
 
+/* A sector an element, as many as there may be; the last takes the rest. */
+static int scatter(IOVector *v, uint8_t *buf, uint64_t bytes)
+{
+    int ret = 0;
+
+    iov_init(v);
+    while (bytes && ret == 0) {
+        uint64_t n = v->niov + 1 < IOV_MAX_ELEMS ? SECTOR : bytes;
+
+        ret = iov_add(v, buf, n);
+        buf += n;
+        bytes -= n;
+    }
+    return ret;
+}
+
 static int coroutine_fn co_write(BlockBackend *blk, const Op *op)
 {
     g_autofree uint8_t *buf = g_malloc(op->bytes);
     IOVector v;
+    int ret;
 
     for (uint64_t i = 0; i < op->bytes / SECTOR; i++) {
         content_fill(buf + i * SECTOR, content_word(op->id, op->offset / SECTOR + i, op->noisy));
+    }
+    if (op->type == OP_WRITE && op->id % 2) {
+        ret = scatter(&v, buf, op->bytes);
+        ret = ret < 0 ? ret : blk_co_pwritev(blk, (int64_t)op->offset, &v, 0);
+        iov_clear(&v);
+        return ret;
     }
     if (op->type == OP_WRITE) {
         return blk_co_pwrite(blk, (int64_t)op->offset, (int64_t)op->bytes, buf, 0);

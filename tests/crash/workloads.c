@@ -40,10 +40,25 @@ static void common(Program *p, GRand *r)
     c->l2_cache = chance(r, 3) ? 0 : 4096u << upto(r, 4);
 }
 
+/* Clusters of any size there is, now and then: large ones are few, as each state costs more. The
+ * disk ends at any sector. */
+static void any_cluster_size(Program *p, GRand *r)
+{
+    if (chance(r, 10)) {
+        p->cfg.cluster_bits = MAX(14 + upto(r, 8), p->cfg.extended ? 14u : 9u);
+        p->cfg.size = (2u << p->cfg.cluster_bits) + SECTOR * upto(r, 64);
+        p->cfg.l2_cache = 0;
+    } else if (!p->cfg.extended && chance(r, 5)) {
+        p->cfg.cluster_bits = 9 + upto(r, 5);
+    }
+    p->cfg.size -= chance(r, 3) ? SECTOR * upto(r, 16) : 0;
+}
+
 static void with_backing(Program *p, GRand *r)
 {
     p->cfg.backing = 1 + upto(r, 2);
-    p->cfg.backing_size = chance(r, 3) ? p->cfg.size / 2 + SECTOR * upto(r, 20) : p->cfg.size;
+    p->cfg.backing_size =
+        chance(r, 3) ? p->cfg.size / 2 / SECTOR * SECTOR + SECTOR * upto(r, 20) : p->cfg.size;
 }
 
 /* A range of up to @max bytes, now and then aligned to clusters. */
@@ -101,6 +116,8 @@ static void mixed(Program *p, GRand *r, const OpType *types, size_t ntypes, unsi
 
 static void fill(Program *p, uint64_t from, uint64_t to, uint64_t step, bool setup)
 {
+    step = ALIGN_UP(step, (uint64_t)SECTOR);
+    to = ALIGN_UP(to, (uint64_t)SECTOR);
     for (; from < to; from += step) {
         program_add(p, OP_WRITE, from, MIN(step, to - from))->setup = setup;
     }
@@ -121,6 +138,7 @@ static void make_overwrite(Program *p, GRand *r)
     static const OpType t[] = { OP_WRITE, OP_WRITE, OP_WRITE, OP_ZERO };
 
     common(p, r);
+    any_cluster_size(p, r);
     fill(p, 0, p->cfg.size / 2, p->cfg.size / 4, true);
     mixed(p, r, t, G_N_ELEMENTS(t), 8);
 }
@@ -130,6 +148,7 @@ static void make_cow(Program *p, GRand *r)
     static const OpType t[] = { OP_WRITE, OP_WRITE, OP_WRITE, OP_ZERO, OP_UNMAP, OP_DISCARD };
 
     common(p, r);
+    any_cluster_size(p, r);
     with_backing(p, r);
     mixed(p, r, t, G_N_ELEMENTS(t), 8);
 }
@@ -189,6 +208,7 @@ static void make_zero(Program *p, GRand *r)
     static const OpType t[] = { OP_ZERO, OP_UNMAP, OP_WRITE, OP_WRITE, OP_DISCARD };
 
     common(p, r);
+    any_cluster_size(p, r);
     if (chance(r, 2)) {
         with_backing(p, r);
     }
@@ -202,7 +222,7 @@ static void make_convert(Program *p, GRand *r)
     uint64_t step;
 
     common(p, r);
-    step = MAX(p->cfg.size / 8, UINT64_C(1) << p->cfg.cluster_bits);
+    step = MAX(ALIGN_UP(p->cfg.size / 8, (uint64_t)SECTOR), UINT64_C(1) << p->cfg.cluster_bits);
     for (uint64_t at = 0; at < p->cfg.size; at += step) {
         Op *op =
             program_add(p, chance(r, 5) ? OP_UNMAP : OP_WRITE, at, MIN(step, p->cfg.size - at));
@@ -225,7 +245,10 @@ static void make_compress(Program *p, GRand *r)
         with_backing(p, r);
     }
     for (unsigned i = 0; i < 18; i++) {
-        if (chance(r, 4)) {
+        if (cluster > 2 * SECTOR && chance(r, 6)) { /* a part of what may be compressed */
+            program_add(p, OP_WRITE, upto(r, 24) * cluster + SECTOR,
+                        SECTOR * (1 + upto(r, (uint32_t)(cluster / SECTOR) - 2)));
+        } else if (chance(r, 4)) {
             static const OpType t[] = { OP_WRITE, OP_DISCARD, OP_UNMAP };
 
             some(p, r, t[upto(r, 3)], p->cfg.size, 2 * cluster);
@@ -433,8 +456,9 @@ static void make_data_file(Program *p, GRand *r)
     static const OpType t[] = { OP_WRITE, OP_WRITE, OP_WRITE, OP_ZERO, OP_UNMAP, OP_DISCARD };
 
     common(p, r);
+    any_cluster_size(p, r);
     p->cfg.version = 3;
-    p->cfg.data_file = 1 + upto(r, 2);
+    p->cfg.data_file = 1 + upto(r, 3);
     if (p->cfg.data_file == 1 && chance(r, 2)) {
         with_backing(p, r);
     }
@@ -446,6 +470,7 @@ static void make_prealloc(Program *p, GRand *r)
     static const OpType t[] = { OP_WRITE, OP_WRITE, OP_ZERO, OP_DISCARD };
 
     common(p, r);
+    any_cluster_size(p, r);
     p->cfg.prealloc = 1 + upto(r, 3);
     p->cfg.no_unref = p->cfg.version == 3 && chance(r, 2);
     mixed(p, r, t, G_N_ELEMENTS(t), 8);
@@ -575,6 +600,7 @@ static void make_any(Program *p, GRand *r)
                                 OP_UNMAP, OP_DISCARD, OP_DISCARD };
 
     common(p, r);
+    any_cluster_size(p, r);
     if (chance(r, 3)) {
         with_backing(p, r);
     }

@@ -182,8 +182,10 @@ static char *ask(const ImageSpec *s, const char *dir, const uint8_t *content, ui
     g_autofree char *raw = g_build_filename(dir, "raw", NULL);
     g_autofree char *got = NULL;
     const char *check[] = { "qemu-img", "check", "-q", name, NULL };
+    bool saved = img && (base || !s->backing) && (data || !s->data_file);
     const char *convert[] = { "qemu-img", "convert", "-q", "-O", "raw", name, raw, NULL };
-    char *bad = run(check, 1u << 0 | 1u << 3);
+    char *bad = saved ? run(check, 1u << 0 | 1u << 3)
+                      : g_strdup("the files could not be saved for the reference");
     gsize len;
 
     if (bad || !content) {
@@ -197,14 +199,20 @@ static char *ask(const ImageSpec *s, const char *dir, const uint8_t *content, ui
     return bad;
 }
 
+bool image_has_reference(void)
+{
+    g_autofree char *program = g_find_program_in_path("qemu-img");
+
+    return program != NULL;
+}
+
 char *image_ask_reference(const ImageSpec *s, const uint8_t *content, uint64_t bytes)
 {
     static const char *const names[] = { IMAGE_NAME, IMAGE_BASE, IMAGE_DATA, "raw" };
-    g_autofree char *program = g_find_program_in_path("qemu-img");
     g_autofree char *dir = NULL;
     char *bad;
 
-    if (!program) {
+    if (!image_has_reference()) {
         return NULL;
     }
     dir = g_dir_make_tmp("cowlet-XXXXXX", NULL);

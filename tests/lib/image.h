@@ -12,7 +12,7 @@ typedef struct ImageSpec {
     bool v2, extended_l2, lazy_refcounts, zstd;
     bool data_file, data_raw;
     bool raw_by_others; /* data_raw, but no entry shows any of the data file */
-    int64_t backing; /* size of a raw backing file; 0: none. It holds image_backing_fill(). */
+    int64_t backing;    /* size of a raw backing file; 0: none. It holds image_backing_fill(). */
     BlockPrealloc prealloc;
     char options[160]; /* more options to open with; "" */
 } ImageSpec;
@@ -34,6 +34,7 @@ int image_check(const ImageSpec *s, BlockCheckResult *res, BlockReportFunc *repo
 /* Does the reference's check agree that nothing is worse than leaks, and (@content not NULL) does
  * it read that? NULL: yes, or no reference is installed; else what it says. g_free(). Never with
  * the image open. */
+bool image_has_reference(void); /* whoever asks one that is not there says so */
 char *image_ask_reference(const ImageSpec *s, const uint8_t *content, uint64_t bytes);
 
 #endif

@@ -296,6 +296,9 @@ static void ask_reference(Env *e)
     for (uint64_t i = 0; i < e->spec.size; i++) {
         content[i] = (uint8_t)e->want[i];
     }
+    if (!image_has_reference()) {
+        g_test_message("not seen by the reference, which is not installed");
+    }
     bad = image_ask_reference(&e->spec, content, e->spec.size);
     g_assert_cmpstr(bad, ==, NULL);
 }

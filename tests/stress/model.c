@@ -71,12 +71,24 @@ unsigned model_grain_at(const Model *m, int64_t offset)
 
 /* ---- Values ---- */
 
-/* Of FLAT_BYTES that begin at a multiple of them. */
+/* One write in four has holes: stretches of zeroes of its own size, half of all. */
+static bool is_hole(uint32_t op, int64_t offset)
+{
+    static const unsigned bits[] = { 6, 9, 12, 14 };
+    uint64_t at = (uint64_t)offset >> bits[op / 4 % G_N_ELEMENTS(bits)];
+
+    return op % 4 == 2 && ((op + at) * UINT64_C(0x9e3779b97f4a7c15)) >> 63;
+}
+
+/* Of FLAT_BYTES that begin at a multiple of them; 0 only in a hole. */
 static uint8_t flat_value(uint32_t op, int64_t offset)
 {
     uint64_t z = op * UINT64_C(0x9e3779b97f4a7c15) +
                  (uint64_t)(offset / FLAT_BYTES) * UINT64_C(0xbf58476d1ce4e5b9);
 
+    if (is_hole(op, offset)) {
+        return 0;
+    }
     z ^= z >> 31;
     z *= UINT64_C(0x94d049bb133111eb);
     return (uint8_t)((z >> 32) % 255 + 1);
@@ -85,7 +97,7 @@ static uint8_t flat_value(uint32_t op, int64_t offset)
 static inline uint8_t vary(uint32_t op, uint8_t flat, int64_t offset)
 {
     /* Every other write does not compress. */
-    return op & 1 ? flat : (uint8_t)(flat ^ (offset * 167 + (offset >> 3) * 13));
+    return !flat || op & 1 ? flat : (uint8_t)(flat ^ (offset * 167 + (offset >> 3) * 13));
 }
 
 static uint8_t value(uint32_t op, int64_t offset)

@@ -49,7 +49,8 @@ int64_t model_bytes(const Model *m, GrainRange r);
 /* First grain that begins at or after @offset. */
 unsigned model_grain_at(const Model *m, int64_t offset);
 
-/* The bytes that write @op puts at disk offset @offset; of odd ones they compress. */
+/* The bytes that write @op puts at disk offset @offset; of odd ones they compress, some have
+ * holes. */
 void model_fill(uint32_t op, int64_t offset, int64_t bytes, uint8_t *buf);
 
 /* @op: unique, not 0. @zero: it writes zeroes. */

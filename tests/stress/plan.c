@@ -32,16 +32,19 @@ static void plan_options(Round *r)
 
 static void plan_image(Round *r)
 {
-    static const unsigned cluster_sizes[] = { 512,  512,   512,   1024,  4096,  4096,
-                                              4096, 16384, 16384, 65536, 65536, 2 * MiB };
+    static const unsigned cluster_sizes[] = { 512,      512,      1024,      2048,      4096,
+                                              4096,     8192,     16384,     16384,     32 * KiB,
+                                              64 * KiB, 64 * KiB, 128 * KiB, 256 * KiB, 512 * KiB,
+                                              1 * MiB,  2 * MiB };
     ImageSpec *s = &r->spec;
     unsigned clusters;
 
     s->cluster_size = cluster_sizes[rand_below(&r->rand, G_N_ELEMENTS(cluster_sizes))];
-    clusters = s->cluster_size >= 65536 ? (s->cluster_size > 65536 ? 2 : 12)
-                                        : rand_range(&r->rand, 20, 200);
-    s->size =
-        (uint64_t)clusters * s->cluster_size + (chance(r, 50) ? 512 * rand_below(&r->rand, 3) : 0);
+    clusters = s->cluster_size > 65536    ? (unsigned)(4 * MiB / s->cluster_size)
+               : s->cluster_size == 65536 ? 12
+                                          : rand_range(&r->rand, 20, 200);
+    s->size = (uint64_t)clusters * s->cluster_size +
+              (chance(r, 50) ? 512 * rand_below(&r->rand, s->cluster_size / 512) : 0);
     s->refcount_bits = 16;
     s->v2 = chance(r, 8);
     s->backing =
@@ -53,6 +56,10 @@ static void plan_image(Round *r)
         s->zstd = chance(r, 40);
         s->data_file = chance(r, 15);
         s->data_raw = s->data_file && !s->backing && chance(r, 50);
+        if (chance(r, 20) && (s->extended_l2 || !s->backing)) {
+            s->prealloc = BLK_PREALLOC_METADATA;
+        }
+        s->raw_by_others = s->data_raw && s->prealloc == BLK_PREALLOC_OFF && chance(r, 30);
     }
     plan_options(r);
 }
@@ -91,13 +98,23 @@ static int compare(gconstpointer a, gconstpointer b)
     return x < y ? -1 : x > y;
 }
 
-/* Edges of clusters and subclusters, bytes beside them, and any bytes; behind the size, room to
+/* A size that the disk may get. */
+static void add_size(Round *r, GArray *cuts, int64_t max, int64_t at)
+{
+    if (at >= r->smallest && at <= max) {
+        add_cut(cuts, max, at);
+        g_array_append_val(r->sizes, at);
+    }
+}
+
+/* Edges of clusters and subclusters, bytes beside them, and any bytes; past the size, room to
  * grow. */
 void round_cuts(Round *r, GArray *cuts)
 {
     int64_t cs = r->spec.cluster_size, max = (int64_t)r->spec.size + 8 * cs, zero = 0;
     unsigned out = 0;
 
+    r->sizes = g_array_new(FALSE, FALSE, sizeof(int64_t));
     g_array_append_val(cuts, zero);
     g_array_append_val(cuts, max);
     add_cut(cuts, max, (int64_t)r->spec.size);
@@ -112,6 +129,12 @@ void round_cuts(Round *r, GArray *cuts)
     }
     for (unsigned i = 0; i < 100; i++) {
         add_cut(cuts, max, (int64_t)rand_below(&r->rand, (unsigned)max));
+    }
+    for (int64_t at = ROUND_UP(r->smallest, cs); at <= max; at += cs) {
+        add_size(r, cuts, max, at);
+    }
+    for (unsigned i = 0; i < 30; i++) {
+        add_size(r, cuts, max, 512 * (int64_t)rand_below(&r->rand, (unsigned)(max / 512 + 1)));
     }
     g_array_sort(cuts, compare);
     for (unsigned i = 0; i < cuts->len; i++) {

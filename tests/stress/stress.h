@@ -16,6 +16,8 @@ typedef struct Round {
     unsigned threads, depth; /* event loops; coroutines in each */
     bool resizes, faulty;
     int64_t smallest; /* the disk never gets smaller */
+    GArray *sizes;    /* of int64_t: what it may become, whole sectors, each the edge of a grain */
+    atomic_uchar *plain; /* a cluster each: it may be one that is written in place */
     Model m;
     BlockBackend *blk;
     atomic_bool failed;
@@ -30,7 +32,7 @@ typedef struct Round {
 
 /* Everything of @r that the seed decides. */
 void round_plan(Round *r, uint64_t seed);
-void round_cuts(Round *r, GArray *cuts);
+void round_cuts(Round *r, GArray *cuts); /* fills r->sizes, too */
 void round_describe(const Round *r, char *buf, size_t len);
 
 /* Say it once and mark the round failed. */

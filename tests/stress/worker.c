@@ -57,6 +57,47 @@ static int64_t range_end(const Model *m, GrainRange g)
     return model_start(m, g) + model_bytes(m, g);
 }
 
+/* ---- Clusters that may be written in place ---- */
+
+static unsigned cluster_at(const Round *r, int64_t offset)
+{
+    return (unsigned)(offset / r->spec.cluster_size);
+}
+
+/* From now on clusters of @g may be written in place. */
+static void mark_plain(Round *r, GrainRange g)
+{
+    unsigned last = cluster_at(r, range_end(&r->m, g) - 1);
+
+    for (unsigned i = cluster_at(r, model_start(&r->m, g)); i <= last; i++) {
+        atomic_store(&r->plain[i], 1);
+    }
+}
+
+static bool any_plain(Round *r, GrainRange g)
+{
+    unsigned last = cluster_at(r, range_end(&r->m, g) - 1);
+
+    if (r->resizes && range_end(&r->m, g) > r->smallest) {
+        return true; /* growth writes zeroes at the old end */
+    }
+
+    for (unsigned i = cluster_at(r, model_start(&r->m, g)); i <= last; i++) {
+        if (atomic_load(&r->plain[i])) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* A compressed write is refused where a cluster is written in place (a preallocated one is from the
+ * start), and with an external data file; for no other reason. */
+static bool may_refuse(Round *r, GrainRange g, int ret)
+{
+    return (ret == -ENOTSUP && r->spec.data_file) ||
+           (ret == -EIO && (r->spec.prealloc || any_plain(r, g)));
+}
+
 /* ---- Errors ---- */
 
 /* Is this outcome possible here? @end: of the request. */
@@ -107,6 +148,7 @@ static void coroutine_fn co_write(Worker *w)
 
     model_fill(op, model_start(m, g), model_bytes(m, g), w->buf);
     model_write_begin(m, g, op, false);
+    mark_plain(w->r, g);
     ret = blk_co_pwrite(w->r->blk, model_start(m, g), model_bytes(m, g), w->buf,
                         rand_below(&w->rand, 30) ? 0 : BLK_REQ_FUA);
     model_write_end(m, g, op, ret < 0 ? nothing : g);
@@ -121,7 +163,6 @@ static int coroutine_fn co_compressed(Worker *w, GrainRange g)
     return blk_co_pwritev_compressed(w->r->blk, model_start(&w->r->m, g), &v);
 }
 
-/* One that meets a cluster that is written in place is refused. */
 static void coroutine_fn co_write_compressed(Worker *w)
 {
     Model *m = &w->r->m;
@@ -131,9 +172,12 @@ static void coroutine_fn co_write_compressed(Worker *w)
 
     model_fill(op, model_start(m, g), model_bytes(m, g), w->buf);
     model_write_begin(m, g, op, false);
+    if (!(op & 1)) { /* what does not compress is written plain */
+        mark_plain(w->r, g);
+    }
     ret = co_compressed(w, g);
     model_write_end(m, g, op, ret < 0 ? nothing : g);
-    expect(w, "compressed write", g, ret == -EIO || ret == -ENOTSUP || ret == -EINVAL ? 0 : ret);
+    expect(w, "compressed write", g, may_refuse(w->r, g, ret) ? 0 : ret);
 }
 
 static void coroutine_fn co_zero(Worker *w)
@@ -146,6 +190,7 @@ static void coroutine_fn co_zero(Worker *w)
     int ret;
 
     model_write_begin(m, g, op, true);
+    mark_plain(w->r, g);
     ret = blk_co_pwrite_zeroes(w->r->blk, model_start(m, g), model_bytes(m, g),
                                flags[rand_below(&w->rand, 4)]);
     model_write_end(m, g, op, ret < 0 ? nothing : g);
@@ -210,17 +255,12 @@ static void coroutine_fn co_resize(Worker *w)
 {
     Round *r = w->r;
     Model *m = &r->m;
-    int64_t cs = r->spec.cluster_size, size;
+    int64_t size = g_array_index(r->sizes, int64_t, rand_below(&w->rand, r->sizes->len));
     uint32_t op = atomic_fetch_add(&r->next_op, 1);
     g_autoptr(GError) err = NULL;
     GrainRange g;
     int ret;
 
-    /* At the edge of a cluster, which is one of a grain. */
-    size =
-        ROUND_UP(r->smallest, cs) +
-        (int64_t)rand_below(&w->rand, (unsigned)((m->size - ROUND_UP(r->smallest, cs)) / cs + 1)) *
-            cs;
     g.first = model_grain_at(m, size);
     g.n = m->ngrains - g.first;
     model_write_begin(m, g, op, true); /* cut off, and zero when it grows again */
