@@ -23,8 +23,9 @@ typedef struct Round {
     atomic_bool failed;
     /* of a phase: */
     atomic_int left, running;
-    bool faults;     /* are injected */
-    bool had_faults; /* were, since the image was made: leaks are no surprise */
+    bool faults;      /* are injected */
+    bool sync_failed; /* since the image was opened: the node takes no more writes */
+    bool had_faults;  /* were, since the image was made: leaks are no surprise */
     atomic_uint next_op;
     atomic_uint_fast64_t
         flushed; /* model time at which the last flush that ended well began; 0: none */
