@@ -341,17 +341,23 @@ static void report(const char *line, void *opaque)
     }
 }
 
+static bool is_dirty(void)
+{
+    FakeContent c = fake_save(IMAGE_NAME);
+    bool dirty = c.size >= 80 && c.data[7] >= 3 && (c.data[79] & 1);
+
+    fake_content_clear(&c);
+    return dirty;
+}
+
 /* Left dirty: its counts are wrong until the next writable open rebuilds them, and then must be
  * right. */
 static void rebuild_if_dirty(Run *r, const char *when)
 {
-    FakeContent c = fake_save(IMAGE_NAME);
-    bool dirty = c.size >= 80 && (c.data[79] & 1);
     g_autoptr(GError) err = NULL;
     BlockBackend *blk;
 
-    fake_content_clear(&c);
-    if (!dirty) {
+    if (!is_dirty()) {
         return;
     }
     fake_hold(true);
@@ -568,6 +574,9 @@ static bool one_run(Run *r)
     }
     if (r->close_ret < 0 && !met) {
         complain(r, "close fails without a fault: %s", g_strerror(-r->close_ret));
+    }
+    if (r->close_ret == 0 && is_dirty()) {
+        complain(r, "close leaves the image dirty, and does not say so");
     }
     /* A fault that no step told of: punching is best effort. What close could not do, it says. */
     check(r, r->close_ret < 0, "all went well");
