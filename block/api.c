@@ -4,12 +4,45 @@
 
 #include "block/backend.h"
 #include "util/error.h"
+#include "util/spinlock.h"
 
 #include <errno.h>
 
 struct CowletImage {
-    BlockBackend *blk;
+    BlockBackend *blk; /* shut once the image is closed */
+    unsigned generation;
 };
+
+/*
+ * INV-API-1  What was closed is not freed at once: a request of another thread that begins while
+ *            the image is being closed finds it shut, to the end of the close and a little longer.
+ */
+#define BURIED 16
+
+static struct {
+    SpinLock lock;
+    CowletImage *images[BURIED]; /* closed ones, the oldest at next */
+    unsigned next;
+} buried;
+
+/* 0, or why no request may begin: the image was opened by the parent of this process, or the caller
+ * is a function that the library called in the middle of a request. */
+static int check_caller(CowletImage *image)
+{
+    if (unlikely(image->generation != aio_fork_generation())) {
+        return -EBADF;
+    }
+    return unlikely(in_coroutine()) ? -EDEADLK : 0;
+}
+
+static bool check_in_request(GError **error)
+{
+    if (in_coroutine()) {
+        error_set(error, EDEADLK, "The library was called from within one of its requests");
+        return false;
+    }
+    return true;
+}
 
 static int blk_flags(CowletOpenFlags flags)
 {
@@ -41,6 +74,9 @@ static CowletImage *open_image(const char *filename, const char *options, Cowlet
     CowletImage *image;
     BlockBackend *blk;
 
+    if (!check_in_request(error)) {
+        return NULL;
+    }
     block_init();
     if (options && !opts_parse(o, options, NULL, error)) {
         return NULL;
@@ -52,6 +88,7 @@ static CowletImage *open_image(const char *filename, const char *options, Cowlet
     }
     image = g_new0(CowletImage, 1);
     image->blk = blk;
+    image->generation = aio_fork_generation();
     return image;
 }
 
@@ -69,15 +106,35 @@ CowletImage *cowlet_open_confined(const char *filename, const char *options, Cow
     return open_image(filename, options, flags, &c, error);
 }
 
+static void bury(CowletImage *image)
+{
+    CowletImage *old;
+
+    spin_lock(&buried.lock);
+    old = buried.images[buried.next];
+    buried.images[buried.next] = image;
+    buried.next = (buried.next + 1) % BURIED;
+    spin_unlock(&buried.lock);
+    if (old) {
+        blk_free(old->blk);
+        g_free(old);
+    }
+}
+
 int cowlet_close(CowletImage *image)
 {
     int ret;
 
-    if (!image) {
+    if (!image || in_coroutine()) {
+        return image ? -EDEADLK : 0;
+    }
+    if (image->generation != aio_fork_generation()) {
+        g_free(image); /* what it stands for is the parent's */
         return 0;
     }
-    ret = blk_close(image->blk);
-    g_free(image);
+    ret = blk_shut(image->blk);
+    aio_done_deliver_tag(aio_current(), image);
+    bury(image);
     return ret;
 }
 
@@ -86,6 +143,9 @@ gboolean cowlet_create(const char *filename, const char *format, int64_t size, c
 {
     g_autoptr(Options) o = opts_new();
 
+    if (!check_in_request(error)) {
+        return FALSE;
+    }
     block_init();
     if (options && !opts_parse(o, options, NULL, error)) {
         return FALSE;
@@ -105,32 +165,44 @@ void cowlet_set_report(CowletImage *image, CowletReport *report, void *opaque)
 
 int64_t cowlet_length(CowletImage *image)
 {
-    return blk_getlength(image->blk);
+    int ret = check_caller(image);
+
+    return ret < 0 ? ret : blk_length(image->blk);
 }
 
 int cowlet_read(CowletImage *image, int64_t offset, void *buf, int64_t bytes)
 {
-    return blk_pread(image->blk, offset, bytes, buf, 0);
+    int ret = check_caller(image);
+
+    return ret < 0 ? ret : blk_pread(image->blk, offset, bytes, buf, 0);
 }
 
 int cowlet_write(CowletImage *image, int64_t offset, const void *buf, int64_t bytes)
 {
-    return blk_pwrite(image->blk, offset, bytes, buf, 0);
+    int ret = check_caller(image);
+
+    return ret < 0 ? ret : blk_pwrite(image->blk, offset, bytes, buf, 0);
 }
 
 int cowlet_write_zeroes(CowletImage *image, int64_t offset, int64_t bytes)
 {
-    return blk_pwrite_zeroes(image->blk, offset, bytes, BLK_REQ_MAY_UNMAP);
+    int ret = check_caller(image);
+
+    return ret < 0 ? ret : blk_pwrite_zeroes(image->blk, offset, bytes, BLK_REQ_MAY_UNMAP);
 }
 
 int cowlet_discard(CowletImage *image, int64_t offset, int64_t bytes)
 {
-    return blk_pdiscard(image->blk, offset, bytes);
+    int ret = check_caller(image);
+
+    return ret < 0 ? ret : blk_pdiscard(image->blk, offset, bytes);
 }
 
 int cowlet_flush(CowletImage *image)
 {
-    return blk_flush(image->blk);
+    int ret = check_caller(image);
+
+    return ret < 0 ? ret : blk_flush(image->blk);
 }
 
 GSource *cowlet_thread_source(void)
@@ -138,73 +210,108 @@ GSource *cowlet_thread_source(void)
     return aio_context_source(aio_current());
 }
 
-/* ---- Asynchronous forms: a coroutine each ---- */
+/* ---- Asynchronous forms: a coroutine each, and its result from the loop ---- */
 
 typedef struct AsyncRequest {
+    AioDone done; /* first */
     BlockBackend *blk;
     int64_t offset, bytes;
     void *buf;
-    CowletDone *done;
+    CowletDone *fn;
     void *opaque;
+    int ret;
 } AsyncRequest;
 
-static void finish(AsyncRequest *r, int ret)
+/* From the loop. */
+static void tell(AioDone *d)
 {
-    CowletDone *done = r->done;
-    void *opaque = r->opaque;
+    AsyncRequest r = *(AsyncRequest *)d;
 
-    g_free(r);
-    done(opaque, ret);
+    g_free(d);
+    r.fn(r.opaque, r.ret);
+}
+
+static void finish(AsyncRequest *r, AioContext *ctx, int ret)
+{
+    r->ret = ret;
+    aio_done_push(ctx, &r->done);
+}
+
+static void coroutine_fn co_finish(AsyncRequest *r, int ret)
+{
+    finish(r, coroutine_home(coroutine_self()), ret);
 }
 
 static void coroutine_fn co_read_entry(void *opaque)
 {
     AsyncRequest *r = opaque;
 
-    finish(r, blk_co_pread(r->blk, r->offset, r->bytes, r->buf, 0));
+    co_finish(r, blk_co_pread(r->blk, r->offset, r->bytes, r->buf, 0));
 }
 
 static void coroutine_fn co_write_entry(void *opaque)
 {
     AsyncRequest *r = opaque;
 
-    finish(r, blk_co_pwrite(r->blk, r->offset, r->bytes, r->buf, 0));
+    co_finish(r, blk_co_pwrite(r->blk, r->offset, r->bytes, r->buf, 0));
 }
 
 static void coroutine_fn co_zeroes_entry(void *opaque)
 {
     AsyncRequest *r = opaque;
 
-    finish(r, blk_co_pwrite_zeroes(r->blk, r->offset, r->bytes, BLK_REQ_MAY_UNMAP));
+    co_finish(r, blk_co_pwrite_zeroes(r->blk, r->offset, r->bytes, BLK_REQ_MAY_UNMAP));
 }
 
 static void coroutine_fn co_discard_entry(void *opaque)
 {
     AsyncRequest *r = opaque;
 
-    finish(r, blk_co_pdiscard(r->blk, r->offset, r->bytes));
+    co_finish(r, blk_co_pdiscard(r->blk, r->offset, r->bytes));
 }
 
 static void coroutine_fn co_flush_entry(void *opaque)
 {
     AsyncRequest *r = opaque;
 
-    finish(r, blk_co_flush(r->blk));
+    co_finish(r, blk_co_flush(r->blk));
+}
+
+static void run(AsyncRequest *r, CowletImage *image, CoroutineEntry *entry, AioContext *ctx)
+{
+    /* A report may start a request, which ends after it. */
+    int ret = image->generation == aio_fork_generation() ? 0 : -EBADF;
+    Coroutine *co = ret == 0 ? coroutine_create(entry, r) : NULL;
+
+    if (co) {
+        coroutine_enter(co);
+    } else {
+        finish(r, ctx, ret < 0 ? ret : -ENOMEM);
+    }
 }
 
 static void start(CowletImage *image, CoroutineEntry *entry, int64_t offset, void *buf,
                   int64_t bytes, CowletDone *done, void *opaque)
 {
     AsyncRequest *r = g_new(AsyncRequest, 1);
-    Coroutine *co;
+    AioContext *ctx = aio_current();
 
-    *r = (AsyncRequest){ image->blk, offset, bytes, buf, done, opaque };
-    co = coroutine_create(entry, r);
-    if (!co) {
-        finish(r, -ENOMEM);
-        return;
+    *r = (AsyncRequest){
+        { .fn = tell, .tag = image }, image->blk, offset, bytes, buf, done, opaque, 0
+    };
+    aio_acquire(ctx);
+    switch (aio_done_begin(ctx, &r->done)) {
+    case AIO_BEGIN_RUN:
+        run(r, image, entry, ctx);
+        break;
+    case AIO_BEGIN_REFUSE:
+        finish(r, ctx, -ECANCELED);
+        break;
+    case AIO_BEGIN_FORGET:
+        g_free(r);
+        break;
     }
-    coroutine_enter(co);
+    aio_release(ctx);
 }
 
 void cowlet_read_async(CowletImage *image, int64_t offset, void *buf, int64_t bytes,

@@ -19,6 +19,22 @@ typedef struct SyncArgs {
     int *depth;
 } SyncArgs;
 
+static int coroutine_fn length_fn(void *opaque)
+{
+    SyncArgs *a = opaque;
+
+    a->bytes = blk_co_getlength(a->blk);
+    return 0;
+}
+
+int64_t blk_length(BlockBackend *blk)
+{
+    SyncArgs a = { .blk = blk };
+    int ret = co_run_sync(length_fn, &a);
+
+    return ret < 0 ? ret : a.bytes;
+}
+
 static int coroutine_fn pread_fn(void *opaque)
 {
     SyncArgs *a = opaque;

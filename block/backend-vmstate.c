@@ -37,7 +37,10 @@ int coroutine_fn blk_co_load_vmstate(BlockBackend *blk, int64_t pos, IOVector *v
     if (!c) {
         return -ENOTSUP;
     }
-    blk_co_enter(blk);
+    ret = blk_co_enter(blk);
+    if (ret < 0) {
+        return ret;
+    }
     ret = c->bs->drv->co_vmstate(c->bs, pos, v, false);
     blk_leave(blk);
     return ret;

@@ -87,12 +87,25 @@ BlockBackend *blk_open_confined(const char *filename, Options *options, int flag
     return a.blk;
 }
 
-static int coroutine_fn close_fn(void *opaque)
+static int coroutine_fn shut_fn(void *opaque)
 {
     BlockBackend *blk = opaque;
 
+    blk_co_refuse_requests(blk);
     blk_co_alone_begin(blk);
     return bdrv_co_close_child(g_steal_pointer(&blk->root));
+}
+
+int blk_shut(BlockBackend *blk)
+{
+    return co_run_sync(shut_fn, blk);
+}
+
+void blk_free(BlockBackend *blk)
+{
+    if (!blk->root) { /* else there was no memory to begin with: it stays open, and what it holds */
+        free(blk);
+    }
 }
 
 int blk_close(BlockBackend *blk)
@@ -102,10 +115,8 @@ int blk_close(BlockBackend *blk)
     if (!blk) {
         return 0;
     }
-    ret = co_run_sync(close_fn, blk);
-    if (!blk->root) { /* else there was no memory to begin with: it stays open, and what it holds */
-        free(blk);
-    }
+    ret = blk_shut(blk);
+    blk_free(blk);
     return ret;
 }
 
@@ -136,7 +147,13 @@ int64_t blk_getlength(BlockBackend *blk)
 
 int64_t coroutine_fn blk_co_getlength(BlockBackend *blk)
 {
-    return bdrv_co_getlength(blk->bs);
+    int64_t ret = blk_co_enter(blk);
+
+    if (ret == 0) {
+        ret = bdrv_co_getlength(blk->bs);
+        blk_leave(blk);
+    }
+    return ret;
 }
 
 /* ---- Requests ---- */
@@ -157,9 +174,11 @@ static inline unsigned write_flags(BlockBackend *blk, unsigned flags)
 
 int coroutine_fn blk_co_preadv(BlockBackend *blk, int64_t offset, IOVector *v, unsigned flags)
 {
-    int ret;
+    int ret = blk_co_enter(blk);
 
-    blk_co_enter(blk);
+    if (unlikely(ret < 0)) {
+        return ret;
+    }
     ret = check_request(blk, offset, (int64_t)v->size);
     ret = ret < 0 ? ret : bdrv_co_read_gate(blk->bs, offset, v, flags);
     blk_leave(blk);
@@ -168,9 +187,11 @@ int coroutine_fn blk_co_preadv(BlockBackend *blk, int64_t offset, IOVector *v, u
 
 int coroutine_fn blk_co_pwritev(BlockBackend *blk, int64_t offset, IOVector *v, unsigned flags)
 {
-    int ret;
+    int ret = blk_co_enter(blk);
 
-    blk_co_enter(blk);
+    if (unlikely(ret < 0)) {
+        return ret;
+    }
     ret = check_request(blk, offset, (int64_t)v->size);
     ret = ret < 0 ? ret : bdrv_co_write_gate(blk->root, offset, v, write_flags(blk, flags));
     blk_leave(blk);
@@ -204,9 +225,11 @@ int coroutine_fn blk_co_pwrite(BlockBackend *blk, int64_t offset, int64_t bytes,
 int coroutine_fn blk_co_pwrite_zeroes(BlockBackend *blk, int64_t offset, int64_t bytes,
                                       unsigned flags)
 {
-    int ret;
+    int ret = blk_co_enter(blk);
 
-    blk_co_enter(blk);
+    if (unlikely(ret < 0)) {
+        return ret;
+    }
     ret = check_request(blk, offset, bytes);
     ret = ret < 0 ? ret : bdrv_co_pwrite_zeroes(blk->root, offset, bytes, write_flags(blk, flags));
     blk_leave(blk);
@@ -215,9 +238,11 @@ int coroutine_fn blk_co_pwrite_zeroes(BlockBackend *blk, int64_t offset, int64_t
 
 int coroutine_fn blk_co_pdiscard(BlockBackend *blk, int64_t offset, int64_t bytes)
 {
-    int ret;
+    int ret = blk_co_enter(blk);
 
-    blk_co_enter(blk);
+    if (unlikely(ret < 0)) {
+        return ret;
+    }
     ret = check_request(blk, offset, bytes);
     ret = ret < 0 ? ret : bdrv_co_pdiscard(blk->root, offset, bytes);
     blk_leave(blk);
@@ -226,9 +251,11 @@ int coroutine_fn blk_co_pdiscard(BlockBackend *blk, int64_t offset, int64_t byte
 
 int coroutine_fn blk_co_flush(BlockBackend *blk)
 {
-    int ret;
+    int ret = blk_co_enter(blk);
 
-    blk_co_enter(blk);
+    if (unlikely(ret < 0)) {
+        return ret;
+    }
     ret = bdrv_co_flush(blk->bs);
     blk_leave(blk);
     return ret;
@@ -255,7 +282,10 @@ int coroutine_fn blk_co_pwritev_compressed(BlockBackend *blk, int64_t offset, IO
     if (end_mark) {
         blk_co_alone_begin(blk);
     } else {
-        blk_co_enter(blk);
+        ret = blk_co_enter(blk);
+        if (ret < 0) {
+            return ret;
+        }
     }
     ret = check_request(blk, offset, (int64_t)v->size);
     ret = ret < 0 || (c->perm & BLK_PERM_WRITE) ? ret : -EPERM;

@@ -60,12 +60,13 @@ char *blk_backing_path(BlockDriverState *bs, GError **errp)
 }
 
 /* The image's own word for its backing file, as the policy lets it pass. */
-static bool follow_reference(BlockDriverState *bs, OpenRequest *r, const char *path, GError **errp)
+static bool coroutine_fn follow_reference(BlockDriverState *bs, OpenRequest *r, const char *path,
+                                          GError **errp)
 {
     BlockReference ref;
 
-    if (!block_policy_resolve(bs->core->policy, bdrv_name_for_paths(bs), bs->backing_file, path,
-                              false, &ref, errp)) {
+    if (!block_policy_co_resolve(bs->core->policy, bdrv_name_for_paths(bs), bs->backing_file, path,
+                                 false, &ref, errp)) {
         return false;
     }
     r->flags |= ref.no_links ? BLK_O_NO_LINKS : 0;

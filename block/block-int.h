@@ -59,7 +59,8 @@ struct BlockBackend {
     void *report_opaque;
     atomic_bool writethrough;
     CoMutex exclusive;    /* INV-DRAIN-2 */
-    SpinLock lock;        /* of the next three */
+    SpinLock lock;        /* of the next four */
+    bool shut;            /* closed, or about to be: requests are refused */
     int quiesce;          /* drains that hold requests back */
     CoQueue idle_queue;   /* who drains */
     CoQueue resume_queue; /* requests held back */
@@ -84,6 +85,9 @@ bool bdrv_is_protocol_driver(const BlockDriver *drv);
 /* INV-GRAPH-1; never held over a yield. */
 void bdrv_graph_lock(void);
 void bdrv_graph_unlock(void);
+/* In a child, the names are of the parent's nodes. */
+void bdrv_graph_after_fork(bool child);
+void bdrv_names_forget(void);
 BlockDriverState *bdrv_new(void);
 BlockDriverState *bdrv_ref(BlockDriverState *bs);
 /* The last reference closes the node and what only it holds, whatever fails: 0, or the first error
@@ -195,7 +199,9 @@ int coroutine_fn bdrv_co_guard_begin(BdrvChild *c, StartGuard *g, int64_t offset
 void bdrv_guard_end(BdrvChild *c, StartGuard *g);
 
 /* ---- drain.c ---- */
-void coroutine_fn blk_co_enter_slow(BlockBackend *blk);
+int coroutine_fn blk_co_enter_slow(BlockBackend *blk);
+/* Those that are held back, or come, get -ESHUTDOWN from now on; for the close, which follows. */
+void coroutine_fn blk_co_refuse_requests(BlockBackend *blk);
 void blk_leave_slow(BlockBackend *blk);
 int blk_stripe(void);
 /* Hold back new requests and wait for the others; the caller's own must not be counted. */
@@ -206,11 +212,14 @@ void blk_drain_end(BlockBackend *blk);
 void coroutine_fn blk_co_alone_begin(BlockBackend *blk);
 void coroutine_fn blk_co_alone_end(BlockBackend *blk);
 
-static inline void coroutine_fn blk_co_enter(BlockBackend *blk)
+/* 0: the request is counted, and leaves by blk_leave(); -ESHUTDOWN: it is not, the image is being
+ * closed. */
+static inline int coroutine_fn blk_co_enter(BlockBackend *blk)
 {
     if (unlikely(atomic_fetch_add(&blk->in_flight[blk_stripe()].n, 1) >= BLK_QUIESCED / 2)) {
-        blk_co_enter_slow(blk);
+        return blk_co_enter_slow(blk);
     }
+    return 0;
 }
 
 static inline void blk_leave(BlockBackend *blk)

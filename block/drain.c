@@ -5,10 +5,14 @@
  *
  * INV-DRAIN-1  A drain marks every stripe's count, under the lock. A request that finds the mark as
  * it comes or goes takes the lock: so once a drain has seen no request under the lock, none touches
- * the BlockBackend any more, and it may be freed. INV-DRAIN-2  Who needs the image alone (a resize,
- * a check, the close) holds exclusive too: two drains run at a time.
+ * the graph below any more. INV-DRAIN-2  Whoever needs the image alone (a resize, a check, the
+ * close) holds exclusive too: two drains run at a time.
+ * INV-DRAIN-3  A close refuses requests first, those that a drain holds back too, and its drain
+ * never ends: whoever comes at any moment finds the mark, and then the lock says why.
  */
 #include "block/block-int.h"
+
+#include <errno.h>
 
 static atomic_int next_stripe;
 static _Thread_local int my_stripe = -1;
@@ -53,15 +57,31 @@ void blk_leave_slow(BlockBackend *blk)
     spin_unlock(&blk->lock); /* INV-DRAIN-1: the last touch */
 }
 
-void coroutine_fn blk_co_enter_slow(BlockBackend *blk)
+int coroutine_fn blk_co_enter_slow(BlockBackend *blk)
 {
+    int ret = 0;
+
     spin_lock(&blk->lock);
-    while (blk->quiesce) {
+    while (blk->quiesce && !blk->shut) {
         count(blk, -1);
         co_queue_all(&blk->idle_queue);
         co_queue_wait_spin(&blk->resume_queue, &blk->lock);
         count(blk, 1);
     }
+    if (blk->shut) {
+        count(blk, -1);
+        co_queue_all(&blk->idle_queue);
+        ret = -ESHUTDOWN;
+    }
+    spin_unlock(&blk->lock);
+    return ret;
+}
+
+void coroutine_fn blk_co_refuse_requests(BlockBackend *blk)
+{
+    spin_lock(&blk->lock);
+    blk->shut = true;
+    co_queue_all(&blk->resume_queue);
     spin_unlock(&blk->lock);
 }
 

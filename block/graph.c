@@ -22,6 +22,14 @@ void bdrv_graph_unlock(void)
     pthread_mutex_unlock(&graph_lock);
 }
 
+void bdrv_graph_after_fork(bool child)
+{
+    if (child) {
+        bdrv_names_forget();
+    }
+    bdrv_graph_unlock();
+}
+
 BlockDriverState *bdrv_new(void)
 {
     BlockDriverState *bs = g_new0(BlockDriverState, 1);

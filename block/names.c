@@ -74,6 +74,11 @@ void bdrv_name_unregister(BlockDriverState *bs)
     bs->core->named = false;
 }
 
+void bdrv_names_forget(void)
+{
+    names = NULL; /* left to the parent, as the nodes are */
+}
+
 BlockDriverState *bdrv_name_lookup(const char *name)
 {
     BlockDriverState *bs;

@@ -69,8 +69,8 @@ BdrvChild *coroutine_fn bdrv_co_open_data_file(const char *reference, const char
     BlockReference ref;
     BlockDriverState *bs;
 
-    if (!block_policy_resolve(parent->core->policy, image, reference, reference,
-                              r.flags & BLK_O_RDWR, &ref, errp)) {
+    if (!block_policy_co_resolve(parent->core->policy, image, reference, reference,
+                                 r.flags & BLK_O_RDWR, &ref, errp)) {
         return NULL;
     }
     /* Relative to the working folder, as the reference has it, unless the policy is about

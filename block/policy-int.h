@@ -24,7 +24,8 @@ typedef struct BlockReference {
     bool no_links; /* open its files without following links */
 } BlockReference;
 /* May @image (the file's name, NULL: unknown) refer to @reference, which as a path is @path? */
-bool block_policy_resolve(const BlockPolicy *p, const char *image, const char *reference,
-                          const char *path, bool writable, BlockReference *ret, GError **errp);
+bool coroutine_fn block_policy_co_resolve(const BlockPolicy *p, const char *image,
+                                          const char *reference, const char *path, bool writable,
+                                          BlockReference *ret, GError **errp);
 
 #endif

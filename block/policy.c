@@ -2,7 +2,7 @@
 /*
  * Which references of an image are followed, and how much it may take.
  *
- * INV-POLICY-1  A name that an image holds passes block_policy_resolve() before any system call
+ * INV-POLICY-1  A name that an image holds passes block_policy_co_resolve() before any system call
  * sees it. INV-POLICY-2  A policy is made at a root only; nodes below inherit it, so no image
  * changes it.
  */
@@ -149,15 +149,33 @@ static bool refuse(const char *image, const char *reference, int mode, GError **
     return false;
 }
 
-bool block_policy_resolve(const BlockPolicy *p, const char *image, const char *reference,
-                          const char *path, bool writable, BlockReference *ret, GError **errp)
+typedef struct OpenCall {
+    const BlockPolicy *policy;
+    const char *image, *reference;
+    bool writable;
+    int fd;
+} OpenCall;
+
+static void call_user(void *opaque)
+{
+    OpenCall *c = opaque;
+
+    c->fd = c->policy->open_reference(c->image, c->reference, c->writable, c->policy->opaque);
+}
+
+bool coroutine_fn block_policy_co_resolve(const BlockPolicy *p, const char *image,
+                                          const char *reference, const char *path, bool writable,
+                                          BlockReference *ret, GError **errp)
 {
     *ret = (BlockReference){ .fd = -1 };
     if (!p) {
         return true;
     }
     if (p->open_reference) {
-        ret->fd = p->open_reference(image ? image : "", reference, writable, p->opaque);
+        OpenCall c = { p, image ? image : "", reference, writable, -1 };
+
+        co_call_out(call_user, &c); /* it may do anything, on a stack that it knows */
+        ret->fd = c.fd;
         if (ret->fd < 0) {
             error_set_errno(errp, ret->fd, "'%s' refers to '%s', which was not handed over",
                             image ? image : "the image", reference);

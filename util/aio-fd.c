@@ -43,9 +43,7 @@ void aio_set_fd_handler(AioContext *ctx, int fd, AioFunc *io_read, AioFunc *io_w
     GIOCondition cond = (io_read ? G_IO_IN : 0) | (io_write ? G_IO_OUT : 0);
 
     if (h && h->tag) {
-        if (!g_source_is_destroyed(&ctx->source)) {
-            g_source_remove_unix_fd(&ctx->source, h->tag);
-        }
+        aio_source_remove_fd(ctx, h->tag);
         h->tag = NULL;
     }
     if (!h && cond) {
@@ -57,10 +55,7 @@ void aio_set_fd_handler(AioContext *ctx, int fd, AioFunc *io_read, AioFunc *io_w
         h->io_read = io_read;
         h->io_write = io_write;
         h->opaque = opaque;
-        if (cond &&
-            !g_source_is_destroyed(&ctx->source)) { /* else aio_poll() is all that runs it */
-            h->tag = g_source_add_unix_fd(&ctx->source, fd, cond);
-        }
+        h->tag = cond ? aio_source_add_fd(ctx, fd, cond) : NULL;
     }
     sweep(ctx);
 }

@@ -90,9 +90,7 @@ static AioUring *get_ring(AioContext *ctx)
         refuse(ctx, ret);
         return NULL;
     }
-    if (!g_source_is_destroyed(&ctx->source)) {
-        ctx->uring_tag = g_source_add_unix_fd(&ctx->source, u->ring.ring_fd, G_IO_IN);
-    }
+    ctx->uring_tag = aio_source_add_fd(ctx, u->ring.ring_fd, G_IO_IN);
     ctx->uring = g_steal_pointer(&u);
     return ctx->uring;
 }
@@ -110,6 +108,11 @@ int aio_uring_error(AioContext *ctx)
 int aio_uring_fd(AioContext *ctx)
 {
     return ctx->uring && ctx->uring->in_flight ? ctx->uring->ring.ring_fd : -1;
+}
+
+int aio_uring_ring_fd(AioContext *ctx)
+{
+    return ctx->uring ? ctx->uring->ring.ring_fd : -1;
 }
 
 bool aio_uring_pending(AioContext *ctx)
@@ -290,6 +293,11 @@ int aio_uring_error(AioContext *ctx)
 }
 
 int aio_uring_fd(AioContext *ctx)
+{
+    return -1;
+}
+
+int aio_uring_ring_fd(AioContext *ctx)
 {
     return -1;
 }

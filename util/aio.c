@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * AioContext: the loop itself: a GSource, its blocking poll, bottom halves, scheduled coroutines.
+ * AioContext: the loop itself: its blocking poll, bottom halves, scheduled coroutines.
  *
- * INV-AIO-1  Who adds work from another thread adds it first and then looks at notify_me; who is
- *            about to block sets notify_me first and then looks for work.  One of them sees the
- *            other, so no wake-up is lost and the eventfd is written only for a blocked loop.
+ * INV-AIO-1  Whoever adds work from another thread adds it first and then looks at poll_waits and
+ *            source_waits; whoever is about to block sets one of them first and then looks for
+ *            work.  One of them sees the other, so no wake-up is lost and the eventfd is written
+ *            only for a blocked loop.
  * INV-AIO-2  Submissions go to the kernel before the loop blocks.
+ * INV-AIO-3  What was taken to be run is in the context, not on a stack: a poll inside of a
+ *            function that the loop calls goes on where the loop was.
  */
 #include "util/aio-int.h"
 
@@ -20,14 +23,9 @@
 #define POLL_MIN_NS 1000
 #define RETRY_NS 1000000 /* when the kernel had no room for a submission */
 
-struct AioBh {
-    AioFunc *fn;
-    void *opaque;
-    AioBh *next;
-};
-
 static __thread AioContext *current_ctx;
-static GPrivate default_ctx = G_PRIVATE_INIT((GDestroyNotify)aio_context_unref);
+static void thread_ends(gpointer p);
+static GPrivate default_ctx = G_PRIVATE_INIT(thread_ends);
 
 int64_t aio_clock_ns(void)
 {
@@ -60,6 +58,7 @@ AioContext *aio_current(void)
 
     if (unlikely(!ctx)) {
         ctx = aio_context_new(NULL);
+        aio_run_lend(ctx);
         g_private_set(&default_ctx, ctx);
     }
     return ctx;
@@ -70,8 +69,31 @@ AioContext *aio_set_current(AioContext *ctx)
     AioContext **slot = current_slot();
     AioContext *old = *slot;
 
-    *slot = ctx;
+    *slot = ctx && likely(!atomic_load_explicit(&ctx->dead, memory_order_relaxed)) ? ctx : NULL;
     return old;
+}
+
+void aio_forget_thread_default(void)
+{
+    *current_slot() = NULL;
+    g_private_set(&default_ctx, NULL); /* not freed: the parent's, to the child */
+}
+
+/* The thread waits for what it began, and its users are told, as if its loop ran once more. */
+static void thread_ends(gpointer p)
+{
+    AioContext *ctx = p, *old = aio_set_current(ctx);
+
+    aio_acquire(ctx);
+    ctx->ending = true;
+    while (atomic_load(&ctx->requests) > 0) {
+        if (!aio_done_deliver(ctx, G_MAXUINT)) {
+            aio_wait_helping(ctx);
+        }
+    }
+    aio_release_quietly(ctx);
+    aio_set_current(old);
+    aio_context_unref(ctx);
 }
 
 /* ---- Work from anywhere ---- */
@@ -79,24 +101,41 @@ AioContext *aio_set_current(AioContext *ctx)
 void aio_notify(AioContext *ctx)
 {
     atomic_thread_fence(memory_order_seq_cst); /* INV-AIO-1 */
-    if (atomic_load_explicit(&ctx->notify_me, memory_order_relaxed) &&
+    if ((atomic_load_explicit(&ctx->poll_waits, memory_order_relaxed) ||
+         atomic_load_explicit(&ctx->source_waits, memory_order_relaxed)) &&
         !atomic_exchange(&ctx->notified, true)) {
+        int fd = atomic_load(&ctx->event_fd);
         uint64_t one = 1;
         ssize_t n;
 
         do {
-            n = write(ctx->event_fd, &one, sizeof(one));
+            n = write(fd, &one, sizeof(one)); /* without one, waits are short */
         } while (n < 0 && errno == EINTR);
     }
 }
 
-static void event_read(AioContext *ctx)
+void aio_event_ensure(AioContext *ctx)
+{
+    int fd = atomic_load_explicit(&ctx->event_fd, memory_order_relaxed);
+
+    if (likely(fd >= 0)) {
+        return;
+    }
+    fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    if (fd >= 0) {
+        atomic_store(&ctx->notified, false);
+        atomic_store(&ctx->event_fd, fd);
+        ctx->event_tag = aio_source_add_fd(ctx, fd, G_IO_IN);
+    }
+}
+
+void aio_event_read(AioContext *ctx)
 {
     uint64_t v;
     ssize_t n;
 
     do {
-        n = read(ctx->event_fd, &v, sizeof(v));
+        n = read(atomic_load(&ctx->event_fd), &v, sizeof(v));
     } while (n < 0 && errno == EINTR);
     atomic_store(&ctx->notified, false);
     atomic_thread_fence(memory_order_seq_cst); /* INV-AIO-1: look for work after this */
@@ -159,14 +198,12 @@ void coroutine_fn co_reschedule_self(void)
     coroutine_yield();
 }
 
-static bool run_bhs(AioContext *ctx)
+/* New ones behind those that an outer call left in the batch. */
+static void take_bhs(AioContext *ctx)
 {
-    AioBh *bh, *list = NULL;
+    AioBh *bh = atomic_exchange_explicit(&ctx->bhs, NULL, memory_order_acquire), *list = NULL;
+    AioBh **end = &ctx->bh_batch;
 
-    if (!atomic_load_explicit(&ctx->bhs, memory_order_relaxed)) {
-        return false;
-    }
-    bh = atomic_exchange_explicit(&ctx->bhs, NULL, memory_order_acquire);
     while (bh) { /* oldest first */
         AioBh *next = bh->next;
 
@@ -174,25 +211,36 @@ static bool run_bhs(AioContext *ctx)
         list = bh;
         bh = next;
     }
-    while (list) {
-        AioBh *next = list->next;
-        AioBh b = *list;
-
-        g_free(list);
-        b.fn(b.opaque);
-        list = next;
+    while (*end) {
+        end = &(*end)->next;
     }
-    return true;
+    *end = list;
 }
 
-static bool run_scheduled(AioContext *ctx)
+static bool run_bhs(AioContext *ctx)
 {
-    Coroutine *co, *list = NULL;
+    bool progress = false;
 
-    if (!atomic_load_explicit(&ctx->scheduled, memory_order_relaxed)) {
-        return false;
+    if (atomic_load_explicit(&ctx->bhs, memory_order_relaxed)) {
+        take_bhs(ctx);
     }
-    co = atomic_exchange_explicit(&ctx->scheduled, NULL, memory_order_acquire);
+    while (ctx->bh_batch) { /* INV-AIO-3 */
+        AioBh *bh = ctx->bh_batch;
+        AioBh b = *bh;
+
+        ctx->bh_batch = bh->next;
+        g_free(bh);
+        b.fn(b.opaque);
+        progress = true;
+    }
+    return progress;
+}
+
+static void take_scheduled(AioContext *ctx)
+{
+    Coroutine *co = atomic_exchange_explicit(&ctx->scheduled, NULL, memory_order_acquire);
+    Coroutine *list = NULL, **end = &ctx->co_batch;
+
     while (co) {
         Coroutine *next = co->next;
 
@@ -200,21 +248,36 @@ static bool run_scheduled(AioContext *ctx)
         list = co;
         co = next;
     }
-    while (list) {
-        Coroutine *next = list->next;
-
-        list->next = NULL;
-        atomic_store(&list->scheduled, false);
-        coroutine_enter(list);
-        list = next;
+    while (*end) {
+        end = &(*end)->next;
     }
-    return true;
+    *end = list;
+}
+
+static bool run_scheduled(AioContext *ctx)
+{
+    bool progress = false;
+
+    if (atomic_load_explicit(&ctx->scheduled, memory_order_relaxed)) {
+        take_scheduled(ctx);
+    }
+    while (ctx->co_batch) { /* INV-AIO-3 */
+        Coroutine *co = ctx->co_batch;
+
+        ctx->co_batch = co->next;
+        co->next = NULL;
+        atomic_store(&co->scheduled, false);
+        coroutine_enter(co);
+        progress = true;
+    }
+    return progress;
 }
 
 bool aio_has_work(AioContext *ctx)
 {
     return atomic_load_explicit(&ctx->bhs, memory_order_relaxed) ||
-           atomic_load_explicit(&ctx->scheduled, memory_order_relaxed);
+           atomic_load_explicit(&ctx->scheduled, memory_order_relaxed) || ctx->bh_batch ||
+           ctx->co_batch;
 }
 
 bool aio_run_ready(AioContext *ctx)
@@ -250,7 +313,7 @@ static bool spin(AioContext *ctx)
     return false;
 }
 
-static bool block(AioContext *ctx, int64_t timeout_ns)
+bool aio_block(AioContext *ctx, int64_t timeout_ns)
 {
     struct pollfd stack_fds[16], *fds = stack_fds;
     guint n = 0, max = ctx->handlers->len + 2;
@@ -264,7 +327,11 @@ static bool block(AioContext *ctx, int64_t timeout_ns)
         heap_fds = g_new(struct pollfd, max);
         fds = heap_fds;
     }
-    fds[n++] = (struct pollfd){ .fd = ctx->event_fd, .events = POLLIN };
+    aio_event_ensure(ctx);
+    fds[n++] = (struct pollfd){ .fd = atomic_load(&ctx->event_fd), .events = POLLIN };
+    if (fds[0].fd < 0 && (timeout_ns < 0 || timeout_ns > RETRY_NS)) {
+        timeout_ns = RETRY_NS; /* nobody can wake us */
+    }
     if (ring >= 0) {
         fds[n++] = (struct pollfd){ .fd = ring, .events = POLLIN };
     }
@@ -282,7 +349,7 @@ static bool block(AioContext *ctx, int64_t timeout_ns)
     }
     if (ppoll(fds, n, pts, NULL) > 0) {
         if (fds[0].revents) {
-            event_read(ctx);
+            aio_event_read(ctx);
             progress = true;
         }
         progress |= aio_fd_dispatch(ctx, fds + first, n - first);
@@ -290,37 +357,57 @@ static bool block(AioContext *ctx, int64_t timeout_ns)
     return progress;
 }
 
-bool aio_poll(AioContext *ctx, bool blocking)
+/* Sleep until something happens, for @max_ns at most (-1: any time). */
+static bool sleep_until_event(AioContext *ctx, int64_t max_ns)
 {
-    AioContext *old = aio_set_current(ctx);
+    int64_t next = aio_timer_next(ctx), timeout = 0;
+    bool progress;
+
+    atomic_store(&ctx->poll_waits, true); /* INV-AIO-1 */
+    atomic_thread_fence(memory_order_seq_cst);
+    if (!aio_has_work(ctx)) {
+        int64_t left = next - aio_clock_ns(); /* once: MAX would look at the clock again */
+
+        timeout = next < 0 ? -1 : MAX(left, 0);
+    }
+    if (aio_uring_unsubmitted(ctx) && (timeout < 0 || timeout > RETRY_NS)) {
+        timeout = RETRY_NS;
+    }
+    if (max_ns >= 0 && (timeout < 0 || timeout > max_ns)) {
+        timeout = max_ns;
+    }
+    progress = aio_block(ctx, timeout);
+    atomic_store(&ctx->poll_waits, false);
+    return progress;
+}
+
+bool aio_poll_held(AioContext *ctx, int64_t max_ns)
+{
     bool progress = aio_run_ready(ctx);
-    int64_t timeout = 0;
 
     aio_uring_flush(ctx); /* INV-AIO-2 */
-    if (!progress && blocking && spin(ctx)) {
+    if (!progress && max_ns != 0 && spin(ctx)) {
         progress = aio_run_ready(ctx);
         aio_uring_flush(ctx);
     }
-    if (!progress && blocking) {
-        int64_t next = aio_timer_next(ctx);
-
-        atomic_store(&ctx->notify_me, true); /* INV-AIO-1 */
-        atomic_thread_fence(memory_order_seq_cst);
-        if (!aio_has_work(ctx)) {
-            int64_t left = next - aio_clock_ns(); /* once: MAX would look at the clock again */
-
-            timeout = next < 0 ? -1 : MAX(left, 0);
-        }
-        if (aio_uring_unsubmitted(ctx) && (timeout < 0 || timeout > RETRY_NS)) {
-            timeout = RETRY_NS;
-        }
-        progress |= block(ctx, timeout);
-        atomic_store(&ctx->notify_me, false);
+    if (!progress && max_ns != 0) {
+        progress |= sleep_until_event(ctx, max_ns);
         progress |= aio_run_ready(ctx);
         aio_uring_flush(ctx);
     } else if (ctx->handlers->len > 0) { /* in each iteration: busy coroutines do not starve them */
-        progress |= block(ctx, 0);
+        progress |= aio_block(ctx, 0);
     }
+    return progress;
+}
+
+bool aio_poll(AioContext *ctx, bool blocking)
+{
+    AioContext *old = aio_set_current(ctx);
+    bool progress;
+
+    aio_acquire(ctx);
+    progress = aio_poll_held(ctx, blocking ? -1 : 0);
+    aio_release(ctx);
     aio_set_current(old);
     return progress;
 }
@@ -331,101 +418,20 @@ void aio_context_set_poll(AioContext *ctx, int64_t max_ns)
     ctx->poll_ns = MIN(max_ns, POLL_MIN_NS);
 }
 
-/* ---- The GSource ---- */
-
-static gboolean source_prepare(GSource *source, gint *timeout)
-{
-    AioContext *ctx = (AioContext *)source;
-    int64_t next = aio_timer_next(ctx);
-
-    aio_uring_flush(ctx);
-    *timeout = -1;
-    if (next >= 0) {
-        int64_t left = next - aio_clock_ns();
-
-        *timeout = left <= 0 ? 0 : (gint)MIN((left + 999999) / 1000000, G_MAXINT);
-    }
-    if (aio_uring_unsubmitted(ctx) && (*timeout < 0 || *timeout > RETRY_NS / 1000000)) {
-        *timeout = RETRY_NS / 1000000;
-    }
-    atomic_store(&ctx->notify_me, true); /* INV-AIO-1 */
-    atomic_thread_fence(memory_order_seq_cst);
-    return aio_has_work(ctx) || aio_uring_pending(ctx) || *timeout == 0;
-}
-
-static gboolean source_check(GSource *source)
-{
-    AioContext *ctx = (AioContext *)source;
-    int64_t next = aio_timer_next(ctx);
-
-    atomic_store(&ctx->notify_me, false);
-    if (g_source_query_unix_fd(source, ctx->event_tag)) {
-        event_read(ctx);
-    }
-    if (aio_has_work(ctx) || aio_uring_pending(ctx) || (next >= 0 && next <= aio_clock_ns())) {
-        return TRUE;
-    }
-    for (guint i = 0; i < ctx->handlers->len; i++) {
-        AioHandler *h = g_ptr_array_index(ctx->handlers, i);
-
-        if (h->tag && g_source_query_unix_fd(source, h->tag)) {
-            return TRUE;
-        }
-    }
-    return FALSE;
-}
-
-static gboolean source_dispatch(GSource *source, GSourceFunc callback, gpointer data)
-{
-    AioContext *ctx = (AioContext *)source;
-    AioContext *old = aio_set_current(ctx);
-
-    atomic_store(&ctx->notify_me, false);
-    aio_run_ready(ctx);
-    if (ctx->handlers->len > 0) {
-        block(ctx, 0);
-    }
-    aio_uring_flush(ctx);
-    aio_set_current(old);
-    return G_SOURCE_CONTINUE;
-}
-
-static void source_finalize(GSource *source)
-{
-    AioContext *ctx = (AioContext *)source;
-
-    aio_uring_fini(ctx);
-    aio_timer_fini(ctx);
-    aio_fd_fini(ctx);
-    run_bhs(ctx);
-    if (ctx->event_fd >= 0) {
-        close(ctx->event_fd);
-    }
-}
-
-static GSourceFuncs source_funcs = {
-    .prepare = source_prepare,
-    .check = source_check,
-    .dispatch = source_dispatch,
-    .finalize = source_finalize,
-};
+/* ---- Life ---- */
 
 AioContext *aio_context_new(GError **errp)
 {
-    AioContext *ctx = (AioContext *)g_source_new(&source_funcs, sizeof(AioContext));
+    AioContext *ctx = g_new0(AioContext, 1);
 
     atomic_init(&ctx->refs, 1);
+    atomic_init(&ctx->holds, 1);
     aio_fd_init(ctx);
     ctx->timers = g_ptr_array_new();
-    ctx->event_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-    if (ctx->event_fd < 0) {
-        error_set_errno(errp, errno, "Could not make an event loop: eventfd failed");
-        g_source_unref(&ctx->source);
-        return NULL;
-    }
-    ctx->event_tag = g_source_add_unix_fd(&ctx->source, ctx->event_fd, G_IO_IN);
-    g_source_set_can_recurse(&ctx->source, TRUE);
+    ctx->done_end = &ctx->done;
+    atomic_init(&ctx->event_fd, eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC));
     aio_context_set_poll(ctx, POLL_MAX_NS_DEFAULT);
+    aio_run_register(ctx);
     return ctx;
 }
 
@@ -435,14 +441,36 @@ AioContext *aio_context_ref(AioContext *ctx)
     return ctx;
 }
 
-void aio_context_unref(AioContext *ctx)
+void aio_context_drop_hold(AioContext *ctx)
 {
-    if (ctx && atomic_fetch_sub_explicit(&ctx->refs, 1, memory_order_acq_rel) == 1) {
-        g_source_unref(&ctx->source);
+    if (atomic_fetch_sub_explicit(&ctx->holds, 1, memory_order_acq_rel) == 1) {
+        g_free(ctx);
     }
 }
 
-GSource *aio_context_source(AioContext *ctx)
+/* No user is left; a main loop of another thread may just be looking at its source. */
+static void context_end(AioContext *ctx)
 {
-    return &ctx->source;
+    int fd = atomic_load(&ctx->event_fd);
+
+    aio_run_unregister(ctx);
+    aio_acquire(ctx);
+    run_bhs(ctx);
+    atomic_store(&ctx->dead, true);
+    aio_source_drop(ctx);
+    aio_uring_fini(ctx);
+    aio_timer_fini(ctx);
+    aio_fd_fini(ctx);
+    aio_release_quietly(ctx);
+    if (fd >= 0) {
+        close(fd);
+    }
+    aio_context_drop_hold(ctx);
+}
+
+void aio_context_unref(AioContext *ctx)
+{
+    if (ctx && atomic_fetch_sub_explicit(&ctx->refs, 1, memory_order_acq_rel) == 1) {
+        context_end(ctx);
+    }
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* The generic runner of the sync forms. */
-#include "util/aio.h"
+#include "util/aio-int.h"
 
 #include <errno.h>
 
@@ -22,6 +22,7 @@ static void coroutine_fn sync_entry(void *opaque)
 int co_run_sync(CoRunFunc *fn, void *opaque)
 {
     SyncRun r = { .fn = fn, .opaque = opaque };
+    AioContext *ctx;
     Coroutine *co;
 
     if (in_coroutine()) {
@@ -31,7 +32,12 @@ int co_run_sync(CoRunFunc *fn, void *opaque)
     if (!co) {
         return -ENOMEM;
     }
+    ctx = aio_current();
+    aio_acquire(ctx);
     coroutine_enter(co);
-    AIO_WAIT_WHILE(aio_current(), !r.done);
+    while (!r.done) {
+        aio_wait_helping(ctx);
+    }
+    aio_release(ctx);
     return r.ret;
 }

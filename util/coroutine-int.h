@@ -53,6 +53,10 @@ void co_backend_switch(Coroutine *from, Coroutine *to);
 /* First function on a new stack; never returns. */
 void coroutine_trampoline(Coroutine *co) __attribute__((noreturn));
 
+/* The threads' common pool of stacks is at rest between the two: around fork(). */
+void coroutine_fork_lock(void);
+void coroutine_fork_unlock(void);
+
 /* Queue @co to be entered when the outermost coroutine of this thread yields; only in a
  * coroutine. */
 void coroutine_wake_later(Coroutine *co);

@@ -186,6 +186,16 @@ static void pool_put(ThreadState *ts, Coroutine *co)
     }
 }
 
+void coroutine_fork_lock(void)
+{
+    spin_lock(&global_pool.lock);
+}
+
+void coroutine_fork_unlock(void)
+{
+    spin_unlock(&global_pool.lock);
+}
+
 static void thread_state_exit(gpointer p)
 {
     ThreadState *ts = p;

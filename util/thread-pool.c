@@ -125,6 +125,21 @@ static bool push(PoolItem *item)
     return queued;
 }
 
+void thread_pool_fork_lock(void)
+{
+    pthread_mutex_lock(&pool.lock);
+}
+
+void thread_pool_fork_unlock(bool child)
+{
+    if (child) { /* the threads are the parent's, and so is what they wait for */
+        pool.head = pool.tail = NULL;
+        pool.queued = pool.threads = pool.idle = 0;
+        pthread_cond_init(&pool.cond, NULL);
+    }
+    pthread_mutex_unlock(&pool.lock);
+}
+
 int coroutine_fn co_thread_pool_run(ThreadPoolFunc *fn, void *opaque)
 {
     PoolItem item = { .fn = fn, .opaque = opaque, .co = coroutine_self() };

@@ -209,8 +209,12 @@ static int coroutine_fn file_co_close(BlockDriverState *bs)
     if (s->end_fd >= 0 && close(s->end_fd) < 0 && errno != EINTR) { /* closed even then */
         ret = -errno;
     }
-    if (s->fd >= 0 && close(s->fd) < 0 && errno != EINTR && ret == 0) {
-        ret = -errno;
+    if (s->fd >= 0) {
+        /* A child of fork() may have the description still, and with it the locks. */
+        (void)file_set_perm(bs, 0, BLK_PERM_ALL, NULL);
+        if (close(s->fd) < 0 && errno != EINTR && ret == 0) {
+            ret = -errno;
+        }
     }
     g_clear_pointer(&s->lane, work_lane_unref);
     g_free(s->filename);

@@ -30,6 +30,9 @@ BlockBackend *blk_open_confined(const char *filename, Options *options, int flag
  * had to be written, here and below. The image is closed all the same, and @blk is gone. NULL is
  * fine. */
 int blk_close(BlockBackend *blk);
+/* The same in two steps: between them @blk is memory that answers requests with -ESHUTDOWN. */
+int blk_shut(BlockBackend *blk);
+void blk_free(BlockBackend *blk);
 /* For readers: whoever has written closes by name, and looks. */
 static inline void blk_close_reader(BlockBackend *blk)
 {
@@ -50,6 +53,7 @@ void blk_set_report(BlockBackend *blk, BlockReportFunc *report, void *opaque);
 bool blk_is_writable(BlockBackend *blk);
 int64_t blk_getlength(BlockBackend *blk); /* cached; or -errno */
 int64_t coroutine_fn blk_co_getlength(BlockBackend *blk);
+int64_t blk_length(BlockBackend *blk); /* its plain form: -ESHUTDOWN while @blk is closed */
 
 int coroutine_fn blk_co_preadv(BlockBackend *blk, int64_t offset, IOVector *v, unsigned flags);
 int coroutine_fn blk_co_pwritev(BlockBackend *blk, int64_t offset, IOVector *v, unsigned flags);

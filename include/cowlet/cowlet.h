@@ -7,6 +7,25 @@
  * in the event loop of the thread that starts them: attach cowlet_thread_source() to the
  * GMainContext that the thread runs.  Several threads may use one image at a time.
  *
+ * Callbacks (CowletDone) are called from that loop, on the thread's own stack, in the order in
+ * which the requests ended: never from within the call that started them, nor within a blocking
+ * call. At most 64 are called before other sources have their turn. A callback may do anything:
+ * start requests, make blocking calls, run a main loop, close the image.
+ *
+ * A thread that ends waits for the requests that it has under way, and their callbacks are called
+ * in it. What these start is not run: its result is -ECANCELED, and what is started in answer to
+ * that is dropped, without a callback. A thread that sleeps, or does anything else than run its
+ * loop, hinders nobody: whoever waits for the image completes its requests; their callbacks wait
+ * for the thread.
+ *
+ * After fork() the images of the parent are the parent's: in the child each call for one is
+ * answered with -EBADF, cowlet_close() gives back the handle and touches nothing else, and no
+ * callback of a request that the parent started is called. Images that the child opens itself work.
+ * Between fork() and exec() nothing need be done.
+ *
+ * Where the process has no descriptor left, requests go on, more slowly; what has to open a file
+ * fails with EMFILE.
+ *
  * I/O returns 0 or a negative errno value.  What a person reads comes as a GError.
  * The library never prints, aborts or exits because of bad input.
  *
@@ -46,7 +65,8 @@ COWLET_API CowletImage *cowlet_open(const char *filename, const char *options,
  * The same for an image that is not trusted. What it refers to (backing files, a data file) is
  * opened by @open_reference alone: it returns a descriptor, open for writing if @writable, which
  * the library takes over, or a negative errno value to refuse. @image and @reference are what the
- * image says, unchecked. It is called during cowlet_open_confined(), in its thread.
+ * image says, unchecked. It is called during cowlet_open_confined(), in its thread and on its
+ * stack.
  *
  * Without a callback, @options of cowlet_open() confine an image: "references=none" (no file but
  * the given one), "references=same-folder", "references=list,references.0=/images/base.qcow2"; and
@@ -65,6 +85,10 @@ COWLET_API CowletImage *cowlet_open_confined(const char *filename, const char *o
  * negative errno value: something that was written may be lost (a full disk, an I/O error; some
  * file systems tell only at close). The image is closed and @image is gone all the same. To act on
  * such an error while the image is still open, call cowlet_flush() first. NULL is fine, and 0.
+ *
+ * The callbacks of the calling thread's own requests are called before it returns; those of other
+ * threads' come from their loops, and may come later. A request that begins meanwhile is either
+ * counted, and waited for, or its result is -ESHUTDOWN.
  */
 COWLET_API int cowlet_close(CowletImage *image);
 
@@ -79,8 +103,10 @@ COWLET_API gboolean cowlet_create(const char *filename, const char *format, int6
 
 /*
  * From now on @report is told what a person should know of the image, once each (that it is found
- * to be corrupt): one line without newline, in the thread of the request that met it. Set it before
- * requests run.
+ * to be corrupt): one line without newline, in the thread of the request that met it, and in the
+ * middle of that: @report must not wait for other threads, blocking calls, open, create and close
+ * fail with EDEADLK there, and the stack is smaller than a thread's (256 KiB are left). Set it
+ * before requests run.
  */
 typedef void CowletReport(const char *line, void *opaque);
 COWLET_API void cowlet_set_report(CowletImage *image, CowletReport *report, void *opaque);
@@ -99,8 +125,8 @@ COWLET_API int cowlet_discard(CowletImage *image, int64_t offset, int64_t bytes)
 COWLET_API int cowlet_flush(CowletImage *image);
 
 /*
- * The asynchronous forms: return at once; @done is called with the result, in the same thread,
- * possibly before they return. @buf must live until then.
+ * The asynchronous forms: return at once; @done is called with the result from the thread's loop,
+ * later (see above). @buf must live until then.
  */
 typedef void CowletDone(void *opaque, int result);
 COWLET_API void cowlet_read_async(CowletImage *image, int64_t offset, void *buf, int64_t bytes,
@@ -113,7 +139,12 @@ COWLET_API void cowlet_discard_async(CowletImage *image, int64_t offset, int64_t
                                      CowletDone *done, void *opaque);
 COWLET_API void cowlet_flush_async(CowletImage *image, CowletDone *done, void *opaque);
 
-/* The source of the calling thread's event loop, for g_source_attach(). Owned by the library. */
+/*
+ * The source of the calling thread's event loop, for g_source_attach(). Owned by the library. It is
+ * the same one until it is destroyed, by g_source_destroy() or with the GMainContext that it is
+ * attached to; after that it is a new one, for another context, and requests under way go on there.
+ * Attach it to one that this thread runs.
+ */
 COWLET_API GSource *cowlet_thread_source(void);
 
 G_END_DECLS

@@ -15,13 +15,15 @@
 typedef void AioFunc(void *opaque);
 typedef struct AioTimer AioTimer;
 
-/* A reference-counted context; @errp says what the system refused. */
+/* A reference-counted context. (It needs an eventfd to sleep well, and makes do without while none
+ * is to be had; @errp for what the system may refuse one day.) */
 AioContext *aio_context_new(GError **errp);
 AioContext *aio_context_ref(AioContext *ctx);
 void aio_context_unref(AioContext *ctx);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(AioContext, aio_context_unref)
 
-/* The GSource inside, for g_source_attach(). No new reference. */
+/* Its GSource, for g_source_attach(). No new reference. The same one until it is destroyed, by
+ * g_source_destroy() or with its GMainContext; then a new one. */
 GSource *aio_context_source(AioContext *ctx);
 
 /* The context that this thread runs now; else the thread's own default
@@ -30,6 +32,11 @@ AioContext *aio_current(void);
 /* Make @ctx the current one of this thread (NULL: the default again);
  * returns the one before. aio_poll() and dispatch do it themselves. */
 AioContext *aio_set_current(AioContext *ctx);
+
+/* One thread at a time runs a context: whoever enters a coroutine or polls holds it. Recursive;
+ * acquire waits. aio_poll(), the source and co_run_sync() do it themselves. */
+void aio_acquire(AioContext *ctx);
+void aio_release(AioContext *ctx);
 
 /* Run one iteration; with @blocking wait for an event. True if progress. */
 bool aio_poll(AioContext *ctx, bool blocking);
@@ -93,10 +100,43 @@ IoThread *io_thread_new(const char *name, GError **errp);
 AioContext *io_thread_context(IoThread *t);
 void io_thread_free(IoThread *t); /* stops and joins; NULL is fine */
 
+/* ---- Requests of users ---- */
+
+/*
+ * A request that ended: its user is told by @fn from the main loop that has the context's source,
+ * on the thread's own stack, in order, a bounded number in each turn; never by aio_poll(). Part of
+ * what the user allocated.
+ */
+typedef struct AioDone AioDone;
+struct AioDone {
+    void (*fn)(AioDone *d); /* may free @d */
+    const void *tag;        /* what it belongs to */
+    bool refused;           /* aio_done_begin() did not let it run */
+    AioDone *next;
+};
+/* A request begins; the context is held. It runs, and ends in aio_done_push(); or it is refused,
+ * because the thread ends, and is pushed at once; or is to be forgotten: a user that answers to
+ * each refusal with another request would never let the thread end. */
+typedef enum AioBegin { AIO_BEGIN_RUN, AIO_BEGIN_REFUSE, AIO_BEGIN_FORGET } AioBegin;
+AioBegin aio_done_begin(AioContext *ctx, AioDone *d);
+void aio_done_push(AioContext *ctx, AioDone *d);
+/* Tell those that belong to @tag, and wait in @ctx by now. Not in a coroutine. */
+void aio_done_deliver_tag(AioContext *ctx, const void *tag);
+
+/* Call @fn, which is a user's and may do anything, on the thread's own stack; the coroutine
+ * sleeps. */
+void coroutine_fn co_call_out(AioFunc *fn, void *opaque);
+
+/* Times that this process is a fork()'s child: what is older belongs to a parent. */
+unsigned aio_fork_generation(void);
+/* Locks of other layers that fork() must find at rest: @lock before, @unlock after, in the child
+ * with true. Once per pair. */
+void aio_at_fork(void (*lock)(void), void (*unlock)(bool child));
+
 /* ---- Synchronous runner ---- */
 typedef int coroutine_fn CoRunFunc(void *opaque);
-/* Run @fn as a coroutine in aio_current() and poll until it returns. Must not be called
- * in a coroutine... except that then @fn is simply called. */
+/* Run @fn as a coroutine in aio_current() and poll until it returns. In a coroutine @fn is simply
+ * called. Helps loops that nobody runs (INV-RUN-2). */
 int co_run_sync(CoRunFunc *fn, void *opaque);
 
 #endif

@@ -182,10 +182,75 @@ static void test_async(void)
     g_free(l);
 }
 
+/* ---- A report comes in the middle of a request, and may call nothing that waits ---- */
+
+typedef struct Told {
+    CowletImage *img;
+    const char *file;
+    int reports, read, close;
+    gboolean opened;
+} Told;
+
+static void on_report(const char *line, void *opaque)
+{
+    Told *t = opaque;
+    g_autoptr(GError) err = NULL;
+    char buf[512];
+
+    g_assert_nonnull(strstr(line, "corrupt"));
+    t->reports++;
+    t->read = cowlet_read(t->img, 0, buf, sizeof(buf));
+    t->close = cowlet_close(t->img);
+    t->opened = cowlet_open(t->file, NULL, COWLET_OPEN_READ_ONLY, &err) != NULL;
+    g_assert_error(err, g_quark_from_static_string("cowlet-error-quark"), EDEADLK);
+}
+
+static guint64 be64_at(const char *content, gsize offset)
+{
+    guint64 v;
+
+    memcpy(&v, content + offset, 8);
+    return GUINT64_FROM_BE(v);
+}
+
+/* The first L2 entry's host offset is not one of a cluster any more. */
+static void spoil(const char *f)
+{
+    g_autofree char *content = NULL;
+    gsize length;
+
+    g_assert_true(g_file_get_contents(f, &content, &length, NULL));
+    content[(be64_at(content, be64_at(content, 40)) & 0x00fffffffffffe00) + 6] ^= 2;
+    g_assert_true(g_file_set_contents(f, content, (gssize)length, NULL));
+}
+
+static void test_report(void)
+{
+    g_autofree char *f = g_build_filename(dir, "spoilt.qcow2", NULL);
+    Told t = { .file = f };
+    char buf[512];
+
+    g_assert_true(cowlet_create(f, "qcow2", 1 << 20, NULL, NULL));
+    t.img = cowlet_open(f, "driver=qcow2", COWLET_OPEN_READ_WRITE, NULL);
+    g_assert_cmpint(cowlet_write(t.img, 0, "x", 1), ==, 0);
+    g_assert_cmpint(cowlet_close(t.img), ==, 0);
+    spoil(f);
+    t.img = cowlet_open(f, "driver=qcow2", COWLET_OPEN_READ_WRITE, NULL);
+    cowlet_set_report(t.img, on_report, &t);
+    g_assert_cmpint(cowlet_read(t.img, 0, buf, sizeof(buf)), ==, -EIO);
+    g_assert_cmpint(t.reports, ==, 1);
+    g_assert_cmpint(t.read, ==, -EDEADLK);
+    g_assert_cmpint(t.close, ==, -EDEADLK);
+    g_assert_false(t.opened);
+    (void)cowlet_close(t.img);
+    g_unlink(f);
+}
+
 /* ---- Files that an image refers to, handed over as descriptors ---- */
 
 typedef struct Keeper {
-    const char *path; /* what stands for every reference; NULL: refuse */
+    const char *path;   /* what stands for every reference; NULL: refuse */
+    CowletImage *other; /* to be read from there; or NULL */
     int calls;
     gboolean writable;
     char reference[64];
@@ -195,6 +260,12 @@ static int hand_over(const char *image, const char *reference, gboolean writable
 {
     Keeper *k = opaque;
 
+    char buf[512];
+
+    if (k->other) { /* it may use the library, blocking, in the middle of the open */
+        g_assert_cmpint(cowlet_read(k->other, 0, buf, sizeof(buf)), ==, 0);
+        g_assert_cmpint(buf[0], ==, 'b');
+    }
     k->calls++;
     k->writable = writable;
     g_strlcpy(k->reference, reference, sizeof(k->reference));
@@ -212,6 +283,8 @@ static void test_confined(void)
     char buf[512];
 
     g_assert_true(g_file_set_contents(base, content, 1 << 20, &err));
+    k.other = cowlet_open(base, "driver=raw", COWLET_OPEN_READ_ONLY, &err);
+    g_assert_no_error(err);
     g_assert_true(
         cowlet_create(f, "qcow2", 1 << 20, "backing_file=/nothere/at-all,backing_fmt=raw", &err));
     g_assert_no_error(err);
@@ -230,6 +303,7 @@ static void test_confined(void)
     g_assert_null(img);
     g_assert_error(err, g_quark_from_static_string("cowlet-error-quark"), EACCES);
     g_assert_cmpint(k.calls, ==, 2);
+    cowlet_close(k.other);
     g_unlink(base);
     g_unlink(f);
 }
@@ -271,6 +345,7 @@ int main(int argc, char **argv)
     g_test_add_func("/api/create-options", test_create_options);
     g_test_add_func("/api/close", test_close);
     g_test_add_func("/api/async", test_async);
+    g_test_add_func("/api/report", test_report);
     g_test_add_func("/api/confined", test_confined);
     g_test_add_func("/api/confined-data", test_confined_data);
     ret = g_test_run();
