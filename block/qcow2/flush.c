@@ -396,6 +396,7 @@ int coroutine_fn qcow2_co_flush_to_os(BlockDriverState *bs)
     Qcow2 *q = bs->opaque;
     int ret;
 
+    qcow2_clean_if_due(q);
     if (bs->read_only) {
         return 0;
     }

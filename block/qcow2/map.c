@@ -146,6 +146,8 @@ int coroutine_fn qcow2_co_l2_load(Qcow2 *q, uint64_t l1_index, uint64_t table, u
 
     if (cached) {
         meta_cache_peek_end(q->l2_cache);
+    } else {
+        qcow2_clean_if_due(q);
     }
     /* A table that the file does not hold would read as zeroes: as data lost in silence. (A new one
      * is in the cache, dirty, until it is written.) */

@@ -181,16 +181,6 @@ static int coroutine_fn co_start_writing(Qcow2 *q, int flags, GError **errp)
     return ret;
 }
 
-static void clean_timer_fired(void *opaque)
-{
-    Qcow2 *q = opaque;
-
-    meta_cache_clean(q->l2_cache);
-    meta_cache_clean(q->ref_cache);
-    cow_buffers_trim(q);
-    aio_timer_mod(q->clean_timer, aio_clock_ns() + (int64_t)q->cache_clean_interval_ns);
-}
-
 static void apply_options(Qcow2 *q, const Qcow2Options *opt)
 {
     q->lazy_refcounts = q->geo.version >= 3 &&
@@ -200,16 +190,12 @@ static void apply_options(Qcow2 *q, const Qcow2Options *opt)
     q->discard_other = opt->discard_other;
     q->discard_no_unref = opt->discard_no_unref;
     q->overlap_off = opt->overlap_off;
-    q->cache_clean_interval_ns = opt->clean_interval_s * UINT64_C(1000000000);
-    if (q->cache_clean_interval_ns) {
-        q->clean_timer = aio_timer_new(aio_current(), clean_timer_fired, q);
-        aio_timer_mod(q->clean_timer, aio_clock_ns() + (int64_t)q->cache_clean_interval_ns);
-    }
+    qcow2_clean_start(q, opt->clean_interval_s);
 }
 
 static void free_state(Qcow2 *q)
 {
-    g_clear_pointer(&q->clean_timer, aio_timer_free);
+    qcow2_clean_stop(q);
     qcow2_free_snapshots(q);
     g_clear_pointer(&q->l2_cache, meta_cache_free);
     g_clear_pointer(&q->ref_cache, meta_cache_free);

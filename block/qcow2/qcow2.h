@@ -102,9 +102,16 @@ struct Qcow2 {
     struct MetadataSet *metadata; /* metadata-set.c */
     atomic_int preallocated; /* status.c: 1 clusters are reserved that the host has no space for, -1
                                 not, 0 unknown */
-    uint64_t cache_clean_interval_ns;
+    uint64_t cache_clean_interval_ns; /* 0: never */
+    atomic_int_fast64_t clean_due;    /* clean.c; monotonic, ns */
     AioTimer *clean_timer;
 };
+
+/* ---- clean.c ---- */
+void qcow2_clean_start(Qcow2 *q, uint64_t interval_s);
+void qcow2_clean_stop(Qcow2 *q);
+/* For slow paths: those of a request that reads metadata, or flushes. Any thread. */
+void qcow2_clean_if_due(Qcow2 *q);
 
 /* ---- corrupt.c ---- The one function for bad bytes in an image. Remembers, marks the image
  * corrupt (if writable) once, returns -EIO. */

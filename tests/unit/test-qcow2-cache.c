@@ -475,25 +475,35 @@ static void test_threads(void)
 
 /* ---- The budget of the process ---- */
 
+/* Nobody takes more than a quarter of what is left. */
 static void test_budget(void)
 {
     uint64_t a = qcow2_budget_take(200 * MiB, MiB), b = qcow2_budget_take(200 * MiB, MiB);
-    uint64_t c = qcow2_budget_take(200 * MiB, MiB), d;
+    uint64_t c = qcow2_budget_take(200 * MiB, 40 * MiB), d, rest = 256 * MiB;
+    uint64_t all[40];
 
-    g_assert_cmpuint(a, ==, 200 * MiB);
-    g_assert_cmpuint(a + b, ==, 256 * MiB);
-    g_assert_cmpuint(c, ==, MiB); /* the floor, whatever the others have */
+    g_assert_cmpuint(a, ==, 64 * MiB);
+    g_assert_cmpuint(b, ==, 48 * MiB);
+    g_assert_cmpuint(c, ==, 40 * MiB); /* the floor, whatever the others have */
     qcow2_budget_give(a);
     d = qcow2_budget_take(100 * MiB, MiB);
-    g_assert_cmpuint(d, ==, 100 * MiB);
+    g_assert_cmpuint(d, ==, 42 * MiB);
     g_assert_cmpuint(qcow2_budget_take(10, MiB), ==, 10); /* never more than wanted */
     qcow2_budget_give(10);
     qcow2_budget_give(b);
     qcow2_budget_give(c);
     qcow2_budget_give(d);
-    a = qcow2_budget_take(UINT64_MAX, 0);
-    g_assert_cmpuint(a, ==, 256 * MiB); /* all of it came back */
-    qcow2_budget_give(a);
+    for (int i = 0; i < 40; i++) { /* all of it came back */
+        all[i] = qcow2_budget_take(32 * MiB, MiB);
+        g_assert_cmpuint(all[i], ==, MAX(MIN(32 * MiB, rest / 4), MiB));
+        rest -= MIN(rest, all[i]);
+    }
+    g_assert_cmpuint(all[8], >, 8 * MiB);
+    for (int i = 0; i < 40; i++) {
+        qcow2_budget_give(all[i]);
+    }
+    g_assert_cmpuint(qcow2_budget_take(UINT64_MAX, 0), ==, 64 * MiB);
+    qcow2_budget_give(64 * MiB);
 }
 
 int main(int argc, char **argv)

@@ -235,6 +235,87 @@ static void test_bad(void)
     }
 }
 
+/* ---- cache-clean-interval, when the thread that opened the image is gone ---- */
+
+static gpointer open_in_thread(gpointer unused)
+{
+    blk = mem_image_open(&im, "cache-clean-interval=1");
+    return NULL;
+}
+
+static bool is_cached(uint64_t guest)
+{
+    const Geometry *g = &im.geo;
+    uint64_t l2 = ldbe64(im.data + im.l1 + geo_l1_index(g, guest) * 8) & QCOW2_OFFSET_MASK;
+    bool cached =
+        meta_cache_peek_begin(q->l2_cache, l2 + geo_l2_index(g, guest) * g->l2_entry_size) != NULL;
+
+    if (cached) {
+        meta_cache_peek_end(q->l2_cache);
+    }
+    return cached;
+}
+
+/* Reads that miss clean up; a look at what is cached is a use of it. */
+static void test_clean(void)
+{
+    char buf[512];
+    uint64_t table; /* bytes of the disk that an L2 table maps */
+
+    im = (MemImage){ .cluster_bits = 12, .refcount_order = 4, .size = 64 * MiB };
+    mem_image_init(&im);
+    for (uint64_t i = 0; i < 4; i++) {
+        (void)mem_image_l2(&im, i);
+    }
+    g_thread_join(g_thread_new("opener", open_in_thread, NULL));
+    q = mem_image_qcow2(blk);
+    table = im.geo.cluster_size << im.geo.l2_bits;
+    g_assert_cmpint(blk_pread(blk, 0, sizeof(buf), buf, 0), ==, 0);
+    g_usleep(1100000);
+    g_assert_cmpint(blk_pread(blk, (int64_t)table, sizeof(buf), buf, 0), ==, 0);
+    g_usleep(1100000); /* twice: an entry is kept for one interval after its last use */
+    g_assert_cmpint(blk_pread(blk, (int64_t)table * 2, sizeof(buf), buf, 0), ==, 0);
+    g_assert_false(is_cached(0));
+    g_assert_true(is_cached(table * 2));
+    blk_close(blk);
+    mem_image_clear(&im);
+}
+
+/* ---- The memory that large images share ---- */
+
+#define LARGE_IMAGES 12
+
+static uint64_t l2_budget(BlockBackend *b)
+{
+    return meta_cache_budget(mem_image_qcow2(b)->l2_cache);
+}
+
+/* The ninth has its share too, and all of it is given back. */
+static void test_budget(void)
+{
+    BlockBackend *all[LARGE_IMAGES];
+    uint64_t sum = 0;
+    char buf[512];
+
+    im = (MemImage){ .cluster_bits = 16, .refcount_order = 4, .size = UINT64_C(4) << 40 };
+    mem_image_init(&im);
+    for (int round = 0; round < 2; round++) {
+        for (int i = 0; i < LARGE_IMAGES; i++) {
+            all[i] = mem_image_open(&im, NULL);
+            g_assert_cmpuint(l2_budget(all[i]), >=, 4 * MiB);
+            g_assert_cmpint(blk_pread(all[i], (int64_t)1 << 41, sizeof(buf), buf, 0), ==, 0);
+            sum += l2_budget(all[i]);
+        }
+        g_assert_cmpuint(l2_budget(all[0]), ==, 32 * MiB);
+        g_assert_cmpuint(sum, <=, 256 * MiB);
+        for (int i = 0; i < LARGE_IMAGES; i++) {
+            blk_close(all[i]);
+        }
+        sum = 0;
+    }
+    mem_image_clear(&im);
+}
+
 int main(int argc, char **argv)
 {
     block_init();
@@ -243,5 +324,7 @@ int main(int argc, char **argv)
     g_test_add_func("/qcow2/map/standard", test_std);
     g_test_add_func("/qcow2/map/extended", test_ext);
     g_test_add_func("/qcow2/map/bad", test_bad);
+    g_test_add_func("/qcow2/map/clean", test_clean);
+    g_test_add_func("/qcow2/map/budget", test_budget);
     return g_test_run();
 }
