@@ -205,8 +205,12 @@ static int coroutine_fn co_count_l2(Check *c, uint64_t table, uint64_t guest, ui
     int ret = check_co_read(c, table, g->cluster_size, buf, "check_refcounts_l2");
 
     for (unsigned i = 0; i < 1u << g->l2_bits && ret == 0; i++) {
-        count_l2_entry(c, l2_load(g, buf, i), guest + ((uint64_t)i << g->cluster_bits), active,
-                       refs);
+        L2Entry e = l2_load(g, buf, i);
+
+        count_l2_entry(c, e, guest + ((uint64_t)i << g->cluster_bits), active, refs);
+        if (active && c->counts && check_copied_is_suspect(c->counts, e)) {
+            g_hash_table_add(c->suspects, GSIZE_TO_POINTER(table));
+        }
     }
     return ret;
 }

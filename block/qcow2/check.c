@@ -2,51 +2,25 @@
 /*
  * Check: the refcounts against the references that the tables hold; the COPIED flags against the
  * refcounts.  Reads the file, so what is cached is flushed first.  Nothing is changed.
+ *
+ * Each refcount block is read once and in order, then each L2 table once; what does not fit into
+ * memory, or is found damaged, is read a second time.
  */
 #include "check.h"
 
-#include "refcount-codec.h"
 #include "util/bytes.h"
 
 #include <errno.h>
 
-/* ---- The refcounts as they are on disk ---- */
+/* ---- Counts and references ---- */
 
-typedef struct Counts {
-    Check *c;
-    uint8_t *block;
-    uint64_t loaded; /* index of the loaded block, UINT64_MAX: none */
-} Counts;
-
-static int coroutine_fn co_count_of(Counts *n, uint64_t cluster, uint64_t *ret)
-{
-    Qcow2 *q = n->c->q;
-    uint64_t b = cluster >> q->geo.refblock_bits;
-    uint64_t e = b < q->reftable_entries ? q->reftable[b] & ~UINT64_C(511) : 0;
-
-    *ret = 0;
-    if (!e || geo_in_cluster(&q->geo, e) || e >> q->geo.cluster_bits >= n->c->map.clusters) {
-        return 0;
-    }
-    if (n->loaded != b) {
-        int r = check_co_read(n->c, e, q->geo.cluster_size, n->block, "refcount block");
-
-        n->loaded = r < 0 ? UINT64_MAX : b;
-        if (r < 0) {
-            return r;
-        }
-    }
-    *ret = refcount_entry_get(q->geo.refcount_order, n->block,
-                              cluster & ((UINT64_C(1) << q->geo.refblock_bits) - 1));
-    return 0;
-}
-
-static int coroutine_fn co_compare_one(Counts *n, uint64_t cluster)
+static int coroutine_fn co_compare_one(CheckCounts *n, uint64_t cluster, uint64_t *ret_count)
 {
     Check *c = n->c;
     uint64_t count, refs = refmap_get(&c->map, cluster);
-    int ret = co_count_of(n, cluster, &count);
+    int ret = check_co_count_of(n, cluster, &count);
 
+    *ret_count = count;
     if (ret < 0 || count == refs) {
         return ret;
     }
@@ -69,25 +43,19 @@ int check_compare_keys(gconstpointer a, gconstpointer b)
     return x < y ? -1 : x > y;
 }
 
-static int coroutine_fn co_compare(Counts *n)
+static int coroutine_fn co_compare(CheckCounts *n)
 {
     Check *c = n->c;
     g_autoptr(GList) beyond = g_list_sort(g_hash_table_get_keys(c->map.beyond), check_compare_keys);
-    uint64_t end = 0;
+    uint64_t end = 0, count;
 
     for (uint64_t i = 0; i < c->map.clusters; i++) {
-        uint64_t count;
-
-        if (co_compare_one(n, i) < 0) {
-            continue;
-        }
-        co_count_of(n, i, &count);
-        if (count || c->map.refs[i]) {
+        if (co_compare_one(n, i, &count) == 0 && (count || c->map.refs[i])) {
             end = i + 1;
         }
     }
     for (GList *l = beyond; l; l = l->next) {
-        co_compare_one(n, GPOINTER_TO_SIZE(l->data));
+        co_compare_one(n, GPOINTER_TO_SIZE(l->data), &count);
         end = MAX(end, GPOINTER_TO_SIZE(l->data) + 1);
     }
     c->res->image_end_offset = (int64_t)(end << c->q->geo.cluster_bits);
@@ -96,7 +64,20 @@ static int coroutine_fn co_compare(Counts *n)
 
 /* ---- COPIED ---- */
 
-static void coroutine_fn check_l2_copied(Counts *n, const uint8_t *table)
+static bool is_suspect(const CheckCounts *n, uint64_t host, bool copied)
+{
+    return check_is_single(n, host >> n->c->q->geo.cluster_bits) != copied;
+}
+
+bool check_copied_is_suspect(const CheckCounts *n, L2Entry e)
+{
+    const Geometry *g = &n->c->q->geo;
+
+    return !(e.desc & L2E_COMPRESSED) && l2_has_host(g, e) && !g->external_data &&
+           is_suspect(n, l2_host(g, e), l2_copied(e));
+}
+
+static void coroutine_fn check_l2_copied(CheckCounts *n, const uint8_t *table)
 {
     Check *c = n->c;
     const Geometry *g = &c->q->geo;
@@ -105,8 +86,8 @@ static void coroutine_fn check_l2_copied(Counts *n, const uint8_t *table)
         L2Entry e = l2_load(g, table, i);
         uint64_t count;
 
-        if ((e.desc & L2E_COMPRESSED) || !l2_has_host(g, e) || g->external_data ||
-            co_count_of(n, l2_host(g, e) >> g->cluster_bits, &count) < 0) {
+        if (!check_copied_is_suspect(n, e) ||
+            check_co_count_of(n, l2_host(g, e) >> g->cluster_bits, &count) < 0) {
             continue;
         }
         if ((count == 1) != l2_copied(e)) {
@@ -119,13 +100,13 @@ static void coroutine_fn check_l2_copied(Counts *n, const uint8_t *table)
     }
 }
 
-static int coroutine_fn co_check_copied(Counts *n)
+/* The flags of L1, and of the L2 tables in which one does not fit what was counted, or lies past
+ * the end of the file: a sound image's tables are not read again. */
+static int coroutine_fn co_check_copied(CheckCounts *n)
 {
     Check *c = n->c;
     Qcow2 *q = c->q;
     g_autofree uint8_t *table = g_try_malloc(q->geo.cluster_size);
-    g_autoptr(GHashTable) seen =
-        g_hash_table_new(NULL, NULL); /* a table that many entries name is walked once */
 
     if (!table) {
         return -ENOMEM;
@@ -133,19 +114,19 @@ static int coroutine_fn co_check_copied(Counts *n)
     for (uint32_t i = 0; i < q->l1_size; i++) {
         uint64_t e = atomic_load(&q->l1[i]), off = e & QCOW2_OFFSET_MASK, count;
 
-        if (!off || geo_in_cluster(&q->geo, off) ||
-            co_count_of(n, off >> q->geo.cluster_bits, &count) < 0) {
+        if (!off || geo_in_cluster(&q->geo, off)) {
             continue;
         }
-        if ((count == 1) != ((e & L2E_COPIED) != 0)) {
+        if (is_suspect(n, off, e & L2E_COPIED) &&
+            check_co_count_of(n, off >> q->geo.cluster_bits, &count) == 0 &&
+            (count == 1) != ((e & L2E_COPIED) != 0)) {
             check_report(c,
                          "ERROR OFLAG_COPIED L2 cluster: l1_index=%u l1_entry=%" G_GINT64_MODIFIER
                          "x refcount=%" G_GUINT64_FORMAT,
                          i, e, count);
             c->res->corruptions++;
         }
-        if (off >> q->geo.cluster_bits < c->map.clusters &&
-            g_hash_table_add(seen, GSIZE_TO_POINTER(off)) &&
+        if (g_hash_table_remove(c->suspects, GSIZE_TO_POINTER(off)) && /* once, whoever names it */
             check_co_read(c, off, q->geo.cluster_size, table, "check_oflag_copied") == 0) {
             check_l2_copied(n, table);
         }
@@ -155,12 +136,22 @@ static int coroutine_fn co_check_copied(Counts *n)
 
 /* ---- */
 
+static int coroutine_fn co_check_all(Check *c, CheckCounts *n)
+{
+    int ret;
+
+    check_co_counts_load(n);
+    ret = check_co_count_references(c);
+    ret = ret < 0 ? ret : co_compare(n);
+    return ret < 0 ? ret : co_check_copied(n);
+}
+
 int coroutine_fn qcow2_co_check(BlockDriverState *bs, BlockCheckResult *res, unsigned fix,
                                 BlockReportFunc *report, void *opaque)
 {
     Qcow2 *q = bs->opaque;
     Check c = { .q = q, .res = res, .report = report, .opaque = opaque };
-    Counts n = { .c = &c, .loaded = UINT64_MAX };
+    CheckCounts n = { .c = &c };
     int64_t length;
     int ret = 0;
 
@@ -175,12 +166,13 @@ int coroutine_fn qcow2_co_check(BlockDriverState *bs, BlockCheckResult *res, uns
         return ret < 0 ? ret : (int)length;
     }
     res->total_clusters = (int64_t)geo_clusters(&q->geo, q->hdr.size);
-    n.block = g_try_malloc(q->geo.cluster_size);
-    ret = n.block ? refmap_init(&c.map, q, length) : -ENOMEM;
-    ret = ret < 0 ? ret : check_co_count_references(&c);
-    ret = ret < 0 ? ret : co_compare(&n);
-    ret = ret < 0 ? ret : co_check_copied(&n);
+    c.counts = &n;
+    c.suspects = g_hash_table_new(NULL, NULL);
+    ret = refmap_init(&c.map, q, length);
+    ret = ret < 0 ? ret : check_counts_init(&n, &c);
+    ret = ret < 0 ? ret : co_check_all(&c, &n);
+    check_counts_clear(&n);
     refmap_clear(&c.map);
-    g_free(n.block);
+    g_hash_table_unref(c.suspects);
     return ret;
 }

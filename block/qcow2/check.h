@@ -12,15 +12,41 @@ typedef struct RefMap {
     GHashTable *beyond; /* cluster -> references, behind the end of the file */
 } RefMap;
 
+typedef struct CheckCounts CheckCounts;
+
 typedef struct Check {
     Qcow2 *q;
     RefMap map;
     BlockCheckResult *res;
     BlockReportFunc *report; /* may be NULL */
     void *opaque;
-    bool without_refcounts;   /* the refcount structures are going to be made anew */
+    CheckCounts *counts;    /* NULL: what is on disk does not matter */
+    GHashTable *suspects;   /* active L2 tables with a COPIED flag that may be wrong; with counts */
+    bool without_refcounts; /* the refcount structures are going to be made anew */
     uint64_t next_contiguous; /* where the next data cluster would be, if not fragmented */
 } Check;
+
+/* ---- check-counts.c: the refcounts as they are on disk ---- */
+struct CheckCounts {
+    Check *c;
+    uint8_t **kept; /* blocks by index, as far as they fit; NULL: not kept */
+    uint64_t kept_bytes;
+    uint8_t *scratch; /* the block that was read last */
+    uint64_t loaded;  /* its index; UINT64_MAX: none */
+    uint8_t *bad;     /* a bit for each block that cannot be read */
+    uint8_t *single;  /* a bit for each cluster of the file whose count is 1 */
+};
+/* After the map; clear in any case. */
+int check_counts_init(CheckCounts *n, Check *c);
+void check_counts_clear(CheckCounts *n);
+/* Read all blocks, in order; before anything else is asked. */
+void coroutine_fn check_co_counts_load(CheckCounts *n);
+int coroutine_fn check_co_count_of(CheckCounts *n, uint64_t cluster, uint64_t *ret);
+/* The COPIED flag of @e (an active entry) does not fit the count, as far as is known without I/O.
+ */
+bool check_copied_is_suspect(const CheckCounts *n, L2Entry e);
+/* Without I/O; false of clusters past the end of the file, too. */
+bool check_is_single(const CheckCounts *n, uint64_t cluster);
 
 void check_report(Check *c, const char *fmt, ...) G_GNUC_PRINTF(2, 3);
 int refmap_init(RefMap *m, Qcow2 *q, int64_t file_length);
