@@ -13,12 +13,16 @@
  * its place in it, and others get clusters that it does not name; so whatever part of the table is
  * written, no cluster is in it twice.
  *
+ * The first step is a sync: a process that died may have left writes that the kernel holds and the
+ * disk does not. What they free is free only when they are on the disk.
+ *
  * INV-RE-1  What is taken has no reference; it is counted from then on, as if it had one.
  * INV-RE-2  Only blocks that count something are made: a reference far past the end of the file
  *           costs one block, not all up to it.
  */
 #include "check.h"
 #include "refcount-codec.h"
+#include "rules.h"
 #include "util/bytes.h"
 
 #include <errno.h>
@@ -305,8 +309,12 @@ int coroutine_fn qcow2_co_rebuild_refcounts(Qcow2 *q, GError **errp)
     int64_t length = bdrv_co_getlength(q->file->bs);
     int ret;
 
-    if (length < 0) {
-        return error_set_errno(errp, (int)length, "Could not rebuild the refcounts");
+    ret = length < 0 ? (int)length : 0;
+    if (ret == 0 && !RULE_BROKEN(FOUND_BEFORE_REBUILT)) {
+        ret = qcow2_co_sync_file(q);
+    }
+    if (ret < 0) {
+        return error_set_errno(errp, ret, "Could not rebuild the refcounts");
     }
     c.without_refcounts = true;
     ret = refmap_init(&c.map, q, length);

@@ -277,7 +277,8 @@ static void make_resize(Program *p, GRand *r)
 
         mixed(p, r, t, G_N_ELEMENTS(t), 1 + upto(r, 2));
         program_add(p, OP_RESIZE, 0,
-                    (uint64_t)(1 + upto(r, (uint32_t)(2 * size / SECTOR))) * SECTOR);
+                    (uint64_t)(1 + upto(r, (uint32_t)(2 * size / SECTOR))) * SECTOR)
+            ->noisy = chance(r, 3);
         if (chance(r, 2)) {
             flush(p);
         }
@@ -429,6 +430,10 @@ static void make_kill(Program *p, GRand *r)
     p->cfg.lazy = p->cfg.version == 3 && chance(r, 2);
     for (unsigned i = 0; i < 3; i++) {
         mixed(p, r, t, G_N_ELEMENTS(t), 3);
+        if (chance(r, 2)) { /* in the middle of a flush */
+            program_add(p, OP_FAULT, 1 + upto(r, 4), 0);
+            flush(p);
+        }
         program_add(p, OP_KILL, 0, 0);
     }
     mixed(p, r, t, G_N_ELEMENTS(t), 2);
