@@ -81,6 +81,7 @@
     X(ZERO_EDGE, "a part of a subcluster zero because its rest is")                                \
     X(PUNCHED_IN_PLACE, "a discard that punches what keeps its place")                             \
     X(LAST_SUBCLUSTER, "a discard that takes the last of a cluster")                               \
+    X(EDGE_PLACED, "the last cluster given a place before a larger disk is preallocated")          \
     X(TABLE_COPIED, "an L2 table copied because a snapshot shares it")                             \
     X(TABLE_ZEROED, "an L2 table zeroed on disk")
 

@@ -212,11 +212,22 @@ static int coroutine_fn forget_vmstate(Qcow2 *q, uint64_t size)
 
 /* ---- Grow ---- */
 
+/* Zeroes as data, within a cluster. */
+static int coroutine_fn write_zeroes(Qcow2 *q, uint64_t start, uint64_t end)
+{
+    g_autofree uint8_t *buf = g_try_malloc0(end - start);
+    IOVector v;
+
+    if (!buf) {
+        return -ENOMEM;
+    }
+    iov_init_buf(&v, buf, end - start);
+    return qcow2_co_pwritev(q->bs, start, &v, 0);
+}
+
 /* Write zeroes over [start, end) of one (sub)cluster if anything else could show there. */
 static int coroutine_fn zero_edge(Qcow2 *q, uint64_t start, uint64_t end)
 {
-    g_autofree uint8_t *buf = NULL;
-    IOVector v;
     Extent x;
     int ret;
 
@@ -228,12 +239,7 @@ static int coroutine_fn zero_edge(Qcow2 *q, uint64_t start, uint64_t end)
                     entry_reads_zero(q, x.entry, start, end))) {
         return ret;
     }
-    buf = g_try_malloc0(end - start);
-    if (!buf) {
-        return -ENOMEM;
-    }
-    iov_init_buf(&v, buf, end - start);
-    return qcow2_co_pwritev(q->bs, start, &v, 0);
+    return write_zeroes(q, start, end);
 }
 
 /* Subclusters behind @start in its cluster: a shrink within the cluster left them as they were. */
@@ -290,6 +296,25 @@ static int coroutine_fn hide_new_area(Qcow2 *q, uint64_t old, uint64_t size)
     return ret;
 }
 
+/* The old last cluster, before clusters are preallocated: an entry that begins to show its place
+ * hides what it read until then (of the backing file, or zeroes), so that is copied there first. */
+static int coroutine_fn place_edge(Qcow2 *q, uint64_t old, uint64_t size)
+{
+    uint64_t end = MIN(ALIGN_UP(old, q->geo.cluster_size), size);
+    Extent x;
+    int ret;
+
+    if (old == end) {
+        return 0;
+    }
+    ret = qcow2_co_map(q, old, end - old, &x);
+    if (ret < 0 || (x.entry.desc & L2E_COMPRESSED) || l2_has_host(&q->geo, x.entry)) {
+        return ret;
+    }
+    CASE_MET(EDGE_PLACED);
+    return write_zeroes(q, old, end);
+}
+
 /*
  * What a longer file holds behind the old end would show once entries say that it is there. Without
  * preallocation no longer file is left: no entry refers to what is cut.
@@ -342,6 +367,10 @@ static int coroutine_fn grow(Qcow2 *q, uint64_t old, uint64_t size, bool exact,
         return error_set_errno(errp, ret, "Failed to zero out the new area");
     }
     if (prealloc != BLK_PREALLOC_OFF) {
+        ret = place_edge(q, old, size);
+        if (ret < 0) {
+            return error_set_errno(errp, ret, "Allocating clusters failed");
+        }
         ret = qcow2_co_preallocate(q, old, size - old, prealloc, errp);
         if (ret < 0) {
             return ret;

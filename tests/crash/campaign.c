@@ -173,6 +173,11 @@ static char *run_one(Campaign *c, unsigned index, uint64_t seed)
 static const char *const known[][2] = {
     { "version=3,cluster_bits=20,size=4194304", "w1:0+4096 f z0:0+2048 w2:1024+2048 f" },
     { "version=3,cluster_bits=14,extended=1,data_file=2,size=196608", "w19:260+10" },
+    /* Killed when tables that let go of clusters were written and not synced */
+    { "version=3,cluster_bits=14,extended=1,refcount_bits=1,lazy=1,size=196608",
+      "w3:160+96 f u8:152+52 x1 f k w5:0+8 f" },
+    /* Preallocated from within a cluster on that shows the backing file */
+    { "version=3,cluster_bits=16,backing=1,backing_size=98304,size=98304", "r!512 f" },
 };
 
 static char *run_known(Campaign *c)

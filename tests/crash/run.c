@@ -209,6 +209,14 @@ static int coroutine_fn co_write(BlockBackend *blk, const Op *op)
     return blk_co_pwritev_compressed(blk, (int64_t)op->offset, &v);
 }
 
+/* (A disk that shrinks is not preallocated.) */
+static BlockPrealloc resize_prealloc(BlockBackend *blk, const Op *op)
+{
+    bool grows = op->bytes >= (uint64_t)blk_getlength(blk);
+
+    return op->noisy && grows ? BLK_PREALLOC_METADATA : BLK_PREALLOC_OFF;
+}
+
 static int coroutine_fn co_op(BlockBackend *blk, const Op *op)
 {
     switch (op->type) {
@@ -227,7 +235,7 @@ static int coroutine_fn co_op(BlockBackend *blk, const Op *op)
         crash_fault = (unsigned)op->offset;
         return 0;
     case OP_RESIZE:
-        return blk_co_truncate(blk, (int64_t)op->bytes, true, BLK_PREALLOC_OFF, 0, NULL);
+        return blk_co_truncate(blk, (int64_t)op->bytes, true, resize_prealloc(blk, op), 0, NULL);
     case OP_REOPEN:
     case OP_KILL:
     case OP_POWER:

@@ -134,8 +134,8 @@ static char *write_more(StateCheck *c, BlockBackend *blk, uint64_t *size, uint64
     if (r % 3 == 0 && !c->run->rest && !(c->run->shared && c->run->p->cfg.version == 2)) {
         uint64_t more = 1 + (r >> 24) % MORE_SECTORS;
 
-        ret = blk_truncate(blk, (int64_t)((sectors + more) * SECTOR), true, BLK_PREALLOC_OFF, 0,
-                           NULL);
+        ret = blk_truncate(blk, (int64_t)((sectors + more) * SECTOR), true,
+                           (r >> 40) % 4 ? BLK_PREALLOC_OFF : BLK_PREALLOC_METADATA, 0, NULL);
         memset(c->words + sectors, 0, more * sizeof(*c->words));
         sectors += more;
         *size = sectors * SECTOR;

@@ -273,11 +273,9 @@ def main():
                 fine, said = judge(tree, d, a.quick)
         done += 1
         bad += not fine
-        if not (a.check and fine):
-            print(f"{'ok' if fine else 'not ok'} {done} - {n}: " + said.replace("\n", "\n# "), flush=True)
+        print(f"{'ok' if fine else 'not ok'} {done} - {n}: " + said.replace("\n", "\n# "), flush=True)
     if not a.list:
-        print(f"ok {done + 1} - {done} defects, each " + ("applies" if a.check else "is seen by a test")
-              if not bad else f"# {bad} of {done} defects: see above")
+        print(f"1..{done}")
     return 1 if bad else 0
 
 
