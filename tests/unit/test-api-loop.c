@@ -211,7 +211,7 @@ static void iterate(void *opaque, int ret)
     if (n->depth < 3) { /* what others began goes on meanwhile */
         int before = n->ended;
 
-        while (n->ended == before) {
+        while (n->ended == before && n->depth + n->ended < 4) { /* (others are to come) */
             g_main_context_iteration(NULL, TRUE);
         }
     }
