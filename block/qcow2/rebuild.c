@@ -293,6 +293,7 @@ static int coroutine_fn co_rebuild(Qcow2 *q, Check *c, GError **errp)
     }
     ret = co_place_and_write(&r, false, &full);
     if (qcow2_no_room(ret)) {
+        CASE_MET(REBUILT_IN_PLACE);
         ret = co_place_and_write(&r, true, errp);
     } else if (ret < 0) {
         g_propagate_error(errp, g_steal_pointer(&full));

@@ -82,6 +82,7 @@
     X(PUNCHED_IN_PLACE, "a discard that punches what keeps its place")                             \
     X(LAST_SUBCLUSTER, "a discard that takes the last of a cluster")                               \
     X(EDGE_PLACED, "the last cluster given a place before a larger disk is preallocated")          \
+    X(REBUILT_IN_PLACE, "counts rebuilt over the old ones: no room elsewhere")                     \
     X(TABLE_COPIED, "an L2 table copied because a snapshot shares it")                             \
     X(TABLE_ZEROED, "an L2 table zeroed on disk")
 

@@ -4,6 +4,7 @@
 
 #include "block/io.h"
 
+#include <errno.h>
 #include <string.h>
 
 typedef struct MemState {
@@ -54,8 +55,10 @@ static int coroutine_fn mem_co_create(const char *filename, Options *opts, GErro
     if (!opts_take_size(opts, "size", 0, &size, errp)) {
         return -EINVAL;
     }
-    mem_clear(mem_named(filename));
-    mem_resize(mem_named(filename), size);
+    if (!mem_named(filename)->device) {
+        mem_clear(mem_named(filename));
+        mem_resize(mem_named(filename), size);
+    }
     return 0;
 }
 
@@ -76,11 +79,19 @@ static int coroutine_fn mem_co_preadv(BlockDriverState *bs, int64_t offset, IOVe
     return 0;
 }
 
+static bool has_room(const MemFile *f, int64_t offset, int64_t bytes)
+{
+    return !f->device || (uint64_t)(offset + bytes) <= f->size;
+}
+
 static int coroutine_fn mem_co_pwritev(BlockDriverState *bs, int64_t offset, IOVector *v,
                                        unsigned flags)
 {
     MemFile *f = ((MemState *)bs->opaque)->file;
 
+    if (!has_room(f, offset, (int64_t)v->size)) {
+        return -ENOSPC;
+    }
     for (int i = 0; i < v->niov; i++) {
         mem_write(f, (uint64_t)offset, v->iov[i].iov_base, v->iov[i].iov_len);
         offset += (int64_t)v->iov[i].iov_len;
@@ -91,7 +102,12 @@ static int coroutine_fn mem_co_pwritev(BlockDriverState *bs, int64_t offset, IOV
 static int coroutine_fn mem_co_pwrite_zeroes(BlockDriverState *bs, int64_t offset, int64_t bytes,
                                              unsigned flags)
 {
-    mem_zero(((MemState *)bs->opaque)->file, (uint64_t)offset, (uint64_t)bytes, true);
+    MemFile *f = ((MemState *)bs->opaque)->file;
+
+    if (!has_room(f, offset, bytes)) {
+        return -ENOSPC;
+    }
+    mem_zero(f, (uint64_t)offset, (uint64_t)bytes, true);
     return 0;
 }
 
@@ -109,8 +125,18 @@ static int coroutine_fn mem_co_flush(BlockDriverState *bs)
 static int coroutine_fn mem_co_truncate(BlockDriverState *bs, int64_t bytes, bool exact,
                                         BlockPrealloc prealloc, unsigned flags, GError **errp)
 {
-    mem_resize(((MemState *)bs->opaque)->file, (uint64_t)bytes);
+    MemFile *f = ((MemState *)bs->opaque)->file;
+
+    if (f->device && (uint64_t)bytes > f->size) {
+        return error_set(errp, EINVAL, "Cannot grow device files");
+    }
+    mem_resize(f, (uint64_t)bytes);
     return 0;
+}
+
+static bool mem_unwritten_reads_zero(BlockDriverState *bs)
+{
+    return !((MemState *)bs->opaque)->file->device;
 }
 
 static const char *const strong_options[] = { "name", NULL };
@@ -119,7 +145,7 @@ static const BlockDriver mem_driver = {
     .format_name = "crash-mem",
     .protocol_name = "crash-mem",
     .instance_size = sizeof(MemState),
-    .unwritten_reads_zero = bdrv_unwritten_always_zero,
+    .unwritten_reads_zero = mem_unwritten_reads_zero,
     .strong_options = strong_options,
     .parse_filename = mem_parse_filename,
     .co_open = mem_co_open,

@@ -44,6 +44,7 @@ void mem_copy(MemFile *dst, const MemFile *src)
     }
     reserve(dst, used);
     dst->size = src->size;
+    dst->device = src->device;
     for (size_t i = 0; i < used; i++) {
         dst->pages[i] = src->pages[i];
         if (dst->pages[i]) {
@@ -121,8 +122,21 @@ void mem_zero(MemFile *f, uint64_t offset, uint64_t len, bool grow)
     }
 }
 
+void mem_make_device(MemFile *f, uint64_t size)
+{
+    g_autofree uint8_t *old = g_malloc(size);
+
+    memset(old, 0xdd, size);
+    mem_clear(f);
+    mem_write(f, 0, old, size);
+    f->device = true;
+}
+
 void mem_resize(MemFile *f, uint64_t size)
 {
+    if (f->device) {
+        return;
+    }
     if (size < f->size) {
         mem_write(f, size, NULL, f->size - size); /* INV-MEM-1 */
     }

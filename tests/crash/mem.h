@@ -22,6 +22,7 @@ typedef struct MemPage {
 
 typedef struct MemFile {
     uint64_t size;
+    bool device;   /* its size is fixed, and what nobody wrote is anything */
     size_t npages; /* of the array; a NULL page is a hole */
     MemPage **pages;
 } MemFile;
@@ -31,7 +32,9 @@ void mem_copy(MemFile *dst, const MemFile *src); /* dst is cleared first */
 void mem_read(const MemFile *f, uint64_t offset, void *buf, size_t len);
 void mem_write(MemFile *f, uint64_t offset, const void *buf, size_t len); /* NULL: zeroes */
 void mem_zero(MemFile *f, uint64_t offset, uint64_t len, bool grow);
-void mem_resize(MemFile *f, uint64_t size);
+void mem_resize(MemFile *f, uint64_t size); /* (but a device) */
+/* A device that was used for something else. */
+void mem_make_device(MemFile *f, uint64_t size);
 /* Equal content has equal hashes, whatever way it came about. */
 uint64_t mem_hash(MemFile *f);
 bool mem_save(const MemFile *f, const char *path);

@@ -177,7 +177,7 @@ static const Field fields[] = {
     FIELD(cluster_bits), FIELD(refcount_bits), FIELD(version),     FIELD(extended), FIELD(lazy),
     FIELD(zstd),         FIELD(no_unref),      FIELD(punch_other), FIELD(no_unmap), FIELD(backing),
     FIELD(backing_size), FIELD(data_file),     FIELD(prealloc),    FIELD(size),     FIELD(l2_cache),
-    FIELD(snapshot),     FIELD(bitmap),
+    FIELD(snapshot),     FIELD(bitmap),        FIELD(device),
 };
 
 static uint64_t field_get(const ImageConfig *c, const Field *f)

@@ -51,6 +51,7 @@ typedef struct ImageConfig {
     unsigned data_file; /* 0 none, 1, 2 raw, 3 raw by others: no entry shows it */
     unsigned prealloc;  /* BlockPrealloc */
     uint64_t size;
+    uint64_t device;   /* the image is on a device of so many bytes; 0: in a file */
     unsigned l2_cache; /* bytes; 0 by default */
 } ImageConfig;
 

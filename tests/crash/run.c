@@ -162,13 +162,15 @@ static void live_close(Live *l, bool dead)
 /* ---- Operations ---- */
 
 /* Compressed data replaces no cluster that is written in place: as documented. @met: a write below
- * has failed since it began. Past the end of a disk whose resize failed: as it should be. */
-static bool may_fail(BlockBackend *blk, const Op *op, int ret, bool met)
+ * has failed since it began. On a device there may be no room. Past the end of a disk whose resize failed: as it should be. */
+static bool may_fail(const Live *l, const Op *op, int ret, bool met)
 {
+    bool full = l->r->p->cfg.device && op->type != OP_FLUSH;
+
     return (op->type == OP_COMPRESS && ret == -EIO) ||
-           (op->type == OP_DISCARD && ret == -ENOTSUP) || (met && ret == -ENOSPC) ||
+           (op->type == OP_DISCARD && ret == -ENOTSUP) || ((met || full) && ret == -ENOSPC) ||
            (crash_faults_met && op->type < OP_FLUSH &&
-            op->offset + op->bytes > (uint64_t)blk_getlength(blk));
+            op->offset + op->bytes > (uint64_t)blk_getlength(l->blk));
 }
 
 /* A sector an element, as many as there may be; the last takes the rest. */
@@ -276,7 +278,7 @@ static void coroutine_fn run_lane(void *opaque)
         int ret = co_op(a->l->blk, op);
 
         op_done(i, begin, ret);
-        if (ret < 0 && !may_fail(a->l->blk, op, ret, met != crash_faults_met)) {
+        if (ret < 0 && !may_fail(a->l, op, ret, met != crash_faults_met)) {
             fail(a->l->r, "operation %u failed: %s", i, g_strerror(-ret));
         }
     }
@@ -513,6 +515,9 @@ Run *run_program(const Program *p)
     crash_fault = crash_faults_met = 0;
     mem_clear(mem_named("img"));
     mem_clear(mem_named("data"));
+    if (p->cfg.device) {
+        mem_make_device(mem_named("img"), p->cfg.device);
+    }
     if (p->cfg.backing && !create_backing(p, &err)) {
         fail(r, "backing file: %s", err ? err->message : "write failed");
         return r;

@@ -30,6 +30,8 @@ void choice_apply(MemFile *f, const Event *e, Choice c);
 uint32_t choice_blocks(const Event *e, unsigned block_bits);
 char *choice_text(const Event *e, Choice c);
 
+#define LOOSE_MAX 16
+
 typedef struct StateCheck {
     const Run *run;
     const Model *model;
@@ -40,6 +42,8 @@ typedef struct StateCheck {
     uint64_t checked, deep_checked, reference_checked;
     uint8_t *buf; /* of the whole disk */
     uint64_t *words;
+    uint64_t loose, nloose; /* sectors that a write found no room for: old (in @was), or new */
+    uint64_t was[LOOSE_MAX];
 } StateCheck;
 
 /* The files "s-img" and "s-data" are a state: NULL, or what is wrong with it (g_free). */

@@ -439,6 +439,30 @@ static void make_kill(Program *p, GRand *r)
     mixed(p, r, t, G_N_ELEMENTS(t), 2);
 }
 
+/* A device that has less room than the disk, and held something else before: writes fail for want
+ * of room, and counts are rebuilt where they were. */
+static void make_device(Program *p, GRand *r)
+{
+    static const OpType t[] = { OP_WRITE, OP_WRITE, OP_WRITE, OP_DISCARD, OP_ZERO };
+    static const OpType again[] = { OP_KILL, OP_KILL, OP_REOPEN, OP_POWER };
+    uint64_t cluster;
+
+    common(p, r);
+    cluster = UINT64_C(1) << p->cfg.cluster_bits;
+    p->cfg.lazy = p->cfg.version == 3 && !chance(r, 3);
+    p->cfg.device = p->cfg.size * (20 + upto(r, 100)) / 100 / SECTOR * SECTOR +
+                    (8 + upto(r, 8)) * cluster;
+    for (unsigned i = 0; i < 4; i++) {
+        mixed(p, r, t, G_N_ELEMENTS(t), 3);
+        if (chance(r, 4)) { /* in the middle of a flush */
+            program_add(p, OP_FAULT, 1 + upto(r, 4), 0);
+            flush(p);
+        }
+        program_add(p, again[upto(r, G_N_ELEMENTS(again))], 0, 0);
+    }
+    mixed(p, r, t, G_N_ELEMENTS(t), 2);
+}
+
 /* Power fails, and what is left is used on. */
 static void make_power(Program *p, GRand *r)
 {
@@ -637,6 +661,7 @@ const Workload workloads[] = {
       make_refcount_growth_fault },
     { "lazy", "lazy refcounts", make_lazy },
     { "kill", "the process dies, the next one goes on", make_kill },
+    { "device", "a device with too little room", make_device },
     { "power", "power fails, and what is left is used on", make_power },
     { "data-file", "external data files, raw and not", make_data_file },
     { "prealloc", "preallocated images", make_prealloc },
