@@ -162,7 +162,8 @@ static void live_close(Live *l, bool dead)
 /* ---- Operations ---- */
 
 /* Compressed data replaces no cluster that is written in place: as documented. @met: a write below
- * has failed since it began. On a device there may be no room. Past the end of a disk whose resize failed: as it should be. */
+ * has failed since it began. On a device there may be no room. Past the end of a disk whose resize
+ * failed: as it should be. */
 static bool may_fail(const Live *l, const Op *op, int ret, bool met)
 {
     bool full = l->r->p->cfg.device && op->type != OP_FLUSH;

@@ -450,8 +450,8 @@ static void make_device(Program *p, GRand *r)
     common(p, r);
     cluster = UINT64_C(1) << p->cfg.cluster_bits;
     p->cfg.lazy = p->cfg.version == 3 && !chance(r, 3);
-    p->cfg.device = p->cfg.size * (20 + upto(r, 100)) / 100 / SECTOR * SECTOR +
-                    (8 + upto(r, 8)) * cluster;
+    p->cfg.device =
+        p->cfg.size * (20 + upto(r, 100)) / 100 / SECTOR * SECTOR + (8 + upto(r, 8)) * cluster;
     for (unsigned i = 0; i < 4; i++) {
         mixed(p, r, t, G_N_ELEMENTS(t), 3);
         if (chance(r, 4)) { /* in the middle of a flush */

@@ -29,7 +29,8 @@ static void check_bounds(const Qcow2Header *h, uint64_t length, bool looks)
                "L1 behind the end");
     FUZZ_CHECK(h->reftable_clusters * cluster <= QCOW2_MAX_REFTABLE_BYTES,
                "reftable of %u clusters", h->reftable_clusters);
-    FUZZ_CHECK(looks || !h->reftable_clusters || h->reftable_offset < length, "reftable behind the end");
+    FUZZ_CHECK(looks || !h->reftable_clusters || h->reftable_offset < length,
+               "reftable behind the end");
     FUZZ_CHECK(h->size <= INT64_MAX, "size");
     check_string(h->backing_file, 1023, "backing file");
     check_string(h->backing_format, 15, "backing format");
