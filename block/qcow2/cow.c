@@ -14,6 +14,7 @@
  */
 #include "rules.h"
 #include "write-int.h"
+#include "util/co-pieces.h"
 
 #define MERGE_MIDDLE (16 * KiB) /* a hole this small between head and tail is read along */
 #define ZERO_CHUNK (64 * KiB)
@@ -220,6 +221,29 @@ typedef struct CowData {
     uint64_t bytes;             /* of buf */
 } CowData;
 
+typedef struct CowPart {
+    Qcow2 *q;
+    uint64_t offset, bytes;
+    uint8_t *buf;
+} CowPart;
+
+static int coroutine_fn co_read_part(void *opaque)
+{
+    CowPart *p = opaque;
+
+    return read_guest(p->q, p->offset, p->buf, p->bytes);
+}
+
+/* At the same time. */
+static int coroutine_fn co_read_both(CowPart *head, CowPart *tail)
+{
+    CoPieces pieces;
+
+    co_pieces_init(&pieces);
+    co_pieces_begin(&pieces, co_pieces_slot(&pieces), co_read_part, head);
+    return co_pieces_end(&pieces, co_read_part(tail));
+}
+
 /* Get what fills in, as far as it is not known to be zero. */
 static int coroutine_fn cow_read(Qcow2 *q, const WriteRun *r, CowData *d)
 {
@@ -246,12 +270,15 @@ static int coroutine_fn cow_read(Qcow2 *q, const WriteRun *r, CowData *d)
         return read_guest(q, r->cow_start, d->buf, bytes);
     }
     CASE_MET(COW_APART);
-    if (head) {
-        d->head = d->buf;
-        ret = read_guest(q, r->cow_start, d->head, head_len);
+    d->head = head ? d->buf : NULL;
+    d->tail = tail ? d->buf + (head ? head_len : 0) : NULL;
+    if (head && tail) {
+        return co_read_both(&(CowPart){ q, r->cow_start, head_len, d->head },
+                            &(CowPart){ q, r->end, tail_len, d->tail });
     }
-    if (ret == 0 && tail) {
-        d->tail = d->buf + (head ? head_len : 0);
+    if (head) {
+        ret = read_guest(q, r->cow_start, d->head, head_len);
+    } else if (tail) {
         ret = read_guest(q, r->end, d->tail, tail_len);
     }
     return ret;
