@@ -34,7 +34,7 @@ static void setup_op(Model *m, const Op *op)
         return;
     }
     for (uint64_t i = first; i < end; i++) {
-        bool data = op->type == OP_WRITE || op->type == OP_COMPRESS;
+        bool data = op->type == OP_WRITE || op->type == OP_COMPRESS || op->type == OP_FUA;
 
         m->s[i].c[0].word = data ? content_word(op->id, i, op->noisy) : 0;
     }
@@ -110,6 +110,7 @@ static void op_begin(Model *m, uint32_t op, uint32_t at)
     switch (program_op(m->p, op)->type) {
     case OP_WRITE:
     case OP_COMPRESS:
+    case OP_FUA:
         add_range(m, op, at, false, false);
         break;
     case OP_ZERO:
@@ -137,19 +138,22 @@ static void op_begin(Model *m, uint32_t op, uint32_t at)
 
 /* ---- Ends ---- */
 
-static bool replaced(const ModelSector *s, const Candidate *c, uint32_t before)
+#define ANY_OP UINT32_MAX
+
+/* By a write that ended before @before and is on the disk: any, or that of @by alone. */
+static bool replaced(const ModelSector *s, const Candidate *c, uint32_t before, uint32_t by)
 {
     for (uint32_t i = 0; i < s->n; i++) {
         const Candidate *o = &s->c[i];
 
-        if (!o->weak && o->end < before && c->end < o->begin) {
+        if (!o->weak && (by == ANY_OP || o->op == by) && o->end < before && c->end < o->begin) {
             return true;
         }
     }
     return false;
 }
 
-static bool drop_replaced(ModelSector *s, uint32_t before)
+static bool drop_replaced(ModelSector *s, uint32_t before, uint32_t by)
 {
     uint32_t kept = 0;
 
@@ -157,7 +161,7 @@ static bool drop_replaced(ModelSector *s, uint32_t before)
         return false;
     }
     for (uint32_t i = s->n; i-- > 0;) { /* replacers come later than what they replace */
-        if (!replaced(s, &s->c[i], before)) {
+        if (!replaced(s, &s->c[i], before, by)) {
             continue;
         }
         s->c[i].op = UINT32_MAX;
@@ -175,10 +179,22 @@ static bool drop_replaced(ModelSector *s, uint32_t before)
 
 static bool flushed(Model *m, uint32_t began)
 {
-    bool any = drop_replaced(&m->size, began);
+    bool any = drop_replaced(&m->size, began, ANY_OP);
 
     for (uint64_t i = 0; i < m->nsectors; i++) {
-        any |= drop_replaced(&m->s[i], began);
+        any |= drop_replaced(&m->s[i], began, ANY_OP);
+    }
+    return any;
+}
+
+/* A write that says so is on the disk when it ends, at @at; what was written beside it is not. */
+static bool forced(Model *m, const Op *o, uint32_t op, uint32_t at)
+{
+    uint64_t first = o->offset / SECTOR, end = MIN(first + o->bytes / SECTOR, m->nsectors);
+    bool any = false;
+
+    for (uint64_t i = first; i < end; i++) {
+        any |= drop_replaced(&m->s[i], at + 1, op);
     }
     return any;
 }
@@ -237,10 +253,24 @@ static void observed(Model *m, const Event *e, uint32_t at)
     }
 }
 
+/* What is certain from its end on. */
+static bool op_is_certain(Model *m, const Event *e, uint32_t at)
+{
+    const Op *o = program_op(m->p, e->ref);
+
+    if (m->live) {
+        return flushed(m, at + 1);
+    }
+    if (e->result < 0 || (o->type != OP_FLUSH && o->type != OP_FUA)) {
+        return false;
+    }
+    /* The event of the begin is at "done". */
+    return o->type == OP_FUA ? forced(m, o, e->ref, at) : flushed(m, e->done);
+}
+
 bool model_event(Model *m, const Log *l, uint32_t i)
 {
     const Event *e = log_event(l, i);
-    bool flush;
 
     switch (e->type) {
     case EV_OP:
@@ -248,9 +278,7 @@ bool model_event(Model *m, const Log *l, uint32_t i)
         return false;
     case EV_OP_DONE:
         op_end(m, e->ref, i, e->result);
-        flush = e->result == 0 && (program_op(m->p, e->ref)->type == OP_FLUSH);
-        /* The event of the begin is at "done". */
-        return m->live ? flushed(m, i + 1) : flush ? flushed(m, e->done) : false;
+        return op_is_certain(m, e, i);
     case EV_OBSERVED:
         observed(m, e, i);
         return m->live ? flushed(m, i + 1) : program_op(m->p, e->ref)->type == OP_POWER;

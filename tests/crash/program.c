@@ -78,11 +78,12 @@ uint64_t program_max_size(const Program *p)
 /* ---- Text: one word an operation, like "w3:0+8" (sectors), "&" before one that goes with
  * the last, ">" before one that follows the last while others go on ---- */
 
-static const char letters[] = "wzudcfrxokpCX";
+static const char letters[] = "wzudcFfrxokpCX";
 
 static bool has_range(OpType t)
 {
-    return t == OP_WRITE || t == OP_ZERO || t == OP_UNMAP || t == OP_DISCARD || t == OP_COMPRESS;
+    return t == OP_WRITE || t == OP_ZERO || t == OP_UNMAP || t == OP_DISCARD || t == OP_COMPRESS ||
+           t == OP_FUA;
 }
 
 char *program_ops_text(const Program *p)

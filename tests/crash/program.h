@@ -21,6 +21,7 @@ typedef enum OpType {
     OP_UNMAP /* zero, may unmap */,
     OP_DISCARD,
     OP_COMPRESS,
+    OP_FUA, /* a write that is on the disk when it ends */
     OP_FLUSH,
     OP_RESIZE, /* "bytes" is the new size */
     OP_FAULT,  /* the "offset"th write to the files from here on fails, once (ENOSPC) */

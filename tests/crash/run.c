@@ -193,20 +193,21 @@ static int scatter(IOVector *v, uint8_t *buf, uint64_t bytes)
 static int coroutine_fn co_write(BlockBackend *blk, const Op *op)
 {
     g_autofree uint8_t *buf = g_malloc(op->bytes);
+    unsigned flags = op->type == OP_FUA ? BLK_REQ_FUA : 0;
     IOVector v;
     int ret;
 
     for (uint64_t i = 0; i < op->bytes / SECTOR; i++) {
         content_fill(buf + i * SECTOR, content_word(op->id, op->offset / SECTOR + i, op->noisy));
     }
-    if (op->type == OP_WRITE && op->id % 2) {
+    if (op->type != OP_COMPRESS && op->id % 2) {
         ret = scatter(&v, buf, op->bytes);
-        ret = ret < 0 ? ret : blk_co_pwritev(blk, (int64_t)op->offset, &v, 0);
+        ret = ret < 0 ? ret : blk_co_pwritev(blk, (int64_t)op->offset, &v, flags);
         iov_clear(&v);
         return ret;
     }
-    if (op->type == OP_WRITE) {
-        return blk_co_pwrite(blk, (int64_t)op->offset, (int64_t)op->bytes, buf, 0);
+    if (op->type != OP_COMPRESS) {
+        return blk_co_pwrite(blk, (int64_t)op->offset, (int64_t)op->bytes, buf, flags);
     }
     iov_init_buf(&v, buf, op->bytes);
     return blk_co_pwritev_compressed(blk, (int64_t)op->offset, &v);
@@ -225,6 +226,7 @@ static int coroutine_fn co_op(BlockBackend *blk, const Op *op)
     switch (op->type) {
     case OP_WRITE:
     case OP_COMPRESS:
+    case OP_FUA:
         return co_write(blk, op);
     case OP_ZERO:
     case OP_UNMAP:

@@ -93,6 +93,7 @@ static void batch(Program *p, GRand *r, const OpType *types, size_t ntypes, uint
 
     for (unsigned i = 0; i < n; i++) {
         OpType t = chance(r, 9) ? OP_FLUSH : types[upto(r, (uint32_t)ntypes)];
+        t = t == OP_WRITE && chance(r, 12) ? OP_FUA : t;
         Op *op = t == OP_FLUSH ? program_add(p, OP_FLUSH, 0, 0) : some(p, r, t, p->cfg.size, max);
 
         op->with = i > 0;
