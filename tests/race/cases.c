@@ -260,34 +260,45 @@ static void new_table(Env *e)
     }
 }
 
-/* The refcount table moves while others allocate; before the header says so, and after. */
-static void reftable_growth(Env *e)
+/* The refcount table moves, and grows again before the header says so, or just before it does. */
+static void reftable_growth(Env *e, const char *event)
 {
-    static const char *const events[] = { "refblock_alloc_write_table",
-                                          "refblock_alloc_switch_table" };
-    int64_t at = 10 * e->c;
+    int64_t at = 10 * e->c, n = 4200 * e->c;
+    Req *f, *g, *w;
 
-    for (unsigned i = 0; i < G_N_ELEMENTS(events); i++) {
-        Req *f, *g, *w;
-
-        /* 64 entries a block, 64 blocks a cluster of table: 2 MiB more each time pass its end. */
-        stop_at(e, events[i]);
-        g = start(e, REQ_WRITE, at, 4200 * e->c, 0x21 + (uint8_t)i);
-        f = start(e, REQ_FLUSH, 0, 0, 0);
-        wait_stopped(e);
-        want(e, at, 4200 * e->c, 0x21 + i);
-        at += 4200 * e->c;
-        w = start(e, REQ_WRITE, at, 4200 * e->c, 0x31 + (uint8_t)i); /* grows it again, meanwhile */
+    /* 64 entries a block, 64 blocks a cluster of table: 2 MiB more each time pass its end. */
+    stop_at(e, event);
+    g = start(e, REQ_WRITE, at, n, 0x21);
+    f = start(e, REQ_FLUSH, 0, 0, 0);
+    wait_stopped(e);
+    want(e, at, n, 0x21);
+    g_assert_cmpint(blk_debug_breakpoint(e->blk, "reftable_grow", "again"), ==, 0);
+    w = start(e, REQ_WRITE, at + n, n, 0x31);
+    for (int i = 0; i < 10000 && !blk_debug_is_suspended(e->blk, "again"); i++) {
         let_run(e);
-        check_copy(e, true);
-        go_on(e);
-        finish(e, g);
-        finish(e, f);
-        finish(e, w);
-        want(e, at, 4200 * e->c, 0x31 + i);
-        at += 4200 * e->c;
-        check_copy(e, true);
+        g_usleep(1000);
     }
+    g_assert_true(blk_debug_is_suspended(e->blk, "again"));
+    check_copy(e, true);
+    g_assert_cmpint(blk_debug_resume(e->blk, "again"), ==, 0);
+    let_run(e);
+    check_copy(e, true);
+    go_on(e);
+    finish(e, g);
+    finish(e, f);
+    finish(e, w);
+    want(e, at + n, n, 0x31);
+    check_copy(e, true);
+}
+
+static void reftable_growth_write(Env *e)
+{
+    reftable_growth(e, "refblock_alloc_write_table");
+}
+
+static void reftable_growth_switch(Env *e)
+{
+    reftable_growth(e, "refblock_alloc_switch_table");
 }
 
 /* Power is lost with requests in flight; the next writer counts anew. */
@@ -565,6 +576,9 @@ static void two_writers(Env *e)
     g_rmdir(dir);
 }
 
+/* So that nobody waits for a flush to make room for tables. */
+#define TABLES_STAY "l2-cache-size=1M,refcount-cache-size=1M"
+
 const RaceCase race_cases[] = {
     { "overwrite-discard-reuse", overwrite_discard },
     { "overwrite-zero-reuse", overwrite_zero },
@@ -582,8 +596,10 @@ const RaceCase race_cases[] = {
     { "backing-end", backing_end, .short_backing = true },
     { "flush-storm", flush_storm },
     { "new-table", new_table, .size = 34 * MiB },
-    { "reftable-growth", reftable_growth, .cluster_size = 512, .refcount_bits = 64,
-      .size = 17000 * 512, .no_extended = true },
+    { "reftable-growth-write", reftable_growth_write, TABLES_STAY, .cluster_size = 512,
+      .refcount_bits = 64, .size = 8500 * 512, .no_extended = true },
+    { "reftable-growth-switch", reftable_growth_switch, TABLES_STAY, .cluster_size = 512,
+      .refcount_bits = 64, .size = 8500 * 512, .no_extended = true },
     { "dirty-rebuild", dirty_rebuild, .lazy = true },
     { "discard-over-backing", discard_over_backing },
     { "compressed-shared", compressed_shared },
