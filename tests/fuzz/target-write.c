@@ -52,13 +52,32 @@ static void forget(Run *r, int64_t offset, int64_t bytes)
     }
 }
 
+/* Sectors [first, first + n) into r->other. False: not strict, too many, past the end, or what came
+ * with the image is damaged in a way that no check sees (a compressed cluster): what was written,
+ * or was read before, can be read. */
+static bool read_back(Run *r, int64_t first, int64_t n, const char *when)
+{
+    if (!r->strict || n <= 0 || n * 512 > MAX_BYTES || (first + n) * 512 > blk_getlength(r->blk)) {
+        return false;
+    }
+    if (blk_pread(r->blk, first * 512, n * 512, r->other, 0) == 0) {
+        return true;
+    }
+    for (int64_t i = 0; i < n; i++) {
+        int ret =
+            expected(r, first + i) ? blk_pread(r->blk, (first + i) * 512, 512, r->other, 0) : 0;
+
+        FUZZ_CHECK(ret == 0, "%s: sector %" PRId64 " cannot be read: %d", when, first + i, ret);
+    }
+    return false;
+}
+
 /* Read [offset, offset + bytes), widened to sectors, and compare; sectors not known are learnt. */
 static void verify(Run *r, int64_t offset, int64_t bytes, const char *when)
 {
     int64_t first = offset / 512, n = DIV_ROUND_UP(offset + bytes, INT64_C(512)) - first;
 
-    if (!r->strict || n <= 0 || n * 512 > MAX_BYTES ||
-        blk_pread(r->blk, first * 512, n * 512, r->other, 0) < 0) {
+    if (!read_back(r, first, n, when)) {
         return;
     }
     for (int64_t i = 0; i < n; i++) {
@@ -124,8 +143,7 @@ static void do_discard(Run *r, int64_t offset, int64_t bytes)
     trace("discard", offset, bytes, ret);
     FUZZ_CHECK(ret <= 0, "discard returns %d", ret);
     r->failed |= ret < 0 && ret != -ENOTSUP;
-    if (!r->strict || n * 512 > MAX_BYTES ||
-        blk_pread(r->blk, first * 512, n * 512, r->other, 0) < 0) {
+    if (!read_back(r, first, n, "discard")) {
         forget(r, offset, bytes);
         return;
     }
