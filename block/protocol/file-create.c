@@ -57,10 +57,10 @@ static int fill_new_area(const ResizeJob *j)
     memset(buf, 0, MiB);
     ret = write_zeroes(j->fd, buf, from, to);
     mem_align_free(buf);
-    if (ret == 0 && to > j->to && ftruncate(j->fd, j->to) < 0) {
+    if (ret == 0 && to > j->to && TEMP_FAILURE_RETRY(ftruncate(j->fd, j->to)) < 0) {
         ret = -errno;
     }
-    return ret < 0 ? ret : fsync(j->fd) < 0 ? -errno : 0;
+    return ret < 0 ? ret : TEMP_FAILURE_RETRY(fsync(j->fd)) < 0 ? -errno : 0;
 }
 
 /* Whoever finds out a file's alignment by reading it with O_DIRECT learns nothing from a hole: a
@@ -78,18 +78,20 @@ static int resize_job(void *opaque)
     int ret = 0;
 
     if (j->to <= j->from || j->prealloc == BLK_PREALLOC_OFF) {
-        ret = ftruncate(j->fd, j->to) < 0 ? -errno : 0;
+        ret = TEMP_FAILURE_RETRY(ftruncate(j->fd, j->to)) < 0 ? -errno : 0;
         if (ret == 0 && j->from == 0 && j->to > 0) {
             allocate_first_block(j->fd, j->to);
         }
         return ret;
     }
     if (j->prealloc == BLK_PREALLOC_FALLOC) {
-        ret = -posix_fallocate(j->fd, j->from, j->to - j->from);
+        do {
+            ret = -posix_fallocate(j->fd, j->from, j->to - j->from);
+        } while (ret == -EINTR);
     } else {
-        ret = ftruncate(j->fd, j->to) < 0 ? -errno : fill_new_area(j);
+        ret = TEMP_FAILURE_RETRY(ftruncate(j->fd, j->to)) < 0 ? -errno : fill_new_area(j);
     }
-    if (ret < 0 && ftruncate(j->fd, j->from) < 0) {
+    if (ret < 0 && TEMP_FAILURE_RETRY(ftruncate(j->fd, j->from)) < 0) {
         return ret; /* the first error counts */
     }
     return ret;
@@ -219,10 +221,12 @@ static int take_new_file(Options *opts, NewFile *n, GError **errp)
 /* *@made: nothing was there, not even a link that leads nowhere. */
 static int open_to_create(const char *filename, bool *made)
 {
-    int fd = open(filename, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+    int fd = TEMP_FAILURE_RETRY(open(filename, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0644));
 
     *made = fd >= 0;
-    return fd >= 0 || errno != EEXIST ? fd : open(filename, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+    return fd >= 0 || errno != EEXIST
+               ? fd
+               : TEMP_FAILURE_RETRY(open(filename, O_RDWR | O_CREAT | O_CLOEXEC, 0644));
 }
 
 static int coroutine_fn co_fill_new(int fd, const char *filename, const NewFile *n, GError **errp)
@@ -239,7 +243,7 @@ static int coroutine_fn co_fill_new(int fd, const char *filename, const NewFile 
     if (ret < 0) {
         return ret;
     }
-    if (ftruncate(fd, 0) < 0) {
+    if (TEMP_FAILURE_RETRY(ftruncate(fd, 0)) < 0) {
         return error_set_errno(errp, errno, "Could not create '%s': Could not clear it", filename);
     }
     set_attributes(fd, n->nocow, n->hint ? n->hint : MiB);
@@ -311,7 +315,7 @@ static int clear_start(int fd, GError **errp)
     do {
         n = pwrite(fd, zeroes, sizeof(zeroes), 0);
     } while (n < 0 && errno == EINTR);
-    if (n != (ssize_t)sizeof(zeroes) || fsync(fd) < 0) {
+    if (n != (ssize_t)sizeof(zeroes) || TEMP_FAILURE_RETRY(fsync(fd)) < 0) {
         return error_set_errno(errp, n < 0 ? errno : EIO,
                                "Failed to clear the new image's first sector");
     }
@@ -328,7 +332,7 @@ int coroutine_fn device_co_create(const char *filename, Options *opts, GError **
     if (!opts_take_size(opts, "size", 0, &size, errp)) {
         return -EINVAL;
     }
-    fd = open(filename, O_RDWR | O_CLOEXEC);
+    fd = TEMP_FAILURE_RETRY(open(filename, O_RDWR | O_CLOEXEC));
     if (fd < 0) {
         return error_set_errno(errp, errno, "Could not open '%s'", filename);
     }

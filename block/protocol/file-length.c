@@ -56,7 +56,7 @@ int coroutine_fn file_co_grow(FileState *s, int64_t end)
     length = file_length_fd(s->fd);
     if (length < 0) {
         ret = (int)length;
-    } else if (length < end && ftruncate(s->fd, end) < 0) {
+    } else if (length < end && TEMP_FAILURE_RETRY(ftruncate(s->fd, end)) < 0) {
         ret = -errno;
     }
     if (ret == 0) {

@@ -33,7 +33,7 @@ int file_reopen_buffered(int fd, uint32_t block)
     if (fstatfs(fd, &fs) < 0 || fs.f_bsize > (long)block || sysconf(_SC_PAGESIZE) > (long)block) {
         return -1;
     }
-    return open(name, O_RDWR | O_CLOEXEC);
+    return TEMP_FAILURE_RETRY(open(name, O_RDWR | O_CLOEXEC));
 }
 
 uint32_t file_sector_size(int fd)

@@ -119,9 +119,9 @@ static int open_fd(BlockDriverState *bs, FileState *s, int flags, GError **errp)
     int mode = O_CLOEXEC | (flags & BLK_O_RDWR ? O_RDWR : O_RDONLY) |
                (flags & BLK_O_NOCACHE ? O_DIRECT : 0) | (flags & BLK_O_NO_LINKS ? O_NOFOLLOW : 0);
 
-    s->fd = open(s->filename, mode);
+    s->fd = TEMP_FAILURE_RETRY(open(s->filename, mode));
     if (s->fd < 0 && (flags & BLK_O_AUTO_RDONLY) && (errno == EACCES || errno == EROFS)) {
-        s->fd = open(s->filename, (mode & ~O_RDWR) | O_RDONLY);
+        s->fd = TEMP_FAILURE_RETRY(open(s->filename, (mode & ~O_RDWR) | O_RDONLY));
         bs->read_only = s->fd >= 0;
     }
     if (s->fd < 0) {
