@@ -32,7 +32,7 @@
     X(DIRTY_BEFORE_LAZY, "lazy",                                                                   \
       "the dirty bit is on disk before tables run ahead of the refcounts")                         \
     X(CLEAN_LAST, "lazy", "the dirty bit goes when the refcounts are on disk")                     \
-    X(FOUND_BEFORE_REBUILT, "kill",                                                                \
+    X(FOUND_BEFORE_REBUILT, "die",                                                                 \
       "the tables that refcounts are rebuilt from are on disk before anything is written")         \
     X(REBUILT_BEFORE_SWITCH, "kill", "rebuilt refcounts are on disk before the header names them") \
     X(L1_COUNTED, "l1-growth",                                                                     \

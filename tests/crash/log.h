@@ -58,6 +58,7 @@ extern Log *crash_log;
 extern bool crash_dead;
 /* The nth write from now on fails, once; 0: none does. Of it nothing, a part or all reaches the
  * file. */
+extern unsigned crash_die; /* so many writes and syncs, and the process is dead; 0: it lives */
 extern unsigned crash_fault;
 extern unsigned crash_faults_met; /* ever */
 /* Seed of the yields. */

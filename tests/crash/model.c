@@ -105,6 +105,19 @@ static void begin_resize(Model *m, uint32_t op, uint32_t at)
     }
 }
 
+/* What was under way when the process died has ended as it may. */
+static void cut_off(Model *m, uint32_t at)
+{
+    for (uint64_t i = 0; i < m->nsectors; i++) {
+        for (uint32_t k = 0; k < m->s[i].n; k++) {
+            Candidate *c = &m->s[i].c[k];
+
+            c->weak |= c->end == NOT_YET;
+            c->end = c->end == NOT_YET ? at : c->end;
+        }
+    }
+}
+
 static void op_begin(Model *m, uint32_t op, uint32_t at)
 {
     switch (program_op(m->p, op)->type) {
@@ -126,10 +139,13 @@ static void op_begin(Model *m, uint32_t op, uint32_t at)
     case OP_CREATE:
         m->created = false;
         break;
+    case OP_KILL:
+        cut_off(m, at);
+        break;
     case OP_FLUSH:
+    case OP_DIE:
     case OP_FAULT:
     case OP_REOPEN:
-    case OP_KILL:
     case OP_POWER:
     case OP_CLOSE:
         break;

@@ -78,7 +78,7 @@ uint64_t program_max_size(const Program *p)
 /* ---- Text: one word an operation, like "w3:0+8" (sectors), "&" before one that goes with
  * the last, ">" before one that follows the last while others go on ---- */
 
-static const char letters[] = "wzudcFfrxokpCX";
+static const char letters[] = "wzudcFfrDxokpCX";
 
 static bool has_range(OpType t)
 {
@@ -104,7 +104,7 @@ char *program_ops_text(const Program *p)
                                    op->offset / SECTOR, op->bytes / SECTOR);
         } else if (op->type == OP_RESIZE) {
             g_string_append_printf(s, "%" G_GUINT64_FORMAT, op->bytes / SECTOR);
-        } else if (op->type == OP_FAULT) {
+        } else if (op->type == OP_FAULT || op->type == OP_DIE) {
             g_string_append_printf(s, "%" G_GUINT64_FORMAT, op->offset);
         }
     }
@@ -135,10 +135,11 @@ static bool parse_op(Program *p, const char *t)
     if (type == OP_RESIZE && sscanf(t, "%" G_GUINT64_FORMAT, &bytes) != 1) {
         return false;
     }
-    if (type == OP_FAULT && sscanf(t, "%" G_GUINT64_FORMAT, &offset) != 1) {
+    if ((type == OP_FAULT || type == OP_DIE) && sscanf(t, "%" G_GUINT64_FORMAT, &offset) != 1) {
         return false;
     }
-    op = program_add(p, type, type == OP_FAULT ? offset : offset * SECTOR, bytes * SECTOR);
+    op = program_add(p, type, type == OP_FAULT || type == OP_DIE ? offset : offset * SECTOR,
+                     bytes * SECTOR);
     op->setup = setup;
     op->with = with;
     op->then = then;

@@ -24,7 +24,8 @@ typedef enum OpType {
     OP_FUA, /* a write that is on the disk when it ends */
     OP_FLUSH,
     OP_RESIZE, /* "bytes" is the new size */
-    OP_FAULT,  /* the "offset"th write to the files from here on fails, once (ENOSPC) */
+    OP_DIE,   /* with the "offset"th write or sync from here on the process dies: OP_KILL follows */
+    OP_FAULT, /* the "offset"th write to the files from here on fails, once (ENOSPC) */
     OP_REOPEN, /* close and open */
     OP_KILL,   /* the process dies, and a new one opens the image */
     OP_POWER,  /* power fails at some event before; what is left is opened again */

@@ -17,7 +17,7 @@ typedef struct RecordState {
 
 Log *crash_log;
 bool crash_dead;
-unsigned crash_fault, crash_faults_met;
+unsigned crash_die, crash_fault, crash_faults_met;
 uint64_t crash_yield_seed;
 
 static void event_clear(gpointer p)
@@ -105,6 +105,15 @@ static void end(uint32_t ref, EventType type)
     }
 }
 
+/* What the process would do after its death is not done. */
+static bool is_dead(void)
+{
+    if (crash_log && crash_die && --crash_die == 0) {
+        crash_dead = true;
+    }
+    return crash_dead;
+}
+
 static bool record_parse_filename(const char *filename, Options *options, GError **errp)
 {
     opts_set(options, "name", strchr(filename, ':') + 1);
@@ -186,7 +195,7 @@ static int coroutine_fn record_co_pwritev(BlockDriverState *bs, int64_t offset, 
     uint32_t ref;
     int ret, fault;
 
-    if (crash_dead) {
+    if (is_dead()) {
         return 0;
     }
     bytes = meet_fault((int64_t)v->size, &fault);
@@ -211,7 +220,7 @@ static int coroutine_fn record_co_pwrite_zeroes(BlockDriverState *bs, int64_t of
     uint32_t ref;
     int ret, fault;
 
-    if (crash_dead) {
+    if (is_dead()) {
         return 0;
     }
     bytes = meet_fault(bytes, &fault);
@@ -231,7 +240,7 @@ static int coroutine_fn record_co_pdiscard(BlockDriverState *bs, int64_t offset,
     uint32_t ref;
     int ret;
 
-    if (crash_dead) {
+    if (is_dead()) {
         return 0;
     }
     ref = begin(bs, EV_PUNCH, offset, bytes, NULL);
@@ -246,7 +255,7 @@ static int coroutine_fn record_co_flush(BlockDriverState *bs)
 {
     uint32_t ref;
 
-    if (crash_dead) {
+    if (is_dead()) {
         return 0;
     }
     ref = begin(bs, EV_SYNC, 0, 0, NULL);
@@ -262,7 +271,7 @@ static int coroutine_fn record_co_truncate(BlockDriverState *bs, int64_t bytes, 
     uint32_t ref;
     int ret;
 
-    if (crash_dead) {
+    if (is_dead()) {
         return 0;
     }
     ref = begin(bs, EV_TRUNCATE, bytes, 0, NULL);

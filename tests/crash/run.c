@@ -239,6 +239,9 @@ static int coroutine_fn co_op(BlockBackend *blk, const Op *op)
     case OP_FAULT:
         crash_fault = (unsigned)op->offset;
         return 0;
+    case OP_DIE:
+        crash_die = (unsigned)op->offset;
+        return 0;
     case OP_RESIZE:
         return blk_co_truncate(blk, (int64_t)op->bytes, true, resize_prealloc(blk, op), 0, NULL);
     case OP_REOPEN:
@@ -270,16 +273,28 @@ static void op_done(uint32_t index, uint32_t begin, int ret)
     }
 }
 
+/* Is a kill what ends this opening of the image? */
+static bool is_killed(const Program *p, uint32_t i)
+{
+    while (program_op(p, i)->type < OP_REOPEN) {
+        i++;
+    }
+    return program_op(p, i)->type == OP_KILL;
+}
+
 static void coroutine_fn run_lane(void *opaque)
 {
     Lane *a = opaque;
 
     for (uint32_t i = a->first; i < a->first + a->n; i++) {
         const Op *op = program_op(a->l->r->p, i);
-        uint32_t begin = op_begin(i);
+        uint32_t begin = crash_dead ? 0 : op_begin(i);
         unsigned met = crash_faults_met;
-        int ret = co_op(a->l->blk, op);
+        int ret = op->type == OP_DIE && !is_killed(a->l->r->p, i) ? 0 : co_op(a->l->blk, op);
 
+        if (crash_dead) { /* nobody hears of it */
+            continue;
+        }
         op_done(i, begin, ret);
         if (ret < 0 && !may_fail(a->l, op, ret, met != crash_faults_met)) {
             fail(a->l->r, "operation %u failed: %s", i, g_strerror(-ret));
@@ -347,6 +362,7 @@ static void special(Live *l, uint32_t index)
     const Op *op = program_op(l->r->p, index);
     uint32_t begin;
 
+    crash_die = 0;
     crash_fault = 0; /* no close fails here: what it was to write would be lost by rights */
     if (op->type == OP_POWER) {
         lose_power(l, index);
@@ -416,7 +432,8 @@ static uint32_t run_batch(Live *l, uint32_t first, uint32_t end)
         n++;
     } while (at < end && n < MAX_LANES && is_with(p, first, at));
     AIO_WAIT_WHILE(aio_current(), l->busy);
-    if (at == first + 1 && program_op(p, first)->type == OP_DISCARD && crash_log && !l->r->error) {
+    if (at == first + 1 && program_op(p, first)->type == OP_DISCARD && crash_log && !crash_dead &&
+        !l->r->error) {
         observe(l, first, program_op(p, first)->offset, program_op(p, first)->bytes);
     }
     return at;
@@ -515,7 +532,7 @@ Run *run_program(const Program *p)
     r->after = g_array_new(FALSE, FALSE, sizeof(MemFile));
     crash_log = NULL;
     crash_yield_seed = mix64(p->seed);
-    crash_fault = crash_faults_met = 0;
+    crash_die = crash_fault = crash_faults_met = 0;
     mem_clear(mem_named("img"));
     mem_clear(mem_named("data"));
     if (p->cfg.device) {

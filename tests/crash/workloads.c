@@ -440,6 +440,29 @@ static void make_kill(Program *p, GRand *r)
     mixed(p, r, t, G_N_ELEMENTS(t), 2);
 }
 
+/* The process dies in the middle of what it does: requests, and flushes. */
+static void make_die(Program *p, GRand *r)
+{
+    static const OpType t[] = { OP_WRITE, OP_WRITE, OP_WRITE, OP_DISCARD, OP_UNMAP, OP_ZERO };
+
+    common(p, r);
+    any_cluster_size(p, r);
+    p->cfg.lazy = p->cfg.version == 3 && chance(r, 2);
+    if (chance(r, 4)) {
+        with_backing(p, r);
+    }
+    for (unsigned i = 0; i < 3; i++) {
+        if (chance(r, 2)) {
+            mixed(p, r, t, G_N_ELEMENTS(t), 2);
+        }
+        program_add(p, OP_DIE, 1 + upto(r, chance(r, 2) ? 8 : 30), 0);
+        mixed(p, r, t, G_N_ELEMENTS(t), 3);
+        flush(p);
+        program_add(p, OP_KILL, 0, 0);
+    }
+    mixed(p, r, t, G_N_ELEMENTS(t), 2);
+}
+
 /* A device that has less room than the disk, and held something else before: writes fail for want
  * of room, and counts are rebuilt where they were. */
 static void make_device(Program *p, GRand *r)
@@ -662,6 +685,7 @@ const Workload workloads[] = {
       make_refcount_growth_fault },
     { "lazy", "lazy refcounts", make_lazy },
     { "kill", "the process dies, the next one goes on", make_kill },
+    { "die", "the process dies in the middle, the next one goes on", make_die },
     { "device", "a device with too little room", make_device },
     { "power", "power fails, and what is left is used on", make_power },
     { "data-file", "external data files, raw and not", make_data_file },

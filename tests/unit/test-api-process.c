@@ -29,6 +29,19 @@ static char *dir, *file;
 #define TSAN 0
 #endif
 
+/* ASan's allocator (of gcc 12) takes its locks over fork(): a child of a process whose other
+ * threads allocate may wait for them for ever. Without ASan two such threads run. */
+#ifdef __SANITIZE_ADDRESS__
+#define BUSY_THREADS 0
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define BUSY_THREADS 0
+#endif
+#endif
+#ifndef BUSY_THREADS
+#define BUSY_THREADS 2
+#endif
+
 /* Chunk n is full of n. */
 static void make_file(void)
 {
@@ -151,7 +164,7 @@ static void test_fork(void)
 
     g_assert_true(img && named);
     g_source_attach(cowlet_thread_source(), NULL);
-    for (int i = 0; i < 2; i++) {
+    for (int i = 0; i < BUSY_THREADS; i++) {
         t[i] = g_thread_new("busy", open_and_close, GINT_TO_POINTER(i));
     }
     for (int round = 0; round < 8; round++) {
@@ -181,7 +194,7 @@ static void test_fork(void)
         read_chunk(img, round);
     }
     atomic_store(&stop, TRUE);
-    for (int i = 0; i < 2; i++) {
+    for (int i = 0; i < BUSY_THREADS; i++) {
         g_assert_cmpint(GPOINTER_TO_INT(g_thread_join(t[i])), >, 0);
     }
     cowlet_close(named);
