@@ -55,12 +55,20 @@ char **blk_warnings(BlockBackend *blk)
     return (char **)g_ptr_array_free(all, FALSE);
 }
 
+static __thread bool reporting; /* this thread calls a report, and holds the graph's lock */
+
 void blk_set_report(BlockBackend *blk, BlockReportFunc *report, void *opaque)
 {
-    bdrv_graph_lock();
+    bool locked = reporting;
+
+    if (!locked) {
+        bdrv_graph_lock();
+    }
     blk->report = report;
     blk->report_opaque = opaque;
-    bdrv_graph_unlock();
+    if (!locked) {
+        bdrv_graph_unlock();
+    }
 }
 
 /* Under the graph's lock. */
@@ -80,7 +88,9 @@ static void report_up(BlockDriverState *bs, const char *line)
 void bdrv_report(BlockDriverState *bs, const char *line)
 {
     bdrv_graph_lock();
+    reporting = true;
     report_up(bs, line);
+    reporting = false;
     bdrv_graph_unlock();
 }
 

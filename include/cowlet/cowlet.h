@@ -105,8 +105,8 @@ COWLET_API gboolean cowlet_create(const char *filename, const char *format, int6
  * From now on @report is told what a person should know of the image, once each (that it is found
  * to be corrupt): one line without newline, in the thread of the request that met it, and in the
  * middle of that: @report must not wait for other threads, blocking calls, open, create and close
- * fail with EDEADLK there, and the stack is smaller than a thread's (256 KiB are left). Set it
- * before requests run.
+ * fail with EDEADLK there (another report, or none, may be set), and the stack is smaller than a
+ * thread's (256 KiB are left). Set it before requests run.
  */
 typedef void CowletReport(const char *line, void *opaque);
 COWLET_API void cowlet_set_report(CowletImage *image, CowletReport *report, void *opaque);

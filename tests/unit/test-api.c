@@ -203,6 +203,7 @@ static void on_report(const char *line, void *opaque)
     t->close = cowlet_close(t->img);
     t->opened = cowlet_open(t->file, NULL, COWLET_OPEN_READ_ONLY, &err) != NULL;
     g_assert_error(err, g_quark_from_static_string("cowlet-error-quark"), EDEADLK);
+    cowlet_set_report(t->img, NULL, NULL);
 }
 
 static guint64 be64_at(const char *content, gsize offset)
