@@ -68,6 +68,47 @@ static void test_one_by_one(void)
     }
 }
 
+static atomic_bool begun, pushed;
+
+/* Ends some time after another has been queued. */
+static int long_job(void *opaque)
+{
+    Job *j = opaque;
+
+    g_assert_cmpint(atomic_fetch_add(&j->s->inside, 1), ==, 0);
+    atomic_store(&begun, true);
+    while (!atomic_load(&pushed)) {
+        usleep(100);
+    }
+    usleep(20000);
+    g_assert_cmpint(atomic_fetch_sub(&j->s->inside, 1), ==, 1);
+    return -j->id;
+}
+
+static void coroutine_fn long_entry(void *opaque)
+{
+    Job *j = opaque;
+
+    g_assert_cmpint(work_lane_co_run(j->s->lane, long_job, j), ==, -j->id);
+    atomic_fetch_sub(&j->s->left, 1);
+}
+
+/* One that comes while the last one runs waits for it. */
+static void test_beside_the_last(void)
+{
+    Shared s = { .lane = work_lane_new(), .left = 2 };
+    Job first = { &s, 1 }, second = { &s, 2 };
+
+    coroutine_enter(coroutine_create(long_entry, &first));
+    while (!atomic_load(&begun)) {
+        usleep(100);
+    }
+    coroutine_enter(coroutine_create(lane_entry, &second));
+    atomic_store(&pushed, true);
+    AIO_WAIT_WHILE(aio_current(), atomic_load(&s.left) > 0);
+    work_lane_unref(s.lane);
+}
+
 static void coroutine_fn many_entry(void *opaque)
 {
     Job j = { opaque, 7 };
@@ -161,6 +202,7 @@ int main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/work-lane/order", test_order);
     g_test_add_func("/work-lane/one-by-one", test_one_by_one);
+    g_test_add_func("/work-lane/beside-the-last", test_beside_the_last);
     g_test_add_func("/work-lane/loops", test_loops);
     g_test_add_func("/work-lane/pays", test_pays);
     return g_test_run();
