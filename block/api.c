@@ -77,7 +77,6 @@ static CowletImage *open_image(const char *filename, const char *options, Cowlet
     if (!check_in_request(error)) {
         return NULL;
     }
-    block_init();
     if (options && !opts_parse(o, options, NULL, error)) {
         return NULL;
     }
@@ -146,7 +145,6 @@ gboolean cowlet_create(const char *filename, const char *format, int64_t size, c
     if (!check_in_request(error)) {
         return FALSE;
     }
-    block_init();
     if (options && !opts_parse(o, options, NULL, error)) {
         return FALSE;
     }

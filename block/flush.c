@@ -60,11 +60,5 @@ int coroutine_fn bdrv_co_flush(BlockDriverState *bs)
             ret = bdrv_co_flush(c->bs);
         }
     }
-    if (ret < 0) {
-        return ret;
-    }
-    if (bs->drv->co_flushed) {
-        bs->drv->co_flushed(bs);
-    }
-    return 0;
+    return MIN(ret, 0);
 }

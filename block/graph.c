@@ -30,11 +30,19 @@ void bdrv_graph_after_fork(bool child)
     bdrv_graph_unlock();
 }
 
+static gpointer register_at_fork(gpointer unused)
+{
+    aio_at_fork(bdrv_graph_lock, bdrv_graph_after_fork);
+    return NULL;
+}
+
 BlockDriverState *bdrv_new(void)
 {
+    static GOnce once = G_ONCE_INIT;
     BlockDriverState *bs = g_new0(BlockDriverState, 1);
     BdrvCore *core = g_new0(BdrvCore, 1);
 
+    g_once(&once, register_at_fork, NULL);
     atomic_init(&bs->refcnt, 1);
     bs->children = g_ptr_array_new();
     bs->core = core;

@@ -34,19 +34,6 @@ const char *const blkdebug_event_names[] = {
         NULL
 };
 
-static gpointer init_once(gpointer unused)
-{
-    aio_at_fork(bdrv_graph_lock, bdrv_graph_after_fork);
-    return NULL;
-}
-
-void block_init(void)
-{
-    static GOnce once = G_ONCE_INIT;
-
-    g_once(&once, init_once, NULL);
-}
-
 void block_register_driver(const BlockDriver *drv)
 {
     AddedDriver *a = g_new0(AddedDriver, 1);

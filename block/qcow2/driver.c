@@ -39,7 +39,6 @@ const BlockDriver bdrv_qcow2 = {
     .co_pwritev_compressed = qcow2_co_pwritev_compressed,
     .co_block_status = qcow2_co_block_status,
     .co_flush_to_os = qcow2_co_flush_to_os,
-    .co_flushed = qcow2_co_flushed,
     .co_truncate = qcow2_co_truncate,
     .co_vmstate = qcow2_co_vmstate,
     .co_check = qcow2_co_check,

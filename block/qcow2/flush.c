@@ -405,7 +405,3 @@ int coroutine_fn qcow2_co_flush_to_os(BlockDriverState *bs)
      * done. */
     return ret < 0 ? ret : (qcow2_co_pin_reap(q), 0);
 }
-
-void coroutine_fn qcow2_co_flushed(BlockDriverState *bs)
-{
-}

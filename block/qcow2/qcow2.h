@@ -205,7 +205,6 @@ bool coroutine_fn qcow2_co_retry(Qcow2 *q, int64_t ret);
  * as no request is in flight: for a check, and at the end. */
 int coroutine_fn qcow2_co_settle(Qcow2 *q);
 int coroutine_fn qcow2_co_flush_to_os(BlockDriverState *bs);
-void coroutine_fn qcow2_co_flushed(BlockDriverState *bs);
 
 /* ---- refcount.c, alloc.c (meta_lock held in all) ---- */
 /* [offset, +bytes) of the file into @buf; zeroes past its end, where only info and check come. */

@@ -14,9 +14,6 @@
 #include "block/policy.h"
 #include "util/aio.h"
 
-/* Once per process, before anything else; cheap to repeat. */
-void block_init(void);
-
 /* Open @filename (plain, proto:…, json:{}; may be NULL with options) with
  * @options (consumed, may be NULL; "driver" forces the format). NULL with @errp set.
  * The message has no prefix of the core's ("Image is not in qcow2 format"; the file driver's own

@@ -135,8 +135,6 @@ struct BlockDriver {
     int coroutine_fn (*co_flush_to_os)(BlockDriverState *bs);
     /* Protocols: to stable storage. */
     int coroutine_fn (*co_flush_to_disk)(BlockDriverState *bs);
-    /* After the core flushed the children (what depended on it may go on). */
-    void coroutine_fn (*co_flushed)(BlockDriverState *bs);
     int coroutine_fn (*co_truncate)(BlockDriverState *bs, int64_t bytes, bool exact,
                                     BlockPrealloc prealloc, unsigned flags, GError **errp);
     int64_t coroutine_fn (*co_getlength)(BlockDriverState *bs);

@@ -138,7 +138,6 @@ int main(int argc, char **argv)
         fprintf(stderr, "bench-io: an image is needed\n");
         return 2;
     }
-    block_init();
     b.blk = blk_open(argv[optind], g_steal_pointer(&o), flags, &err);
     if (!b.blk) {
         fprintf(stderr, "bench-io: %s: %s\n", argv[optind], err->message);

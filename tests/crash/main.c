@@ -111,7 +111,6 @@ int main(int argc, char **argv)
         print_list();
         return 0;
     }
-    block_init();
     mem_register();
     record_register();
     c = (Campaign){

@@ -685,7 +685,6 @@ int main(int argc, char **argv)
         }
     }
     setvbuf(stdout, NULL, _IOLBF, 0);
-    block_init();
     fake_init();
     for (unsigned k = 0; k < nscenarios; k++) {
         unsigned before = failures, runs_before = runs, faults_before = faults;

@@ -18,7 +18,6 @@ static void init(void)
 
     if (!done) {
         done = true;
-        block_init();
         mem_driver_register();
     }
 }

@@ -370,7 +370,6 @@ static void add_cases(const RaceCase *cases, unsigned n)
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
-    block_init();
     fake_init();
     add_cases(race_cases, nrace_cases);
     add_cases(free_cases, nfree_cases);

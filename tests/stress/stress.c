@@ -313,7 +313,6 @@ int main(int argc, char **argv)
     }
     setvbuf(stdout, NULL, _IOLBF, 0);
     signal(SIGALRM, on_alarm);
-    block_init();
     fake_init();
     end = aio_clock_ns() + seconds * INT64_C(1000000000);
     while (done < rounds && bad < 5 && (rounds != UINT64_MAX || aio_clock_ns() < end)) {

@@ -668,7 +668,6 @@ static void test_paths(void)
 
 int main(int argc, char **argv)
 {
-    block_init();
     block_register_driver(&mem_driver);
     block_register_driver(&cow_driver);
     g_test_init(&argc, &argv, NULL);

@@ -243,7 +243,6 @@ int main(int argc, char **argv)
     int ret;
 
     g_test_init(&argc, &argv, NULL);
-    block_init();
     data = g_malloc(LEN);
     back = g_malloc(LEN);
     memset(data, 0x55, LEN);

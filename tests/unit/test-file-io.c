@@ -188,7 +188,6 @@ int main(int argc, char **argv)
 {
     int ret;
 
-    block_init();
     g_test_init(&argc, &argv, NULL);
     buf = mem_align_try(4096, LEN);
     back = mem_align_try(4096, LEN);

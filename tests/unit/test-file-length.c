@@ -198,7 +198,6 @@ static void test_status_after_write(void)
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
-    block_init();
     g_test_add_func("/file-length/zero-past-end", test_zero_past_end);
     g_test_add_func("/file-length/grow", test_grow);
     g_test_add_func("/file-length/status-after-write", test_status_after_write);

@@ -325,7 +325,6 @@ static void test_direct(void)
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
-    block_init();
     g_test_add_func("/file-sweep/memory", test_memory);
     g_test_add_func("/file-sweep/disk", test_disk);
     g_test_add_func("/file-sweep/direct", test_direct);

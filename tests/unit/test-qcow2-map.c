@@ -318,7 +318,6 @@ static void test_budget(void)
 
 int main(int argc, char **argv)
 {
-    block_init();
     block_register_driver(&mem_driver);
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/qcow2/map/standard", test_std);

@@ -506,7 +506,6 @@ static void test_threads(void)
 
 int main(int argc, char **argv)
 {
-    block_init();
     block_register_driver(&mem_driver);
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/qcow2/pin/both-needed", test_both_needed);

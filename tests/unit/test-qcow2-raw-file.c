@@ -145,7 +145,6 @@ static void test_faults(void)
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
-    block_init();
     fake_init();
     g_test_add_func("/qcow2/raw-file/faults", test_faults);
     return g_test_run();

@@ -195,7 +195,6 @@ static void test_lazy(void)
 
 int main(int argc, char **argv)
 {
-    block_init();
     block_register_driver(&mem_driver);
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/qcow2/threads/extended", test_ext);

@@ -108,7 +108,6 @@ int main(int argc, char **argv)
     calledname = argv[0];
     progname = strrchr(argv[0], '/') ? strrchr(argv[0], '/') + 1 : argv[0];
     process_init(progname);
-    block_init();
     at = standard_options(argc, argv);
     if (at >= argc) {
         img_usage_error(NULL, "Not enough arguments");

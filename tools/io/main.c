@@ -199,7 +199,6 @@ int main(int argc, char **argv)
     process_init(tool.progname);
     a.commands = g_ptr_array_new();
     a.opts = opts_new();
-    block_init();
     blkdebug_set_notify(told, NULL);
     parse_args(argc, argv, &a);
     if (optind == argc - 1 && open_image(&a, argv[optind]) < 0) {
