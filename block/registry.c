@@ -10,11 +10,11 @@
 #include <sys/stat.h>
 
 extern const BlockDriver bdrv_file, bdrv_host_device, bdrv_null_co, bdrv_null_aio, bdrv_raw,
-    bdrv_blkdebug, bdrv_qcow2;
+    bdrv_blkdebug, bdrv_pass, bdrv_qcow2;
 
 static const BlockDriver *const builtin[] = {
     &bdrv_file, &bdrv_host_device, &bdrv_null_co, &bdrv_null_aio,
-    &bdrv_raw,  &bdrv_blkdebug,    &bdrv_qcow2,
+    &bdrv_raw,  &bdrv_blkdebug,    &bdrv_pass,    &bdrv_qcow2,
 };
 
 typedef struct AddedDriver AddedDriver;
