@@ -22,10 +22,10 @@ int coroutine_fn blk_co_save_vmstate(BlockBackend *blk, int64_t pos, IOVector *v
     if (!(c->perm & BLK_PERM_WRITE)) {
         return -EPERM;
     }
-    blk_co_drain_begin(blk); /* tables may grow: nothing else runs on the image */
+    blk_co_alone_begin(blk); /* tables may grow */
     ret = c->bs->drv->co_vmstate(c->bs, pos, v, true);
     ret = bdrv_co_write_done(c->bs, 0, ret, !blk_write_cache(blk));
-    blk_drain_end(blk);
+    blk_co_alone_end(blk);
     return ret;
 }
 

@@ -301,6 +301,88 @@ static void reftable_growth_switch(Env *e)
     reftable_growth(e, "refblock_alloc_switch_table");
 }
 
+#define STATE_FAR (64 * (int64_t)MiB) /* of another L2 table */
+
+static void expect_zero(Env *e, int64_t from, int64_t to)
+{
+    for (int64_t at = from; at < to; at += MiB) {
+        expect(e, at, MIN(MiB, to - at), 0, 0);
+    }
+}
+
+static int coroutine_fn load_fn(void *opaque)
+{
+    Env *e = opaque;
+    g_autofree uint8_t *buf = g_malloc((gsize)e->c);
+
+    for (unsigned i = 0; i < 2; i++) {
+        IOVector v;
+        int ret;
+
+        iov_init_buf(&v, buf, (size_t)e->c);
+        ret = blk_co_load_vmstate(e->blk, i * STATE_FAR, &v);
+        if (ret < 0) {
+            return ret;
+        }
+        for (int64_t k = 0; k < e->c; k++) {
+            g_assert_cmphex(buf[k], ==, 0x41 + i);
+        }
+    }
+    return 0;
+}
+
+/* Two requests, each of which wants a larger L1 table: the second begins when the first has ended.
+ */
+static void one_then_other(Env *e, ReqKind first, int64_t off1, ReqKind second, int64_t off2)
+{
+    Req *a, *b;
+
+    stop_at(e, "l1_grow_write_table");
+    a = start(e, first, off1, e->c, 0x41);
+    wait_stopped(e);
+    g_assert_cmpint(blk_debug_breakpoint(e->blk, "l1_grow_alloc_table", "second"), ==, 0);
+    b = start(e, second, off2, e->c, 0x42);
+    for (int i = 0; i < 50; i++) {
+        let_run(e);
+        g_usleep(200);
+        g_assert_false(blk_debug_is_suspended(e->blk, "second"));
+    }
+    g_assert_false(is_done(b));
+    go_on(e);
+    finish(e, a);
+    for (int i = 0; i < 10000 && !blk_debug_is_suspended(e->blk, "second"); i++) {
+        let_run(e);
+        g_usleep(1000);
+    }
+    g_assert_cmpint(blk_debug_resume(e->blk, "second"), ==, 0);
+    finish(e, b);
+}
+
+/* Two saves of a machine's state. */
+static void two_states(Env *e)
+{
+    one_then_other(e, REQ_STATE, 0, REQ_STATE, STATE_FAR);
+    g_assert_cmpint(co_run_sync(load_fn, e), ==, 0);
+    reopen(e);
+    g_assert_cmpint(co_run_sync(load_fn, e), ==, 0);
+}
+
+/* The disk grows over the state while that is saved: none of it shows. */
+static void state_resize(Env *e)
+{
+    one_then_other(e, REQ_STATE, 0, REQ_RESIZE, 2 * STATE_FAR);
+    expect_zero(e, (int64_t)e->spec.size, 2 * STATE_FAR);
+    now(e, REQ_RESIZE, (int64_t)e->spec.size, 0, 0);
+}
+
+/* And the other way round: the state lies behind the disk as it has become. */
+static void resize_state(Env *e)
+{
+    one_then_other(e, REQ_RESIZE, 2 * STATE_FAR, REQ_STATE, STATE_FAR);
+    expect_zero(e, (int64_t)e->spec.size, 2 * STATE_FAR);
+    now(e, REQ_RESIZE, (int64_t)e->spec.size, 0, 0);
+}
+
 /* Power is lost with requests in flight; the next writer counts anew. */
 static void dirty_rebuild(Env *e)
 {
@@ -600,6 +682,9 @@ const RaceCase race_cases[] = {
       .refcount_bits = 64, .size = 8500 * 512, .no_extended = true },
     { "reftable-growth-switch", reftable_growth_switch, TABLES_STAY, .cluster_size = 512,
       .refcount_bits = 64, .size = 8500 * 512, .no_extended = true },
+    { "two-states", two_states },
+    { "state-resize", state_resize },
+    { "resize-state", resize_state },
     { "dirty-rebuild", dirty_rebuild, .lazy = true },
     { "discard-over-backing", discard_over_backing },
     { "compressed-shared", compressed_shared },

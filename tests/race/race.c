@@ -42,6 +42,11 @@ static int coroutine_fn req_co_do(Req *r)
         return blk_co_pwritev_compressed(blk, r->offset, &v);
     case REQ_FLUSH:
         return blk_co_flush(blk);
+    case REQ_STATE:
+        iov_init_buf(&v, r->buf, r->bytes);
+        return blk_co_save_vmstate(blk, r->offset, &v);
+    case REQ_RESIZE:
+        return blk_co_truncate(blk, r->offset, true, BLK_PREALLOC_OFF, 0, NULL);
     }
     return -1;
 }

@@ -15,7 +15,9 @@ typedef enum ReqKind {
     REQ_UNMAP,
     REQ_DISCARD,
     REQ_COMPRESSED,
-    REQ_FLUSH
+    REQ_FLUSH,
+    REQ_STATE, /* of a machine, saved from byte "offset" of it on */
+    REQ_RESIZE /* to "offset" bytes */
 } ReqKind;
 
 typedef struct Env {
