@@ -5,15 +5,8 @@
 int blk_get_info(BlockDriverState *bs, BlockDriverInfo *info)
 {
     BlockDriverInfo i = { 0 };
-    int ret;
+    int ret = bs->drv->get_info(bs, &i);
 
-    while (!bs->drv->get_info && bs->drv->is_filter && bs->file) {
-        bs = bs->file->bs;
-    }
-    if (!bs->drv->get_info) {
-        return -ENOTSUP;
-    }
-    ret = bs->drv->get_info(bs, &i);
     if (ret >= 0) {
         *info = i;
     }
@@ -22,7 +15,7 @@ int blk_get_info(BlockDriverState *bs, BlockDriverInfo *info)
 
 Options *blk_get_specific_info(BlockDriverState *bs, GError **errp)
 {
-    return bs->drv->get_specific_info ? bs->drv->get_specific_info(bs, errp) : NULL;
+    return bs->drv->get_specific_info(bs, errp);
 }
 
 bool blk_unwritten_reads_zero(BlockDriverState *bs)
@@ -101,41 +94,22 @@ const char *blk_driver_name(BlockDriverState *bs)
 
 /* ---- blkdebug below ---- */
 
-static BlockDriverState *debug_node(BlockBackend *blk)
-{
-    BlockDriverState *bs = blk->bs;
-
-    while (bs && !bs->drv->debug_breakpoint) {
-        bs = bs->file ? bs->file->bs : NULL;
-    }
-    return bs;
-}
-
 int blk_debug_breakpoint(BlockBackend *blk, const char *event, const char *tag)
 {
-    BlockDriverState *bs = debug_node(blk);
-
-    return bs ? bs->drv->debug_breakpoint(bs, event, tag) : -ENOTSUP;
+    return blk->bs->drv->debug_breakpoint(blk->bs, event, tag);
 }
 
 int blk_debug_remove_breakpoint(BlockBackend *blk, const char *tag)
 {
-    BlockDriverState *bs = debug_node(blk);
-
-    return bs && bs->drv->debug_remove_breakpoint ? bs->drv->debug_remove_breakpoint(bs, tag)
-                                                  : -ENOTSUP;
+    return blk->bs->drv->debug_remove_breakpoint(blk->bs, tag);
 }
 
 int blk_debug_resume(BlockBackend *blk, const char *tag)
 {
-    BlockDriverState *bs = debug_node(blk);
-
-    return bs && bs->drv->debug_resume ? bs->drv->debug_resume(bs, tag) : -ENOTSUP;
+    return blk->bs->drv->debug_resume(blk->bs, tag);
 }
 
 bool blk_debug_is_suspended(BlockBackend *blk, const char *tag)
 {
-    BlockDriverState *bs = debug_node(blk);
-
-    return bs && bs->drv->debug_is_suspended && bs->drv->debug_is_suspended(bs, tag);
+    return blk->bs->drv->debug_is_suspended(blk->bs, tag);
 }

@@ -126,14 +126,10 @@ int blk_truncate(BlockBackend *blk, int64_t bytes, bool exact, BlockPrealloc pre
 static int coroutine_fn check_fn(void *opaque)
 {
     SyncArgs *a = opaque;
-    BlockDriverState *bs = bdrv_skip_filters(a->blk->bs);
     int ret;
 
-    if (!bs->drv->co_check) {
-        return -ENOTSUP;
-    }
     blk_co_alone_begin(a->blk);
-    ret = bs->drv->co_check(bs, a->res, a->flags, a->report, a->opaque);
+    ret = bdrv_co_check(a->blk->bs, a->res, a->flags, a->report, a->opaque);
     blk_co_alone_end(a->blk);
     return ret;
 }

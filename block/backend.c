@@ -261,24 +261,11 @@ int coroutine_fn blk_co_flush(BlockBackend *blk)
     return ret;
 }
 
-/* A compressing driver under filters. */
-static BdrvChild *compressing_child(BdrvChild *c)
-{
-    while (c && !c->bs->drv->co_pwritev_compressed) {
-        c = c->bs->drv->is_filter ? c->bs->file : NULL;
-    }
-    return c;
-}
-
 int coroutine_fn blk_co_pwritev_compressed(BlockBackend *blk, int64_t offset, IOVector *v)
 {
-    BdrvChild *c = compressing_child(blk->root);
     bool end_mark = v->size == 0; /* sets the file's length: nobody writes behind it meanwhile */
     int ret;
 
-    if (!c) {
-        return -ENOTSUP;
-    }
     if (end_mark) {
         blk_co_alone_begin(blk);
     } else {
@@ -288,11 +275,7 @@ int coroutine_fn blk_co_pwritev_compressed(BlockBackend *blk, int64_t offset, IO
         }
     }
     ret = check_request(blk, offset, (int64_t)v->size);
-    ret = ret < 0 || (c->perm & BLK_PERM_WRITE) ? ret : -EPERM;
-    if (ret == 0) {
-        ret = c->bs->drv->co_pwritev_compressed(c->bs, offset, v);
-        ret = bdrv_co_write_done(c->bs, 0, ret, false);
-    }
+    ret = ret < 0 ? ret : bdrv_co_pwritev_compressed(blk->root, offset, v);
     if (end_mark) {
         blk_co_alone_end(blk);
     } else {

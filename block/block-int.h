@@ -67,6 +67,10 @@ struct BlockBackend {
     _Alignas(64) BlkStripe in_flight[BLK_STRIPES];
 };
 
+/* ---- driver-defaults.c ---- */
+/* Fills in the callbacks that @drv leaves NULL, and its features. */
+void bdrv_driver_complete(BlockDriver *drv);
+
 /* ---- registry.c ---- */
 const BlockDriver *bdrv_find_driver(const char *name); /* format or protocol, by format_name */
 /* Best guess from the first bytes. NULL: a format that has no driver here, *foreign is its name. */

@@ -34,7 +34,7 @@ int coroutine_fn bdrv_co_create_file(const char *filename, Options *opts, GError
     if (!drv) {
         return -EINVAL;
     }
-    if (!drv->co_create) {
+    if (!(drv->features & BDRV_CAN_CREATE)) {
         return error_set(errp, ENOTSUP, "Protocol driver '%s' does not support image creation",
                          drv->format_name);
     }
@@ -45,7 +45,7 @@ void coroutine_fn bdrv_co_remove_file(const char *filename)
 {
     const BlockDriver *drv = protocol_of(filename, NULL);
 
-    if (drv && drv->remove) {
+    if (drv) {
         drv->remove(without_prefix(filename));
     }
 }
@@ -84,7 +84,7 @@ static const BlockDriver *creator(const char *format, GError **errp)
 
     if (!drv) {
         error_set(errp, EINVAL, "Unknown file format '%s'", format);
-    } else if (!drv->co_create) {
+    } else if (!(drv->features & BDRV_CAN_CREATE)) {
         error_set(errp, ENOTSUP, "Format driver '%s' does not support image creation", format);
         drv = NULL;
     }
@@ -95,7 +95,7 @@ static const BlockDriver *creator(const char *format, GError **errp)
 
 static const BlockCreateOption *find_option(const BlockCreateOption *list, const char *name)
 {
-    for (; list && list->name; list++) {
+    for (; list->name; list++) {
         if (!strcmp(list->name, name)) {
             return list;
         }
@@ -174,7 +174,7 @@ BlockCreateOption *blk_create_options(const char *filename, const char *format, 
     }
     if (filename) {
         proto = protocol_of(filename, errp);
-        if (proto && !proto->co_create) {
+        if (proto && !(proto->features & BDRV_CAN_CREATE)) {
             error_set(errp, ENOTSUP, "Protocol driver '%s' does not support image creation",
                       proto->format_name);
             proto = NULL;

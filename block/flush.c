@@ -13,7 +13,7 @@ static int coroutine_fn sync_to_disk(BlockDriverState *bs)
 {
     int ret = 0;
 
-    if ((bs->open_flags & BLK_O_NO_FLUSH) || !bs->drv->co_flush_to_disk) {
+    if (bs->open_flags & BLK_O_NO_FLUSH) {
         return 0;
     }
     if (bs->debug_below) { /* rules count each one */
@@ -39,15 +39,13 @@ static void coroutine_fn event(BlockDriverState *bs, BlkdebugEvent e)
 
 int coroutine_fn bdrv_co_flush(BlockDriverState *bs)
 {
-    int ret = 0;
+    int ret;
 
     if (bs->read_only) {
         return 0;
     }
     event(bs, BLKDBG_FLUSH_TO_OS);
-    if (bs->drv->co_flush_to_os) {
-        ret = bs->drv->co_flush_to_os(bs);
-    }
+    ret = bs->drv->co_flush_to_os(bs);
     if (ret < 0) {
         return ret;
     }

@@ -95,7 +95,7 @@ static int coroutine_fn co_close_driver(BlockDriverState *bs)
     if (!bs->read_only) {
         ret = bdrv_co_flush(bs);
     }
-    return bs->drv->co_close ? first_error(ret, bs->drv->co_close(bs)) : ret;
+    return first_error(ret, bs->drv->co_close(bs));
 }
 
 int coroutine_fn bdrv_co_unref(BlockDriverState *bs)
@@ -210,10 +210,7 @@ BlockDriverState *bdrv_skip_filters(BlockDriverState *bs)
 
 bool bdrv_unwritten_reads_zero(BlockDriverState *bs)
 {
-    if (bs->drv->unwritten_reads_zero) {
-        return bs->drv->unwritten_reads_zero(bs);
-    }
-    return bs->drv->is_filter && bs->file && bdrv_unwritten_reads_zero(bs->file->bs);
+    return bs->drv->unwritten_reads_zero(bs);
 }
 
 bool bdrv_unwritten_always_zero(BlockDriverState *bs)
@@ -228,10 +225,7 @@ void *bdrv_try_blockalign(BlockDriverState *bs, size_t size)
 
 void coroutine_fn bdrv_co_debug_event_bs(BlockDriverState *bs, BlkdebugEvent event)
 {
-    while (bs && bs->debug_below && !bs->drv->co_debug_event) {
-        bs = bs->file ? bs->file->bs : NULL;
-    }
-    if (bs && bs->drv->co_debug_event) {
+    if (bs->debug_below) {
         bs->drv->co_debug_event(bs, event);
     }
 }

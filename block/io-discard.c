@@ -57,7 +57,7 @@ int coroutine_fn bdrv_co_pdiscard(BdrvChild *c, int64_t offset, int64_t bytes)
     if (!(c->perm & BLK_PERM_WRITE)) {
         return -EPERM;
     }
-    if (!(bs->open_flags & BLK_O_UNMAP) || !bs->drv->co_pdiscard || bytes == 0 || offset >= total) {
+    if (!(bs->open_flags & BLK_O_UNMAP) || bytes == 0 || offset >= total) {
         return 0;
     }
     end = MIN(offset + bytes, total);

@@ -39,18 +39,12 @@ static void grow_to(BlockDriverState *bs, int64_t end)
  * when a later write moves the end. */
 static void coroutine_fn grew_by_failure(BlockDriverState *bs, int64_t end)
 {
-    int64_t len = end;
+    int64_t len;
 
     if (end <= atomic_load(&bs->total_bytes)) {
         return;
     }
-    if (bs->drv->co_getlength) {
-        len = bs->drv->co_getlength(bs);
-    } else if (bs->drv->is_filter && bs->file) {
-        len = bdrv_co_getlength(bs->file->bs);
-    } else {
-        return; /* formats know their size */
-    }
+    len = bs->drv->co_getlength(bs);
     grow_to(bs, len < 0 ? end : len);
 }
 

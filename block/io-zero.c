@@ -63,13 +63,9 @@ static int coroutine_fn zero_aligned(BlockDriverState *bs, int64_t offset, int64
     while (bytes > 0 && ret >= 0) {
         int64_t n = piece(&bs->limits, offset, bytes);
 
-        ret = -ENOTSUP;
-        if (bs->drv->co_pwrite_zeroes) {
-            unsigned f =
-                flags & (bs->supported_zero_flags | BLK_REQ_MAY_UNMAP | BLK_REQ_NO_FALLBACK);
-
-            ret = bs->drv->co_pwrite_zeroes(bs, offset, n, f);
-        }
+        ret = bs->drv->co_pwrite_zeroes(
+            bs, offset, n,
+            flags & (bs->supported_zero_flags | BLK_REQ_MAY_UNMAP | BLK_REQ_NO_FALLBACK));
         if (ret == -ENOTSUP && !(flags & BLK_REQ_NO_FALLBACK)) {
             ret = write_zero_buffer(bs, offset, n, flags);
         }

@@ -97,7 +97,7 @@ BlockDriverState *bdrv_name_lookup(const char *name)
 
 static bool is_named(const char *const *list, const char *key)
 {
-    for (; list && *list; list++) {
+    for (; *list; list++) {
         size_t n = strlen(*list);
 
         if (!strncmp(key, *list, n) && (key[n] == '\0' || key[n] == '.')) {

@@ -192,9 +192,7 @@ void bdrv_refresh_limits(BlockDriverState *bs)
         l->opt_mem_alignment = MAX(l->opt_mem_alignment, cl->opt_mem_alignment);
         l->opt_transfer = MAX(l->opt_transfer, cl->opt_transfer);
     }
-    if (bs->drv->refresh_limits) {
-        bs->drv->refresh_limits(bs);
-    }
+    bs->drv->refresh_limits(bs);
     l->request_alignment = MAX(l->request_alignment, 1);
     l->max_iov = l->max_iov > 0 ? l->max_iov : IOV_MAX_ELEMS;
     fit_to_alignment(l);
@@ -205,13 +203,7 @@ int64_t coroutine_fn bdrv_co_refresh_length(BlockDriverState *bs)
     int64_t total = atomic_load(&bs->total_bytes), len;
 
     do { /* again, if a write has moved the end since the look */
-        if (bs->drv->co_getlength) {
-            len = bs->drv->co_getlength(bs);
-        } else if (bs->drv->is_filter && bs->file) {
-            len = bdrv_co_getlength(bs->file->bs);
-        } else {
-            return total;
-        }
+        len = bs->drv->co_getlength(bs);
         if (len < 0) {
             return len;
         }
@@ -237,6 +229,22 @@ static void coroutine_fn remember_identity(BlockDriverState *bs)
     }
 }
 
+/* A driver that cannot write is opened for writing only where falling back is allowed. */
+static bool fit_to_driver(BlockDriverState *bs, GError **errp)
+{
+    if (!bs->drv->read_only || bs->read_only) {
+        return true;
+    }
+    if (!(bs->open_flags & BLK_O_AUTO_RDONLY)) {
+        error_set(errp, EACCES, "Driver '%s' can only be used for read-only devices",
+                  bs->drv->format_name);
+        return false;
+    }
+    bs->read_only = true;
+    bs->open_flags &= ~BLK_O_RDWR;
+    return true;
+}
+
 static bool coroutine_fn call_open(BlockDriverState *bs, OpenRequest *r, GError **errp)
 {
     GError *err = NULL;
@@ -245,7 +253,7 @@ static bool coroutine_fn call_open(BlockDriverState *bs, OpenRequest *r, GError 
 
     bs->opaque = g_malloc0(MAX(bs->drv->instance_size, 1));
     atomic_store(&bs->unsynced, !bs->read_only); /* INV-FLUSH-2 */
-    ret = bs->drv->co_open ? bs->drv->co_open(bs, r->options, bs->open_flags, &err) : 0;
+    ret = bs->drv->co_open(bs, r->options, bs->open_flags, &err);
     if (ret < 0) {
         if (err) {
             g_propagate_error(errp, err);
@@ -254,7 +262,12 @@ static bool coroutine_fn call_open(BlockDriverState *bs, OpenRequest *r, GError 
         }
         return false;
     }
-    bs->debug_below = bs->drv->co_debug_event || (bs->file && bs->file->bs->debug_below);
+    if (bs->drv->is_filter && !bs->file) {
+        error_set(errp, EINVAL, "Filter '%s' has opened no file", bs->drv->format_name);
+        return false;
+    }
+    bs->debug_below =
+        (bs->drv->features & BDRV_TAKES_EVENTS) || (bs->file && bs->file->bs->debug_below);
     bdrv_refresh_limits(bs);
     len = bdrv_co_refresh_length(bs);
     if (len < 0) {
@@ -280,8 +293,7 @@ static bool coroutine_fn choose_driver(BlockDriverState *bs, OpenRequest *r, con
     }
     if (r->flags & BLK_O_PROTOCOL) {
         bs->drv = drv ? drv : protocol_driver(r, errp);
-        if (bs->drv && bs->drv->parse_filename && r->filename &&
-            !bs->drv->parse_filename(r->filename, r->options, errp)) {
+        if (bs->drv && r->filename && !bs->drv->parse_filename(r->filename, r->options, errp)) {
             bs->drv = NULL;
         }
         return bs->drv != NULL;
@@ -347,7 +359,7 @@ static bool coroutine_fn open_steps(BlockDriverState *bs, OpenRequest *r, GError
     opts_set(bs->options, "driver", bs->drv->format_name);
     remember_identity(bs);
     drv = bs->drv;
-    if (!bdrv_check_chain(bs, errp) || !call_open(bs, r, errp) ||
+    if (!fit_to_driver(bs, errp) || !bdrv_check_chain(bs, errp) || !call_open(bs, r, errp) ||
         !check_left_over(bs, r->options, errp)) {
         return false;
     }
@@ -377,7 +389,7 @@ BlockDriverState *coroutine_fn bdrv_co_open_node(OpenRequest *req, GError **errp
     }
     (void)bdrv_co_detach(g_steal_pointer(&bs->core->pending_file)); /* nothing was written */
     if (!ok) {
-        bs->read_only = true; /* nothing to flush */
+        bs->read_only = true;    /* nothing to flush */
         (void)bdrv_co_unref(bs); /* why it cannot be opened is told already */
         return NULL;
     }

@@ -7,8 +7,6 @@
  */
 #include "block/block-int.h"
 
-#define GUARDED (BLK_PERM_WRITE | BLK_PERM_RESIZE)
-
 static void node_perms(BlockDriverState *bs, unsigned *perm, unsigned *shared)
 {
     *perm = 0;
@@ -24,20 +22,8 @@ static void node_perms(BlockDriverState *bs, unsigned *perm, unsigned *shared)
 void bdrv_default_child_perm(BdrvChild *c, unsigned perm, unsigned shared)
 {
     BlockDriverState *bs = c->parent;
-    bool writable = (bs->open_flags & BLK_O_RDWR) && !bs->read_only;
 
-    if (bs->drv->child_perm) {
-        bs->drv->child_perm(bs, c->role, perm, shared, &c->perm, &c->shared);
-    } else if (c->role == BDRV_ROLE_BACKING) {
-        c->perm = BLK_PERM_CONSISTENT_READ;
-        c->shared = shared & BLK_PERM_WRITE ? BLK_PERM_ALL : BLK_PERM_ALL & ~GUARDED;
-    } else if (bs->drv->is_filter || !bs->drv->is_format) {
-        c->perm = perm;
-        c->shared = shared;
-    } else {
-        c->perm = BLK_PERM_CONSISTENT_READ | (writable ? GUARDED : 0);
-        c->shared = BLK_PERM_ALL & ~(c->role == BDRV_ROLE_DATA ? BLK_PERM_RESIZE : GUARDED);
-    }
+    bs->drv->child_perm(bs, c->role, perm, shared, &c->perm, &c->shared);
     if (bs->open_flags & BLK_O_FORCE_SHARE) {
         c->perm &= BLK_PERM_CONSISTENT_READ;
         c->shared = BLK_PERM_ALL;
@@ -67,11 +53,11 @@ bool bdrv_refresh_perms(BlockDriverState *bs, GError **errp)
     int ret;
 
     node_perms(bs, &perm, &shared);
-    if ((perm & GUARDED) && bs->read_only) {
+    if ((perm & BLK_PERM_CHANGE) && bs->read_only) {
         error_set(errp, EPERM, "Block node is read-only");
         return false;
     }
-    if ((perm & GUARDED) == BLK_PERM_WRITE && !bs->limits.partial_end &&
+    if ((perm & BLK_PERM_CHANGE) == BLK_PERM_WRITE && !bs->limits.partial_end &&
         atomic_load(&bs->total_bytes) % MAX(bs->limits.request_alignment, 1)) {
         /* Its last block can be written whole only, which would make the node longer. */
         error_set(errp, EPERM,
@@ -82,7 +68,7 @@ bool bdrv_refresh_perms(BlockDriverState *bs, GError **errp)
     if (bs->core->parents->len > 1 && conflict(bs, errp)) {
         return false;
     }
-    ret = bs->drv->set_perm ? bs->drv->set_perm(bs, perm, shared, errp) : 0;
+    ret = bs->drv->set_perm(bs, perm, shared, errp);
     if (ret < 0) {
         if (errp && !*errp) {
             error_set_errno(errp, ret, "Could not set the permissions of '%s'", bs->filename);

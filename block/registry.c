@@ -1,11 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The drivers, one line each, and those that others add.
+ * The drivers: those of the tree, one line each, and those that others add.
  *
- * INV-REG-1  The list of added drivers only grows; a reader takes its head once and walks.
+ * A registered table is a copy whose missing callbacks are filled in (driver-defaults.c).
+ *
+ * INV-REG-1  The list of drivers only grows; a reader takes its head once and walks. Who adds to it
+ *            holds register_lock.
  */
 #include "block/block-int.h"
 
+#include <pthread.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -17,13 +21,15 @@ static const BlockDriver *const builtin[] = {
     &bdrv_raw,  &bdrv_blkdebug,    &bdrv_pass,    &bdrv_qcow2,
 };
 
-typedef struct AddedDriver AddedDriver;
-struct AddedDriver {
-    const BlockDriver *drv;
-    AddedDriver *next;
+typedef struct Registered Registered;
+struct Registered {
+    BlockDriver drv;
+    _Atomic(Registered *) next;
 };
 
-static _Atomic(AddedDriver *) added; /* INV-REG-1 */
+static _Atomic(Registered *) drivers;         /* INV-REG-1 */
+static _Atomic(Registered *) *end = &drivers; /* under register_lock */
+static pthread_mutex_t register_lock = PTHREAD_MUTEX_INITIALIZER;
 
 const char *const blk_prealloc_names[] = { "off", "metadata", "falloc", "full", NULL };
 
@@ -34,29 +40,122 @@ const char *const blkdebug_event_names[] = {
         NULL
 };
 
-void block_register_driver(const BlockDriver *drv)
-{
-    AddedDriver *a = g_new0(AddedDriver, 1);
+/* ---- Registering ---- */
 
-    a->drv = drv;
-    a->next = atomic_load(&added);
-    while (!atomic_compare_exchange_weak(&added, &a->next, a)) {
+/* Is @name that of a driver or, with @protocol, of a protocol? Under register_lock. */
+static bool is_taken(const char *name, bool protocol)
+{
+    for (Registered *r = atomic_load(&drivers); r; r = atomic_load(&r->next)) {
+        if (!g_strcmp0(protocol ? r->drv.protocol_name : r->drv.format_name, name)) {
+            return true;
+        }
     }
+    return false;
 }
+
+/* What no driver can do without; @d is as long as our own tables. */
+static bool check_table(const BlockDriver *d, GError **errp)
+{
+    const char *name = d->format_name;
+
+    if (!name || !*name) {
+        error_set(errp, EINVAL, "A block driver needs a name");
+    } else if (is_taken(name, false) || (d->protocol_name && is_taken(d->protocol_name, true))) {
+        error_set(errp, EEXIST, "There is a block driver '%s' already", name);
+    } else if (!d->co_open) {
+        error_set(errp, EINVAL, "Block driver '%s' cannot open anything", name);
+    } else if (!d->co_preadv && !d->is_filter) {
+        error_set(errp, EINVAL, "Block driver '%s' cannot read", name);
+    } else if (!d->co_pwritev && !d->is_filter && !d->read_only) {
+        error_set(errp, EINVAL,
+                  "Block driver '%s' cannot write and does not say that it is read-only", name);
+    } else if (d->read_only && (d->co_pwritev || d->co_pwrite_zeroes || d->co_pwritev_compressed)) {
+        error_set(errp, EINVAL, "Block driver '%s' says that it is read-only, and can write", name);
+    } else {
+        return true;
+    }
+    return false;
+}
+
+static bool check_version(const BlockDriver *drv, GError **errp)
+{
+    if (drv->version != BLOCK_DRIVER_VERSION) {
+        error_set(errp, EINVAL,
+                  "The block driver was built for version %u of the driver interface, not for %d",
+                  drv->version, BLOCK_DRIVER_VERSION);
+    } else if (drv->table_size > sizeof(BlockDriver)) {
+        error_set(errp, EINVAL, "The block driver was built for a later release");
+    } else if (drv->table_size < offsetof(BlockDriver, probe)) {
+        error_set(errp, EINVAL, "The block driver's table is too short");
+    } else {
+        return true;
+    }
+    return false;
+}
+
+/* Under register_lock. */
+static bool add(const BlockDriver *drv, GError **errp)
+{
+    g_autofree Registered *r = NULL;
+    _Atomic(Registered *) *next;
+
+    if (!check_version(drv, errp)) {
+        return false;
+    }
+    r = g_new0(Registered, 1);
+    memcpy(&r->drv, drv, drv->table_size);
+    if (!check_table(&r->drv, errp)) {
+        return false;
+    }
+    bdrv_driver_complete(&r->drv);
+    next = &r->next;
+    atomic_store(end, g_steal_pointer(&r));
+    end = next;
+    return true;
+}
+
+static gpointer add_builtin(gpointer unused)
+{
+    pthread_mutex_lock(&register_lock);
+    for (size_t i = 0; i < G_N_ELEMENTS(builtin); i++) {
+        GError *err = NULL;
+
+        (void)add(builtin[i], &err);
+        g_assert_no_error(err);
+    }
+    pthread_mutex_unlock(&register_lock);
+    return NULL;
+}
+
+static const Registered *first_driver(void)
+{
+    static GOnce once = G_ONCE_INIT;
+
+    g_once(&once, add_builtin, NULL);
+    return atomic_load(&drivers);
+}
+
+bool block_register_driver(const BlockDriver *drv, GError **errp)
+{
+    bool ok;
+
+    (void)first_driver(); /* what is in the tree has its name first */
+    pthread_mutex_lock(&register_lock);
+    ok = add(drv, errp);
+    pthread_mutex_unlock(&register_lock);
+    return ok;
+}
+
+/* ---- Finding ---- */
 
 /* Calls @fn for each driver until it returns true; that driver, or NULL. */
 typedef bool DriverTest(const BlockDriver *drv, void *opaque);
 
 static const BlockDriver *find_if(DriverTest *fn, void *opaque)
 {
-    for (size_t i = 0; i < G_N_ELEMENTS(builtin); i++) {
-        if (fn(builtin[i], opaque)) {
-            return builtin[i];
-        }
-    }
-    for (AddedDriver *a = atomic_load(&added); a; a = a->next) {
-        if (fn(a->drv, opaque)) {
-            return a->drv;
+    for (const Registered *r = first_driver(); r; r = atomic_load(&r->next)) {
+        if (fn(&r->drv, opaque)) {
+            return &r->drv;
         }
     }
     return NULL;
@@ -86,9 +185,9 @@ const BlockDriver *bdrv_plain_file_driver(const char *filename)
 {
     struct stat st;
 
-    return stat(filename, &st) == 0 && (S_ISBLK(st.st_mode) || S_ISCHR(st.st_mode))
-               ? &bdrv_host_device
-               : &bdrv_file;
+    return bdrv_find_driver(stat(filename, &st) == 0 && (S_ISBLK(st.st_mode) || S_ISCHR(st.st_mode))
+                                ? "host_device"
+                                : "file");
 }
 
 typedef struct ProtocolName {
@@ -125,7 +224,7 @@ typedef struct Probe {
 static bool probe_one(const BlockDriver *drv, void *opaque)
 {
     Probe *p = opaque;
-    int score = drv->probe ? drv->probe(p->buf, p->len, p->filename) : 0;
+    int score = drv->probe(p->buf, p->len, p->filename);
 
     if (score > p->score) {
         p->score = score;
@@ -137,7 +236,7 @@ static bool probe_one(const BlockDriver *drv, void *opaque)
 const BlockDriver *bdrv_probe(const uint8_t *buf, size_t len, const char *filename,
                               const char **foreign)
 {
-    Probe p = { buf, len, filename ? filename : "", 0, &bdrv_raw };
+    Probe p = { buf, len, filename ? filename : "", 0, bdrv_find_driver("raw") };
     int score;
 
     find_if(probe_one, &p);

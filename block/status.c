@@ -11,25 +11,12 @@ typedef struct Status {
     BlockDriverState *file;
 } Status;
 
-/* The driver's word, or the default: protocols are all data, filters show their file. */
 static int coroutine_fn ask_driver(BlockDriverState *bs, int64_t offset, int64_t bytes, Status *s)
 {
     s->pnum = bytes;
     s->map = offset;
     s->file = NULL;
-    if (bs->drv->co_block_status) {
-        return bs->drv->co_block_status(bs, s->want_zero, offset, bytes, &s->pnum, &s->map,
-                                        &s->file);
-    }
-    if (bs->drv->is_filter && bs->file) {
-        s->file = bs->file->bs;
-        return BLK_RAW | BLK_OFFSET_VALID;
-    }
-    if (bs->drv->protocol_name) {
-        s->file = bs;
-        return BLK_DATA | BLK_ALLOCATED | BLK_OFFSET_VALID;
-    }
-    return BLK_DATA | BLK_ALLOCATED;
+    return bs->drv->co_block_status(bs, s->want_zero, offset, bytes, &s->pnum, &s->map, &s->file);
 }
 
 /* An answer is about whole blocks and moves on: what ends within one is cut, and what is less than

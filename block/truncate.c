@@ -5,7 +5,7 @@
 int64_t coroutine_fn bdrv_co_getlength(BlockDriverState *bs)
 {
     /* Files may grow under us (another process, a shared disk); formats know their size. */
-    if (bs->drv->protocol_name && !bs->drv->is_filter && bs->drv->co_getlength && bs->read_only) {
+    if (bs->drv->protocol_name && !bs->drv->is_filter && bs->read_only) {
         return bdrv_co_refresh_length(bs);
     }
     return atomic_load(&bs->total_bytes);
@@ -13,24 +13,7 @@ int64_t coroutine_fn bdrv_co_getlength(BlockDriverState *bs)
 
 int64_t coroutine_fn bdrv_co_get_allocated_size(BlockDriverState *bs)
 {
-    int64_t sum = 0;
-
-    if (bs->drv->co_get_allocated_size) {
-        return bs->drv->co_get_allocated_size(bs);
-    }
-    if (bs->children->len == 0) {
-        return -ENOTSUP;
-    }
-    for (guint i = 0; i < bs->children->len; i++) {
-        BdrvChild *c = g_ptr_array_index(bs->children, i);
-        int64_t n = c->role == BDRV_ROLE_BACKING ? 0 : bdrv_co_get_allocated_size(c->bs);
-
-        if (n < 0) {
-            return n;
-        }
-        sum += n;
-    }
-    return sum;
+    return bs->drv->co_get_allocated_size(bs);
 }
 
 /* Zeroes over what of [start, end) would show an older layer. */
@@ -60,12 +43,6 @@ static int coroutine_fn call_driver(BlockDriverState *bs, int64_t bytes, bool ex
     GError *err = NULL;
     int ret;
 
-    if (!bs->drv->co_truncate) {
-        if (bs->drv->is_filter && bs->file) {
-            return bdrv_co_truncate(bs->file, bytes, exact, prealloc, flags, errp);
-        }
-        return error_set(errp, ENOTSUP, "Image format driver does not support resize");
-    }
     ret = bs->drv->co_truncate(bs, bytes, exact, prealloc, flags & bs->supported_truncate_flags,
                                &err);
     if (ret >= 0) {

@@ -273,6 +273,12 @@ static int coroutine_fn blkdebug_co_flush(BlockDriverState *bs)
     return co_check(bs, 0, 0, DEBUG_IO_FLUSH);
 }
 
+static int coroutine_fn blkdebug_co_pwritev_compressed(BlockDriverState *bs, int64_t offset,
+                                                       IOVector *v)
+{
+    return bdrv_co_pwritev_compressed(bs->file, offset, v);
+}
+
 static int coroutine_fn blkdebug_co_block_status(BlockDriverState *bs, bool want_zero,
                                                  int64_t offset, int64_t bytes, int64_t *pnum,
                                                  int64_t *map, BlockDriverState **file)
@@ -499,6 +505,7 @@ static void blkdebug_child_perm(BlockDriverState *bs, BdrvRole role, unsigned pe
 }
 
 const BlockDriver bdrv_blkdebug = {
+    BLOCK_DRIVER_TABLE,
     .format_name = "blkdebug",
     .protocol_name = "blkdebug",
     .instance_size = sizeof(BlkdebugState),
@@ -513,6 +520,7 @@ const BlockDriver bdrv_blkdebug = {
     .co_pwritev = blkdebug_co_pwritev,
     .co_pwrite_zeroes = blkdebug_co_pwrite_zeroes,
     .co_pdiscard = blkdebug_co_pdiscard,
+    .co_pwritev_compressed = blkdebug_co_pwritev_compressed,
     .co_block_status = blkdebug_co_block_status,
     .co_flush_to_disk = blkdebug_co_flush,
     .co_truncate = blkdebug_co_truncate,

@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/*
- * pass: a filter that changes nothing, the example of docs/writing-a-driver.md. What it does not
- * mention (length, resize, status, flush, debug events) the core passes on for any filter.
- */
+/* pass: a filter that changes nothing, the example of docs/writing-a-driver.md. All that it does
+ * not mention the core passes on to its file. */
 #include "block/io.h"
 
 #include <errno.h>
@@ -19,35 +17,9 @@ static int coroutine_fn pass_co_open(BlockDriverState *bs, Options *o, int flags
     return 0;
 }
 
-static int coroutine_fn pass_co_preadv(BlockDriverState *bs, int64_t offset, IOVector *v,
-                                       unsigned flags)
-{
-    return bdrv_co_preadv(bs->file, offset, v, flags);
-}
-
-static int coroutine_fn pass_co_pwritev(BlockDriverState *bs, int64_t offset, IOVector *v,
-                                        unsigned flags)
-{
-    return bdrv_co_pwritev(bs->file, offset, v, flags);
-}
-
-static int coroutine_fn pass_co_pwrite_zeroes(BlockDriverState *bs, int64_t offset, int64_t bytes,
-                                              unsigned flags)
-{
-    return bdrv_co_pwrite_zeroes(bs->file, offset, bytes, flags);
-}
-
-static int coroutine_fn pass_co_pdiscard(BlockDriverState *bs, int64_t offset, int64_t bytes)
-{
-    return bdrv_co_pdiscard(bs->file, offset, bytes);
-}
-
 const BlockDriver bdrv_pass = {
+    BLOCK_DRIVER_TABLE,
     .format_name = "pass",
     .is_filter = true,
     .co_open = pass_co_open,
-    .co_preadv = pass_co_preadv,
-    .co_pwritev = pass_co_pwritev,
-    .co_pwrite_zeroes = pass_co_pwrite_zeroes,
-    .co_pdiscard = pass_co_pdiscard,
 };

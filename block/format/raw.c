@@ -171,7 +171,7 @@ static bool raw_unwritten_reads_zero(BlockDriverState *bs)
 
 static int raw_get_info(BlockDriverState *bs, BlockDriverInfo *info)
 {
-    return bs->file->bs->drv->get_info ? bs->file->bs->drv->get_info(bs->file->bs, info) : -ENOTSUP;
+    return bs->file->bs->drv->get_info(bs->file->bs, info);
 }
 
 /* The file holds the disk and nothing else: what is done to one is done to the other. */
@@ -190,6 +190,7 @@ static const BlockCreateOption raw_create_options[] = {
 };
 
 const BlockDriver bdrv_raw = {
+    BLOCK_DRIVER_TABLE,
     .format_name = "raw",
     .instance_size = sizeof(RawState),
     .is_format = true,

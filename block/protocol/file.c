@@ -264,6 +264,7 @@ static bool device_parse_filename(const char *filename, Options *o, GError **err
 }
 
 const BlockDriver bdrv_file = {
+    BLOCK_DRIVER_TABLE,
     .format_name = "file",
     .protocol_name = "file",
     .instance_size = sizeof(FileState),
@@ -289,6 +290,7 @@ const BlockDriver bdrv_file = {
 };
 
 const BlockDriver bdrv_host_device = {
+    BLOCK_DRIVER_TABLE,
     .format_name = "host_device",
     .protocol_name = "host_device",
     .instance_size = sizeof(FileState),

@@ -124,13 +124,14 @@ static const char *const strong_options[] = { "size", "read-zeroes", NULL };
 
 #define NULL_DRIVER(name, parse)                                                                   \
     {                                                                                              \
-        .format_name = (name), .protocol_name = (name), .instance_size = sizeof(NullState),        \
-        .parse_filename = (parse), .co_open = null_co_open, .strong_options = strong_options,      \
-        .co_getlength = null_co_getlength, .co_get_allocated_size = null_co_allocated_size,        \
-        .unwritten_reads_zero = null_unwritten_reads_zero, .co_preadv = null_co_preadv,            \
-        .co_pwritev = null_co_pwritev, .co_pwrite_zeroes = null_co_range,                          \
-        .co_pdiscard = null_co_pdiscard, .co_block_status = null_co_block_status,                  \
-        .co_flush_to_disk = co_wait,                                                               \
+        BLOCK_DRIVER_TABLE,                                                                        \
+            .format_name = (name), .protocol_name = (name), .instance_size = sizeof(NullState),    \
+            .parse_filename = (parse), .co_open = null_co_open, .strong_options = strong_options,  \
+            .co_getlength = null_co_getlength, .co_get_allocated_size = null_co_allocated_size,    \
+            .unwritten_reads_zero = null_unwritten_reads_zero, .co_preadv = null_co_preadv,        \
+            .co_pwritev = null_co_pwritev, .co_pwrite_zeroes = null_co_range,                      \
+            .co_pdiscard = null_co_pdiscard, .co_block_status = null_co_block_status,              \
+            .co_flush_to_disk = co_wait,                                                           \
     }
 
 const BlockDriver bdrv_null_co = NULL_DRIVER("null-co", parse_plain_name);

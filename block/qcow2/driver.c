@@ -21,6 +21,7 @@ static void qcow2_refresh_limits(BlockDriverState *bs)
 }
 
 const BlockDriver bdrv_qcow2 = {
+    BLOCK_DRIVER_TABLE,
     .format_name = "qcow2",
     .instance_size = sizeof(Qcow2),
     .is_format = true,

@@ -46,6 +46,7 @@ typedef enum BlockPerm {
     BLK_PERM_WRITE_UNCHANGED = 1 << 2,
     BLK_PERM_RESIZE = 1 << 3,
     BLK_PERM_ALL = (1 << 4) - 1,
+    BLK_PERM_CHANGE = BLK_PERM_WRITE | BLK_PERM_RESIZE,
 } BlockPerm;
 
 typedef enum BlockReqFlags {

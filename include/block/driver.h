@@ -18,6 +18,8 @@
 #include "util/co-lock.h"
 #include <stdatomic.h>
 
+DRIVER_API_BEGIN
+
 typedef enum BdrvRole {
     BDRV_ROLE_FILE,    /* primary: data and metadata of a format; filtered child of a filter */
     BDRV_ROLE_DATA,    /* data only (external data file) */
@@ -66,13 +68,32 @@ struct BlockDriverState {
     struct BdrvCore *core; /* request tracking, parents, wait queues; private to block/ */
 };
 
+/* Begins every table. A driver that was compiled for another version is refused; one whose table
+ * is shorter lacks what was added at the end since. */
+#define BLOCK_DRIVER_VERSION 1
+#define BLOCK_DRIVER_TABLE .version = BLOCK_DRIVER_VERSION, .table_size = sizeof(BlockDriver)
+
+/* What a driver has of its own, where users or the core want to know beforehand. */
+typedef enum BdrvFeature {
+    BDRV_CAN_CREATE = 1 << 0,
+    BDRV_CAN_COMPRESS = 1 << 1,
+    BDRV_CAN_CHECK = 1 << 2,
+    BDRV_TAKES_EVENTS = 1 << 3, /* of blkdebug */
+} BdrvFeature;
+
+/* Callbacks that a driver leaves NULL are filled in when it registers (block/driver-defaults.c):
+ * those of a filter pass the operation on to bs->file. */
 struct BlockDriver {
+    unsigned version;
+    size_t table_size;
     const char *format_name;
     const char *protocol_name; /* "file": answers file:…; NULL: a format */
     size_t instance_size;
     bool is_filter; /* passes data of bs->file unchanged */
     bool is_format;
     bool supports_backing;
+    bool read_only;    /* has no co_pwritev; opens for writing are refused */
+    unsigned features; /* BdrvFeature; of the registered table, core's own */
 
     /* Confidence 0..100 that the first bytes are this format. */
     int (*probe)(const uint8_t *buf, size_t len, const char *filename);
@@ -146,8 +167,6 @@ struct BlockDriver {
 
     int coroutine_fn (*co_check)(BlockDriverState *bs, BlockCheckResult *res, unsigned fix,
                                  BlockReportFunc *report, void *opaque);
-    int coroutine_fn (*co_amend)(BlockDriverState *bs, Options *opts, GError **errp);
-    int coroutine_fn (*co_change_backing)(BlockDriverState *bs, const char *file, const char *fmt);
     int (*get_info)(BlockDriverState *bs, BlockDriverInfo *info);
     /* Typed keys for info's "format-specific" data ("compression-type"); NULL: none. g_free by
      * opts_free. */
@@ -165,10 +184,13 @@ struct BlockDriver {
 };
 
 /* Registration: block/registry.c lists every driver, one line each. A driver from elsewhere (a
- * test's, an embedder's) adds itself before it is named; the table must live as long as the
- * process. */
-void block_register_driver(const BlockDriver *drv);
+ * test's, an embedder's, a loaded module's) adds itself before it is named. The table is copied;
+ * its strings and functions must live as long as the process. Any thread. False: the table is of
+ * another version, lacks what no driver can do without, or its name is taken. */
+bool block_register_driver(const BlockDriver *drv, GError **errp);
 const BlockDriver *bdrv_find_format(const char *name);
 const BlockDriver *bdrv_find_protocol(const char *filename);
+
+DRIVER_API_END
 
 #endif

@@ -8,6 +8,8 @@
 #include "block/driver.h"
 #include "block/policy.h"
 
+DRIVER_API_BEGIN
+
 int coroutine_fn bdrv_co_preadv(BdrvChild *c, int64_t offset, IOVector *v, unsigned flags);
 int coroutine_fn bdrv_co_pwritev(BdrvChild *c, int64_t offset, IOVector *v, unsigned flags);
 int coroutine_fn bdrv_co_pread(BdrvChild *c, int64_t offset, int64_t bytes, void *buf,
@@ -16,6 +18,15 @@ int coroutine_fn bdrv_co_pwrite(BdrvChild *c, int64_t offset, int64_t bytes, con
                                 unsigned flags);
 int coroutine_fn bdrv_co_pwrite_zeroes(BdrvChild *c, int64_t offset, int64_t bytes, unsigned flags);
 int coroutine_fn bdrv_co_pdiscard(BdrvChild *c, int64_t offset, int64_t bytes);
+/* @v->size == 0: the end mark. -ENOTSUP: the node cannot compress. */
+int coroutine_fn bdrv_co_pwritev_compressed(BdrvChild *c, int64_t offset, IOVector *v);
+/* A machine's state, from byte @pos of it on; -ENOTSUP: there is no place for it. The caller of a
+ * save sees to it that it is alone on the image (blk_co_save_vmstate). */
+int coroutine_fn bdrv_co_save_vmstate(BdrvChild *c, int64_t pos, IOVector *v, unsigned flags);
+int coroutine_fn bdrv_co_load_vmstate(BdrvChild *c, int64_t pos, IOVector *v);
+/* Alone on the image, too (blk_check). -ENOTSUP: the format has nothing to check. */
+int coroutine_fn bdrv_co_check(BlockDriverState *bs, BlockCheckResult *res, unsigned fix,
+                               BlockReportFunc *report, void *opaque);
 /* Whole flush of a node: to_os, children, to_disk, flushed. */
 int coroutine_fn bdrv_co_flush(BlockDriverState *bs);
 int coroutine_fn bdrv_co_truncate(BdrvChild *c, int64_t bytes, bool exact, BlockPrealloc prealloc,
@@ -71,7 +82,10 @@ int coroutine_fn bdrv_co_close_child(BdrvChild *c);
 /* Buffer for I/O on @bs (its memory alignment); NULL without memory; mem_align_free(). */
 void *bdrv_try_blockalign(BlockDriverState *bs, size_t size);
 
-/* A node's first child that holds the data / metadata */
+static inline BlockDriverState *bdrv_file_bs(BlockDriverState *bs)
+{
+    return bs->file ? bs->file->bs : NULL;
+}
 static inline BlockDriverState *bdrv_backing_bs(BlockDriverState *bs)
 {
     return bs->backing ? bs->backing->bs : NULL;
@@ -90,5 +104,7 @@ void coroutine_fn bdrv_co_debug_event(BdrvChild *c, BlkdebugEvent event);
 /* Stop new requests of users and wait for those in flight, over the subtree. */
 void bdrv_drained_begin(BlockDriverState *bs);
 void bdrv_drained_end(BlockDriverState *bs);
+
+DRIVER_API_END
 
 #endif

@@ -12,6 +12,8 @@
 #include "util/coroutine.h"
 #include <sys/uio.h>
 
+DRIVER_API_BEGIN
+
 typedef void AioFunc(void *opaque);
 typedef struct AioTimer AioTimer;
 
@@ -138,5 +140,7 @@ typedef int coroutine_fn CoRunFunc(void *opaque);
 /* Run @fn as a coroutine in aio_current() and poll until it returns. In a coroutine @fn is simply
  * called. Helps loops that nobody runs (INV-RUN-2). */
 int co_run_sync(CoRunFunc *fn, void *opaque);
+
+DRIVER_API_END
 
 #endif

@@ -9,6 +9,8 @@
 #include "util/coroutine.h"
 #include "util/spinlock.h"
 
+DRIVER_API_BEGIN
+
 typedef struct CoWaiter CoWaiter; /* lives on the waiter's stack */
 
 typedef struct CoWaitList {
@@ -77,5 +79,7 @@ static inline void coroutine_fn co_mutex_guard_leave(CoMutex **m)
     for (__attribute__((cleanup(co_mutex_guard_leave)))                                            \
          CoMutex *co_guard_ = co_mutex_guard_enter(m);                                             \
          co_guard_; co_mutex_unlock(co_guard_), co_guard_ = NULL)
+
+DRIVER_API_END
 
 #endif

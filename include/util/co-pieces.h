@@ -11,6 +11,8 @@
 
 #include "util/coroutine.h"
 
+DRIVER_API_BEGIN
+
 /* Of one request; also the number of slots. */
 #define CO_PIECES_MAX 16
 
@@ -32,5 +34,7 @@ unsigned coroutine_fn co_pieces_slot(CoPieces *p);
 void coroutine_fn co_pieces_begin(CoPieces *p, unsigned slot, CoPieceFunc *fn, void *piece);
 /* All have ended. The error of the first that failed, else @ret, the owner's own. */
 int coroutine_fn co_pieces_end(CoPieces *p, int ret);
+
+DRIVER_API_END
 
 #endif

@@ -27,4 +27,9 @@
 #define GiB (INT64_C(1) << 30)
 #define TiB (INT64_C(1) << 40)
 
+/* Between these stands what a driver may call: a driver in a module takes it from the program that
+ * loads it. */
+#define DRIVER_API_BEGIN _Pragma("GCC visibility push(default)")
+#define DRIVER_API_END _Pragma("GCC visibility pop")
+
 #endif

@@ -11,6 +11,8 @@
 
 #include "util/compiler.h"
 
+DRIVER_API_BEGIN
+
 typedef struct Coroutine Coroutine;
 typedef struct AioContext AioContext;
 typedef void coroutine_fn CoroutineEntry(void *opaque);
@@ -32,5 +34,7 @@ bool in_coroutine(void);
 
 /* The context that @co runs in (set at the first enter). */
 AioContext *coroutine_home(Coroutine *co);
+
+DRIVER_API_END
 
 #endif

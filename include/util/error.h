@@ -3,8 +3,11 @@
 #ifndef UTIL_ERROR_H
 #define UTIL_ERROR_H
 
+#include "util/compiler.h"
 #include <errno.h>
 #include <glib.h>
+
+DRIVER_API_BEGIN
 
 #define COWLET_ERROR cowlet_error_quark()
 GQuark cowlet_error_quark(void);
@@ -16,5 +19,7 @@ int error_set_errno(GError **errp, int err, const char *fmt, ...) G_GNUC_PRINTF(
 /* Extra lines for a person after the message ("Is another process using the
  * image [x]?"); stored in the message after a newline. */
 void error_append_hint(GError **errp, const char *fmt, ...) G_GNUC_PRINTF(2, 3);
+
+DRIVER_API_END
 
 #endif

@@ -11,6 +11,8 @@
 #include "util/compiler.h"
 #include <sys/uio.h>
 
+DRIVER_API_BEGIN
+
 #define IOV_INLINE 6
 #define IOV_MAX_ELEMS 1024
 
@@ -59,5 +61,7 @@ void mem_align_free(void *p);
 
 /* Fast "is it all zero", any length and alignment (SIMD, early exit). */
 bool buffer_is_zero(const void *buf, size_t len);
+
+DRIVER_API_END
 
 #endif

@@ -12,6 +12,8 @@
 
 #include "util/compiler.h"
 
+DRIVER_API_BEGIN
+
 typedef struct Options Options;
 
 Options *opts_new(void);
@@ -59,5 +61,7 @@ Options *opts_take_subtree(Options *o, const char *prefix);
 /* The reverse: all of @sub as "@prefix.key". */
 void opts_put_subtree(Options *o, const char *prefix, const Options *sub);
 bool opts_has_subtree(const Options *o, const char *prefix);
+
+DRIVER_API_END
 
 #endif

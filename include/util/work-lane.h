@@ -9,6 +9,8 @@
 
 #include "util/aio.h"
 
+DRIVER_API_BEGIN
+
 typedef struct WorkLane WorkLane;
 
 WorkLane *work_lane_new(void); /* NULL without memory */
@@ -20,5 +22,7 @@ int coroutine_fn work_lane_co_run(WorkLane *l, ThreadPoolFunc *fn, void *opaque)
  * that the lane is of use? Learns from the jobs so far, and tries again now and then. Any thread.
  */
 bool work_lane_pays(WorkLane *l);
+
+DRIVER_API_END
 
 #endif

@@ -142,6 +142,7 @@ static bool mem_unwritten_reads_zero(BlockDriverState *bs)
 static const char *const strong_options[] = { "name", NULL };
 
 static const BlockDriver mem_driver = {
+    BLOCK_DRIVER_TABLE,
     .format_name = "crash-mem",
     .protocol_name = "crash-mem",
     .instance_size = sizeof(MemState),
@@ -161,5 +162,5 @@ static const BlockDriver mem_driver = {
 
 void mem_register(void)
 {
-    block_register_driver(&mem_driver);
+    g_assert_true(block_register_driver(&mem_driver, NULL));
 }

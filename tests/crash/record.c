@@ -285,6 +285,7 @@ static int coroutine_fn record_co_truncate(BlockDriverState *bs, int64_t bytes, 
 static const char *const strong_options[] = { "name", NULL };
 
 static const BlockDriver record_driver = {
+    BLOCK_DRIVER_TABLE,
     .format_name = "crash-record",
     .protocol_name = "crash-record",
     .instance_size = sizeof(RecordState),
@@ -304,5 +305,5 @@ static const BlockDriver record_driver = {
 
 void record_register(void)
 {
-    block_register_driver(&record_driver);
+    g_assert_true(block_register_driver(&record_driver, NULL));
 }

@@ -219,6 +219,7 @@ static int coroutine_fn mem_co_truncate(BlockDriverState *bs, int64_t bytes, boo
 static const char *const strong_options[] = { "id", NULL };
 
 static const BlockDriver mem_driver = {
+    BLOCK_DRIVER_TABLE,
     .format_name = "fuzz-mem",
     .protocol_name = "fuzz-mem",
     .instance_size = sizeof(MemFile *),
@@ -242,5 +243,5 @@ void mem_driver_set(unsigned id, MemFile *f)
 
 void mem_driver_register(void)
 {
-    block_register_driver(&mem_driver);
+    g_assert_true(block_register_driver(&mem_driver, NULL));
 }

@@ -439,6 +439,7 @@ static int coroutine_fn fake_co_truncate(BlockDriverState *bs, int64_t bytes, bo
 }
 
 static const BlockDriver fake_driver = {
+    BLOCK_DRIVER_TABLE,
     .format_name = "fake",
     .protocol_name = "fake",
     .instance_size = sizeof(FakeNode),
@@ -458,5 +459,5 @@ static const BlockDriver fake_driver = {
 
 void fake_init(void)
 {
-    block_register_driver(&fake_driver);
+    g_assert_true(block_register_driver(&fake_driver, NULL));
 }

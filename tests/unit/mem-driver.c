@@ -181,6 +181,7 @@ static int coroutine_fn mem_co_truncate(BlockDriverState *bs, int64_t bytes, boo
 }
 
 const BlockDriver mem_driver = {
+    BLOCK_DRIVER_TABLE,
     .format_name = "test-mem",
     .protocol_name = "test-mem",
     .instance_size = sizeof(Mem),

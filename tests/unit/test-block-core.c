@@ -39,6 +39,12 @@ static int coroutine_fn cow_co_preadv(BlockDriverState *bs, int64_t offset, IOVe
     return 0;
 }
 
+static int coroutine_fn cow_co_pwritev(BlockDriverState *bs, int64_t offset, IOVector *v,
+                                       unsigned flags)
+{
+    return -ENOSPC;
+}
+
 static int coroutine_fn cow_co_pwrite_zeroes(BlockDriverState *bs, int64_t offset, int64_t bytes,
                                              unsigned flags)
 {
@@ -67,12 +73,14 @@ static int coroutine_fn cow_co_truncate(BlockDriverState *bs, int64_t bytes, boo
 }
 
 static const BlockDriver cow_driver = {
+    BLOCK_DRIVER_TABLE,
     .format_name = "test-cow",
     .instance_size = sizeof(Cow),
     .is_format = true,
     .supports_backing = true,
     .co_open = cow_co_open,
     .co_preadv = cow_co_preadv,
+    .co_pwritev = cow_co_pwritev,
     .co_pwrite_zeroes = cow_co_pwrite_zeroes,
     .co_block_status = cow_co_block_status,
     .co_getlength = cow_co_getlength,
@@ -344,7 +352,7 @@ static void test_status_moves_on(void)
     edge_driver = mem_driver;
     edge_driver.format_name = edge_driver.protocol_name = "test-edge";
     edge_driver.co_block_status = edge_co_block_status;
-    block_register_driver(&edge_driver);
+    g_assert_true(block_register_driver(&edge_driver, NULL));
     blk = open_opts("driver=test-edge,size=8192,align=512", 0);
     status_edge = 1000;
     g_assert_cmpint(edge_status(blk, 0, &n) & (BLK_DATA | BLK_ZERO), ==, BLK_DATA);
@@ -668,8 +676,8 @@ static void test_paths(void)
 
 int main(int argc, char **argv)
 {
-    block_register_driver(&mem_driver);
-    block_register_driver(&cow_driver);
+    g_assert_true(block_register_driver(&mem_driver, NULL));
+    g_assert_true(block_register_driver(&cow_driver, NULL));
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/core/registered", test_registered);
     g_test_add_func("/core/range", test_range);

@@ -318,7 +318,7 @@ static void test_budget(void)
 
 int main(int argc, char **argv)
 {
-    block_register_driver(&mem_driver);
+    g_assert_true(block_register_driver(&mem_driver, NULL));
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/qcow2/map/standard", test_std);
     g_test_add_func("/qcow2/map/extended", test_ext);

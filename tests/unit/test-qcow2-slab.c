@@ -85,7 +85,7 @@ int main(int argc, char **argv)
     int ret;
 
     g_test_init(&argc, &argv, NULL);
-    block_register_driver(&mem_driver);
+    g_assert_true(block_register_driver(&mem_driver, NULL));
     co_run_sync(co_open_file, NULL);
     g_test_add_func("/qcow2/slab/sizes", test_sizes);
     ret = g_test_run();

@@ -157,7 +157,7 @@ int img_check(int argc, char **argv)
     if (!blk) {
         return 1;
     }
-    if (repair && blk_bs(blk)->drv->co_check) {
+    if (repair && (blk_bs(blk)->drv->features & BDRV_CAN_CHECK)) {
         img_error("Repairing (-r %s) is not supported yet", repair);
         blk_close_reader(blk);
         return 1;

@@ -301,7 +301,7 @@ static const BlockDriver *target_driver(Convert *v, GError **errp)
         error_set(errp, EINVAL, "Unknown file format '%s'", v->dst_format);
         return NULL;
     }
-    if (!drv->co_create) {
+    if (!(drv->features & BDRV_CAN_CREATE)) {
         error_set(errp, EINVAL, "Format driver '%s' does not support image creation",
                   v->dst_format);
         return NULL;
@@ -311,7 +311,7 @@ static const BlockDriver *target_driver(Convert *v, GError **errp)
 
 static bool takes_option(const BlockDriver *drv, const char *name)
 {
-    for (const BlockCreateOption *o = drv->create_options; o && o->name; o++) {
+    for (const BlockCreateOption *o = drv->create_options; o->name; o++) {
         if (!strcmp(o->name, name)) {
             return true;
         }
@@ -341,7 +341,7 @@ static bool check_target(Convert *v, const BlockDriver *drv)
         img_error("Use of backing file requires explicit backing format");
         return false;
     }
-    if (v->copy.compress && !drv->co_pwritev_compressed) {
+    if (v->copy.compress && !(drv->features & BDRV_CAN_COMPRESS)) {
         img_error("Compression not supported for this file format");
         return false;
     }
@@ -398,7 +398,7 @@ static bool open_target(Convert *v)
     if (!c->target) {
         return false;
     }
-    if (c->compress && !blk_bs(c->target)->drv->co_pwritev_compressed) {
+    if (c->compress && !(blk_bs(c->target)->drv->features & BDRV_CAN_COMPRESS)) {
         img_error("Compression not supported for this file format");
         return false;
     }

@@ -120,10 +120,10 @@ static bool is_shown(const BdrvChild *c)
 
 static void add_snapshots(BlockDriverState *bs, JsonObject *o)
 {
-    g_autoptr(GArray) list = bs->drv->list_snapshots ? bs->drv->list_snapshots(bs) : NULL;
+    g_autoptr(GArray) list = bs->drv->list_snapshots(bs);
     JsonArray *a;
 
-    if (!list || list->len == 0) {
+    if (list->len == 0) {
         return;
     }
     a = json_array_new();
@@ -212,9 +212,9 @@ static void print_specific(BlockDriverState *bs, int depth)
 
 static void print_snapshots(BlockDriverState *bs)
 {
-    g_autoptr(GArray) list = bs->drv->list_snapshots ? bs->drv->list_snapshots(bs) : NULL;
+    g_autoptr(GArray) list = bs->drv->list_snapshots(bs);
 
-    if (!list || list->len == 0) {
+    if (list->len == 0) {
         return;
     }
     printf("Snapshot list:\n");
