@@ -4,7 +4,9 @@
  *
  * What stands before a ':' is a protocol unless a '/' comes first: "./a:b" is a plain file.
  */
-#include "block/block-int.h"
+#include "block/filename.h"
+
+#include "block/backend.h"
 
 #include <string.h>
 

@@ -14,6 +14,12 @@ static const char *const iotype_names[] = { "read",    "write", "write-zeroes",
                                             "discard", "flush", "block-status",
                                             NULL };
 
+void blkdebug_rule_free(DebugRule *r)
+{
+    g_free(r->tag);
+    g_free(r);
+}
+
 int blkdebug_find_event(const char *name)
 {
     for (int i = 0; blkdebug_event_names[i]; i++) {

@@ -27,12 +27,6 @@ static void notify(const char *tag, bool suspended)
     }
 }
 
-void blkdebug_rule_free(DebugRule *r)
-{
-    g_free(r->tag);
-    g_free(r);
-}
-
 static void suspended_free(SuspendedRequest *r)
 {
     g_free(r->tag);

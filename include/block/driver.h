@@ -33,8 +33,9 @@ struct BdrvChild {
     BlockDriverState *parent; /* NULL: a BlockBackend's root */
     unsigned perm, shared;    /* BlockPerm */
     BlockBackend *blk;        /* whose root it is; else NULL */
-    bool guarded; /* the file of an image that was guessed to be raw: its start must not become
-                   * another format's (core's own) */
+    /* The file of an image that was guessed to be raw: may its first bytes become @head? Else
+     * NULL. Core's own. */
+    bool (*guard)(const BdrvChild *c, const uint8_t *head, size_t len);
 };
 
 struct BlockDriverState {
@@ -81,7 +82,7 @@ typedef enum BdrvFeature {
     BDRV_TAKES_EVENTS = 1 << 3, /* of blkdebug */
 } BdrvFeature;
 
-/* Callbacks that a driver leaves NULL are filled in when it registers (block/driver-defaults.c):
+/* Callbacks that a driver leaves NULL are filled in when it registers (block/driver/defaults.c):
  * those of a filter pass the operation on to bs->file. */
 struct BlockDriver {
     unsigned version;
@@ -183,7 +184,7 @@ struct BlockDriver {
     bool (*debug_is_suspended)(BlockDriverState *bs, const char *tag);
 };
 
-/* Registration: block/registry.c lists every driver, one line each. A driver from elsewhere (a
+/* Registration: block/drivers.c lists every driver, one line each. A driver from elsewhere (a
  * test's, an embedder's, a loaded module's) adds itself before it is named. The table is copied;
  * its strings and functions must live as long as the process. Any thread. False: the table is of
  * another version, lacks what no driver can do without, or its name is taken. */

@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: MIT */
+/* The gate of compressed writes. */
+#include "block/request/request.h"
+
+int coroutine_fn bdrv_co_pwritev_compressed(BdrvChild *c, int64_t offset, IOVector *v)
+{
+    int ret;
+
+    if (!(c->bs->drv->features & BDRV_CAN_COMPRESS)) {
+        return -ENOTSUP;
+    }
+    ret = bdrv_check_write(c, offset, (int64_t)v->size);
+    if (ret < 0) {
+        return ret;
+    }
+    ret = c->bs->drv->co_pwritev_compressed(c->bs, offset, v);
+    return bdrv_co_write_done(c->bs, 0, ret, false);
+}

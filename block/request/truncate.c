@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: MIT */
+/* The gate of resizes. */
+#include "block/request/request.h"
+
+/* Zeroes over what of [start, end) would show an older layer. */
+static int coroutine_fn hide(BdrvChild *c, int64_t start, int64_t end)
+{
+    int ret = 0;
+
+    while (start < end && ret >= 0) {
+        int64_t n;
+        int st = bdrv_co_block_status_above(c->bs, NULL, start, end - start, &n, NULL, NULL, NULL);
+
+        if (st < 0) {
+            return st;
+        }
+        if (n == 0) {
+            return -EIO; /* somebody has cut it meanwhile */
+        }
+        ret = st & BLK_ZERO ? 0 : bdrv_co_pwrite_zeroes(c, start, n, 0);
+        start += n;
+    }
+    return ret < 0 ? ret : 0;
+}
+
+static int coroutine_fn call_driver(BlockDriverState *bs, int64_t bytes, bool exact,
+                                    BlockPrealloc prealloc, unsigned flags, GError **errp)
+{
+    GError *err = NULL;
+    int ret;
+
+    ret = bs->drv->co_truncate(bs, bytes, exact, prealloc, flags & bs->supported_truncate_flags,
+                               &err);
+    if (ret >= 0) {
+        g_clear_error(&err);
+        return 0;
+    }
+    if (err) {
+        g_propagate_error(errp, err);
+        return ret;
+    }
+    return error_set_errno(errp, ret, "Failed to resize image");
+}
+
+static int coroutine_fn truncate_guarded(BdrvChild *c, int64_t bytes, bool exact,
+                                         BlockPrealloc prealloc, unsigned flags, GError **errp)
+{
+    StartGuard g;
+    int ret;
+
+    if (likely(!c->guard) || bytes >= PROBE_BYTES) {
+        return call_driver(c->bs, bytes, exact, prealloc, flags, errp);
+    }
+    ret = bdrv_co_guard_begin(c, &g, bytes, PROBE_BYTES - bytes, NULL);
+    if (ret < 0) {
+        return error_set_errno(errp, ret, "Cannot cut within the first sector");
+    }
+    ret = call_driver(c->bs, bytes, exact, prealloc, flags, errp);
+    bdrv_guard_end(c, &g);
+    return ret;
+}
+
+int coroutine_fn bdrv_co_truncate(BdrvChild *c, int64_t bytes, bool exact, BlockPrealloc prealloc,
+                                  unsigned flags, GError **errp)
+{
+    BlockDriverState *bs = c->bs;
+    BlockDriverState *backing = bdrv_backing_bs(bs);
+    int64_t old = bdrv_co_getlength(bs), len, shown;
+    int ret;
+
+    if (bytes < 0) {
+        return error_set(errp, EINVAL, "Image size cannot be negative");
+    }
+    if (old < 0) {
+        return error_set_errno(errp, old, "Failed to get old image size");
+    }
+    if (bs->read_only) {
+        return error_set(errp, EACCES, "Image is read-only");
+    }
+    if (!(c->perm & BLK_PERM_RESIZE)) {
+        return error_set(errp, EPERM, "Permission to resize is missing");
+    }
+    ret = truncate_guarded(c, bytes, exact, prealloc, flags, errp);
+    if (ret < 0) {
+        return ret;
+    }
+    atomic_store(&bs->unsynced, true);
+    len = bdrv_co_refresh_length(bs);
+    if (len < 0) {
+        return error_set_errno(errp, len, "Could not refresh total sector count");
+    }
+    if (bytes <= old) {
+        return 0;
+    }
+    shown = backing ? MIN(bytes, atomic_load(&backing->total_bytes)) : old;
+    if ((flags & BLK_REQ_ZERO_WRITE) && !(bs->supported_truncate_flags & BLK_REQ_ZERO_WRITE)) {
+        shown = bytes;
+    }
+    ret = shown > old ? hide(c, old, shown) : 0;
+    return ret < 0 ? error_set_errno(errp, ret, "Failed to zero the new area") : 0;
+}
