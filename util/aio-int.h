@@ -25,6 +25,8 @@ typedef struct AioHandler {
     gpointer tag; /* of g_source_add_unix_fd() */
 } AioHandler;
 
+typedef struct AioPoller AioPoller;
+
 struct AioContext {
     /* Any thread: */
     atomic_int refs;  /* of users: the last one ends it */
@@ -56,6 +58,8 @@ struct AioContext {
     gpointer event_tag;
     GPtrArray *handlers; /* AioHandler */
     int walking;         /* depth of walks over handlers */
+    GArray *pollers;     /* of AioPoller; NULL: none yet */
+    int walking_pollers;
     GPtrArray *timers;   /* AioTimer that are set, latest first; timer_lock */
     AioUring *uring;     /* NULL: not made yet, or refused */
     int uring_error;     /* -errno: refused */
@@ -64,6 +68,9 @@ struct AioContext {
     int64_t poll_max_ns, poll_ns;
 };
 
+/* True if one of them found something. */
+bool aio_pollers_run(AioContext *ctx);
+void aio_pollers_fini(AioContext *ctx);
 /* Something to run now? Whoever runs it. */
 bool aio_has_work(AioContext *ctx);
 /* Run what is ready: bottom halves, coroutines, timers, completions. True if anything ran. */

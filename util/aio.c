@@ -11,6 +11,7 @@
  *            function that the loop calls goes on where the loop was.
  */
 #include "util/aio-int.h"
+#include "util/coroutine-int.h"
 
 #include "util/error.h"
 #include "util/spinlock.h"
@@ -198,6 +199,31 @@ void coroutine_fn co_reschedule_self(void)
     coroutine_yield();
 }
 
+typedef struct Move {
+    Coroutine *co;
+    AioContext *to;
+} Move;
+
+/* In the loop that it leaves, when it has yielded there. */
+static void move_bh(void *opaque)
+{
+    Move m = *(Move *)opaque; /* on the coroutine's stack, which may run at once */
+
+    coroutine_set_home(m.co, m.to);
+    aio_co_schedule(m.to, m.co);
+}
+
+void coroutine_fn co_move_to(AioContext *ctx)
+{
+    Move m = { coroutine_self(), ctx };
+    AioContext *from = coroutine_home(m.co);
+
+    if (from != ctx) {
+        aio_bh_schedule_oneshot(from, move_bh, &m);
+        coroutine_yield();
+    }
+}
+
 /* New ones behind those that an outer call left in the batch. */
 static void take_bhs(AioContext *ctx)
 {
@@ -303,7 +329,7 @@ static bool spin(AioContext *ctx)
     }
     end = aio_clock_ns() + ctx->poll_ns;
     do {
-        if (aio_has_work(ctx) || aio_uring_pending(ctx)) {
+        if (aio_has_work(ctx) || aio_uring_pending(ctx) || aio_pollers_run(ctx)) {
             ctx->poll_ns = MIN(ctx->poll_ns * 2, ctx->poll_max_ns);
             return true;
         }
@@ -387,7 +413,8 @@ bool aio_poll_held(AioContext *ctx, int64_t max_ns)
 
     aio_uring_flush(ctx); /* INV-AIO-2 */
     if (!progress && max_ns != 0 && spin(ctx)) {
-        progress = aio_run_ready(ctx);
+        progress = true; /* of a poller's, if nothing else */
+        aio_run_ready(ctx);
         aio_uring_flush(ctx);
     }
     if (!progress && max_ns != 0) {
@@ -461,6 +488,7 @@ static void context_end(AioContext *ctx)
     aio_uring_fini(ctx);
     aio_timer_fini(ctx);
     aio_fd_fini(ctx);
+    aio_pollers_fini(ctx);
     aio_release_quietly(ctx);
     if (fd >= 0) {
         close(fd);

@@ -50,6 +50,9 @@ bool co_backend_init_main(Coroutine *co);
 void co_backend_fini(Coroutine *co);
 void co_backend_switch(Coroutine *from, Coroutine *to);
 
+/* @co, which does not run, goes on in @home. */
+void coroutine_set_home(Coroutine *co, AioContext *home);
+
 /* First function on a new stack; never returns. */
 void coroutine_trampoline(Coroutine *co) __attribute__((noreturn));
 

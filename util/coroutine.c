@@ -323,6 +323,11 @@ bool in_coroutine(void)
     return get_state()->current != NULL;
 }
 
+void coroutine_set_home(Coroutine *co, AioContext *home)
+{
+    co->home = home;
+}
+
 AioContext *coroutine_home(Coroutine *co)
 {
     return co->home;

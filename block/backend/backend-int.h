@@ -17,7 +17,10 @@ typedef struct BlkStripe {
 struct BlockBackend {
     BdrvChild *root;
     BlockDriverState *bs; /* == root->bs */
+    atomic_int refcnt;    /* of this memory: its user's, and those who drain it */
     bool writable;
+    void (*resized)(void *opaque); /* set before requests run */
+    void *resized_opaque;
     BlockReportFunc *report; /* set before requests run */
     void *report_opaque;
     atomic_bool writethrough;
@@ -52,6 +55,16 @@ static inline int coroutine_fn blk_co_enter(BlockBackend *blk)
         return blk_co_enter_slow(blk);
     }
     return 0;
+}
+
+/* The same, without waiting: false when requests are held back, or refused. */
+static inline bool blk_try_enter(BlockBackend *blk)
+{
+    if (unlikely(atomic_fetch_add(&blk->in_flight[blk_stripe()].n, 1) >= BLK_QUIESCED / 2)) {
+        blk_leave_slow(blk);
+        return false;
+    }
+    return true;
 }
 
 static inline void blk_leave(BlockBackend *blk)

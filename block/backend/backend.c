@@ -11,7 +11,62 @@
 
 /* ---- Open and close ---- */
 
-static BlockBackend *blk_new(BdrvChild *root, int flags)
+static void blk_ref(void *owner)
+{
+    atomic_fetch_add(&((BlockBackend *)owner)->refcnt, 1);
+}
+
+static void blk_unref(void *owner)
+{
+    if (atomic_fetch_sub(&((BlockBackend *)owner)->refcnt, 1) == 1) {
+        free(owner);
+    }
+}
+
+static void coroutine_fn drain_owner(void *owner)
+{
+    blk_co_drain_begin(owner);
+}
+
+static void end_drain_of_owner(void *owner)
+{
+    blk_drain_end(owner);
+}
+
+static void blk_moved(BdrvChild *c)
+{
+    ((BlockBackend *)c->owner)->bs = c->bs; /* no request is under way that might look */
+}
+
+static void blk_resized(void *owner)
+{
+    BlockBackend *blk = owner;
+
+    if (blk->resized) {
+        blk->resized(blk->resized_opaque);
+    }
+}
+
+static void blk_report(void *owner, const char *line)
+{
+    BlockBackend *blk = owner;
+
+    if (blk->report) {
+        blk->report(line, blk->report_opaque);
+    }
+}
+
+static const BdrvParentOps blk_ops = {
+    .ref = blk_ref,
+    .unref = blk_unref,
+    .co_drain_begin = drain_owner,
+    .drain_end = end_drain_of_owner,
+    .moved = blk_moved,
+    .resized = blk_resized,
+    .report = blk_report,
+};
+
+static BlockBackend *blk_new(int flags)
 {
     void *mem = NULL;
     BlockBackend *blk;
@@ -20,17 +75,13 @@ static BlockBackend *blk_new(BdrvChild *root, int flags)
         return NULL;
     }
     blk = memset(mem, 0, sizeof(BlockBackend));
-    blk->root = root;
-    blk->bs = root->bs;
+    atomic_init(&blk->refcnt, 1);
     blk->writable = !!(flags & BLK_O_RDWR);
     atomic_init(&blk->writethrough, !!(flags & BLK_O_WRITETHROUGH));
     spin_init(&blk->lock);
     co_mutex_init(&blk->exclusive);
     co_queue_init(&blk->idle_queue);
     co_queue_init(&blk->resume_queue);
-    bdrv_graph_lock();
-    root->blk = blk;
-    bdrv_graph_unlock();
     return blk;
 }
 
@@ -48,26 +99,33 @@ static int coroutine_fn open_fn(void *opaque)
 {
     OpenArgs *a = opaque;
     int flags = a->flags;
+    BlockBackend *blk;
     BdrvChild *root;
 
     if ((flags & BLK_O_FORCE_SHARE) && (flags & BLK_O_RDWR)) {
         opts_free(a->options);
         return error_set(a->errp, EINVAL, "force-share=on can only be used with read-only images");
     }
+    blk = blk_new(flags);
+    if (!blk) {
+        opts_free(a->options);
+        return error_set(a->errp, ENOMEM, "Out of memory");
+    }
     root = bdrv_co_open_root_request(&(OpenRequest){ .filename = a->filename,
                                                      .options = a->options,
                                                      .flags = flags,
                                                      .open_reference = a->open_reference,
                                                      .opaque = a->opaque },
-                                     a->errp);
+                                     &blk_ops, blk, a->errp);
     if (!root) {
+        blk_unref(blk);
         return -EINVAL;
     }
-    a->blk = blk_new(root, flags);
-    if (!a->blk) {
-        (void)bdrv_co_close_child(root);
-        return error_set(a->errp, ENOMEM, "Out of memory");
-    }
+    bdrv_graph_lock(); /* it may be another node by now */
+    blk->root = root;
+    blk->bs = root->bs;
+    bdrv_graph_unlock();
+    a->blk = blk;
     return 0;
 }
 
@@ -107,7 +165,7 @@ int blk_shut(BlockBackend *blk)
 void blk_free(BlockBackend *blk)
 {
     if (!blk->root) { /* else there was no memory to begin with: it stays open, and what it holds */
-        free(blk);
+        blk_unref(blk);
     }
 }
 
@@ -145,7 +203,18 @@ void blk_set_write_cache(BlockBackend *blk, bool on)
 
 int64_t blk_getlength(BlockBackend *blk)
 {
-    return atomic_load(&blk->bs->total_bytes);
+    int64_t len;
+
+    bdrv_graph_lock();
+    len = atomic_load(&blk->bs->total_bytes);
+    bdrv_graph_unlock();
+    return len;
+}
+
+void blk_set_resize_callback(BlockBackend *blk, void (*fn)(void *opaque), void *opaque)
+{
+    blk->resized = fn;
+    blk->resized_opaque = opaque;
 }
 
 int64_t coroutine_fn blk_co_getlength(BlockBackend *blk)
@@ -239,6 +308,46 @@ int coroutine_fn blk_co_pwrite_zeroes(BlockBackend *blk, int64_t offset, int64_t
     return ret;
 }
 
+/* A request to two: counted at one, it does not wait for the other, whose drain may wait for the
+ * first. */
+static int coroutine_fn enter_both(BlockBackend *a, BlockBackend *b)
+{
+    int ret;
+
+    for (;;) {
+        BlockBackend *other = b;
+
+        ret = blk_co_enter(a);
+        if (ret < 0 || a == b || blk_try_enter(b)) {
+            return ret;
+        }
+        blk_leave(a);
+        b = a;
+        a = other; /* wait for the one that is held back */
+    }
+}
+
+int coroutine_fn blk_co_copy_range(BlockBackend *src, int64_t src_offset, BlockBackend *dst,
+                                   int64_t dst_offset, int64_t bytes, unsigned flags)
+{
+    int ret = enter_both(src, dst);
+
+    if (ret < 0) {
+        return ret;
+    }
+    ret = check_request(src, src_offset, bytes);
+    ret = ret < 0 ? ret : check_request(dst, dst_offset, bytes);
+    if (ret == 0) {
+        ret = bdrv_co_copy_range(src->root, src_offset, dst->root, dst_offset, bytes,
+                                 write_flags(dst, flags));
+    }
+    if (src != dst) {
+        blk_leave(dst);
+    }
+    blk_leave(src);
+    return ret;
+}
+
 int coroutine_fn blk_co_pdiscard(BlockBackend *blk, int64_t offset, int64_t bytes)
 {
     int ret = blk_co_enter(blk);
@@ -261,6 +370,33 @@ int coroutine_fn blk_co_flush(BlockBackend *blk)
     }
     ret = bdrv_co_flush(blk->bs);
     blk_leave(blk);
+    return ret;
+}
+
+int coroutine_fn blk_co_block_status_above(BlockBackend *blk, BlockDriverState *layer,
+                                           BlockDriverState *base, int64_t offset, int64_t bytes,
+                                           int64_t *pnum, int64_t *map, BlockDriverState **file,
+                                           int *depth)
+{
+    int ret = blk_co_enter(blk);
+
+    if (ret == 0) {
+        ret = bdrv_co_block_status_above(layer ? layer : blk->bs, base, offset, bytes, pnum, map,
+                                         file, depth);
+        blk_leave(blk);
+    }
+    return ret;
+}
+
+int coroutine_fn blk_co_is_allocated(BlockBackend *blk, int64_t offset, int64_t bytes,
+                                     int64_t *pnum)
+{
+    int ret = blk_co_enter(blk);
+
+    if (ret == 0) {
+        ret = bdrv_co_is_allocated(blk->bs, offset, bytes, pnum);
+        blk_leave(blk);
+    }
     return ret;
 }
 

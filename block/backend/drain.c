@@ -11,7 +11,6 @@
  * never ends: whoever comes at any moment finds the mark, and then the lock says why.
  */
 #include "block/backend/backend-int.h"
-#include "block/graph/graph.h"
 
 #include <errno.h>
 
@@ -126,50 +125,8 @@ static int coroutine_fn drain_fn(void *opaque)
     return 0;
 }
 
-/* All BlockBackends above @bs into @users; under the graph's lock. */
-static void collect_users(BlockDriverState *bs, GPtrArray *users)
-{
-    for (guint i = 0; i < bs->core->parents->len; i++) {
-        BdrvChild *c = g_ptr_array_index(bs->core->parents, i);
-
-        if (c->blk) {
-            g_ptr_array_add(users, c->blk);
-        } else if (c->parent) {
-            collect_users(c->parent, users);
-        }
-    }
-}
-
-/* The caller sees to it that none of them is closed meanwhile. */
-static void for_each_user(BlockDriverState *bs, void (*fn)(BlockBackend *))
-{
-    g_autoptr(GPtrArray) users = g_ptr_array_new();
-
-    bdrv_graph_lock();
-    collect_users(bs, users);
-    bdrv_graph_unlock();
-    for (guint i = 0; i < users->len; i++) {
-        fn(g_ptr_array_index(users, i));
-    }
-}
-
-static void begin_one(BlockBackend *blk)
-{
-    (void)co_run_sync(drain_fn, blk);
-}
-
-void bdrv_drained_begin(BlockDriverState *bs)
-{
-    for_each_user(bs, begin_one);
-}
-
-void bdrv_drained_end(BlockDriverState *bs)
-{
-    for_each_user(bs, blk_drain_end);
-}
-
 void blk_drain(BlockBackend *blk)
 {
-    begin_one(blk);
+    (void)co_run_sync(drain_fn, blk);
     blk_drain_end(blk);
 }

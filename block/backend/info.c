@@ -71,8 +71,8 @@ static void report_up(BlockDriverState *bs, const char *line)
     for (guint i = 0; i < bs->core->parents->len; i++) {
         BdrvChild *c = g_ptr_array_index(bs->core->parents, i);
 
-        if (c->blk && c->blk->report) {
-            c->blk->report(line, c->blk->report_opaque);
+        if (c->ops) {
+            c->ops->report(c->owner, line);
         } else if (c->parent) {
             report_up(c->parent, line);
         }

@@ -146,15 +146,16 @@ static int coroutine_fn status_fn(void *opaque)
 {
     SyncArgs *a = opaque;
 
-    return bdrv_co_block_status_above(a->bs, a->base, a->offset, a->bytes, a->pnum, a->map, a->file,
-                                      a->depth);
+    return blk_co_block_status_above(a->blk, a->bs, a->base, a->offset, a->bytes, a->pnum, a->map,
+                                     a->file, a->depth);
 }
 
-int blk_block_status_above(BlockDriverState *bs, BlockDriverState *base, int64_t offset,
-                           int64_t bytes, int64_t *pnum, int64_t *map, BlockDriverState **file,
-                           int *depth)
+int blk_block_status_above(BlockBackend *blk, BlockDriverState *layer, BlockDriverState *base,
+                           int64_t offset, int64_t bytes, int64_t *pnum, int64_t *map,
+                           BlockDriverState **file, int *depth)
 {
-    SyncArgs a = { .bs = bs,
+    SyncArgs a = { .blk = blk,
+                   .bs = layer,
                    .base = base,
                    .offset = offset,
                    .bytes = bytes,
@@ -170,12 +171,12 @@ static int coroutine_fn allocated_fn(void *opaque)
 {
     SyncArgs *a = opaque;
 
-    return bdrv_co_is_allocated(a->bs, a->offset, a->bytes, a->pnum);
+    return blk_co_is_allocated(a->blk, a->offset, a->bytes, a->pnum);
 }
 
-int blk_is_allocated(BlockDriverState *bs, int64_t offset, int64_t bytes, int64_t *pnum)
+int blk_is_allocated(BlockBackend *blk, int64_t offset, int64_t bytes, int64_t *pnum)
 {
-    SyncArgs a = { .bs = bs, .offset = offset, .bytes = bytes, .pnum = pnum };
+    SyncArgs a = { .blk = blk, .offset = offset, .bytes = bytes, .pnum = pnum };
 
     return co_run_sync(allocated_fn, &a);
 }

@@ -82,6 +82,12 @@ static int coroutine_fn no_co_pwritev_compressed(BlockDriverState *bs, int64_t o
     return -ENOTSUP;
 }
 
+static int coroutine_fn no_co_copy_range(BlockDriverState *bs, int64_t offset, BdrvChild *dst,
+                                         int64_t dst_offset, int64_t bytes, unsigned flags)
+{
+    return -ENOTSUP;
+}
+
 static int coroutine_fn no_co_truncate(BlockDriverState *bs, int64_t bytes, bool exact,
                                        BlockPrealloc prealloc, unsigned flags, GError **errp)
 {
@@ -201,6 +207,12 @@ static int coroutine_fn pass_co_pwritev_compressed(BlockDriverState *bs, int64_t
     return bdrv_co_pwritev_compressed(bs->file, offset, v);
 }
 
+static int coroutine_fn pass_co_copy_range(BlockDriverState *bs, int64_t offset, BdrvChild *dst,
+                                           int64_t dst_offset, int64_t bytes, unsigned flags)
+{
+    return bdrv_co_copy_range(bs->file, offset, dst, dst_offset, bytes, flags);
+}
+
 static int coroutine_fn pass_co_block_status(BlockDriverState *bs, bool want_zero, int64_t offset,
                                              int64_t bytes, int64_t *pnum, int64_t *map,
                                              BlockDriverState **file)
@@ -308,6 +320,7 @@ static void complete_by_kind(BlockDriver *d)
 
     DEFAULT(child_perm, filter || !d->is_format ? filter_child_perm : format_child_perm);
     DEFAULT(unwritten_reads_zero, filter ? pass_unwritten_reads_zero : unwritten_is_unknown);
+    DEFAULT(co_copy_range, filter && !d->co_preadv ? pass_co_copy_range : no_co_copy_range);
     DEFAULT(co_preadv, pass_co_preadv);
     DEFAULT(co_block_status, filter             ? pass_co_block_status
                              : d->protocol_name ? all_is_data_here

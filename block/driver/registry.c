@@ -2,7 +2,7 @@
 /*
  * The list of drivers: those of the tree (block/drivers.c) and those that others add.
  *
- * A registered table is a copy whose missing callbacks are filled in (driver-defaults.c).
+ * A registered table is a copy whose missing callbacks are filled in (defaults.c).
  *
  * INV-REG-1  The list of drivers only grows; a reader takes its head once and walks. Who adds to it
  *            holds register_lock.
@@ -244,7 +244,8 @@ const BlockDriver *bdrv_probe(const uint8_t *buf, size_t len, const char *filena
     int score;
 
     find_if(probe_one, &p);
-    *foreign = bdrv_probe_foreign(buf, len, filename, &score);
+    /* As the reference does, that it is not told other formats than there. */
+    *foreign = bdrv_probe_foreign(buf, MIN(len, 512), filename, &score);
     return score > p.score && !bdrv_find_format(*foreign) ? NULL : p.best;
 }
 

@@ -5,11 +5,6 @@
 
 #include "block/core.h"
 
-/* ---- lock.c ---- */
-/* INV-GRAPH-1; never held over a yield. */
-void bdrv_graph_lock(void);
-void bdrv_graph_unlock(void);
-
 /* ---- fork.c ---- */
 /* From now on a fork() finds the graph whole; in the child the names are the parent's nodes'. */
 void bdrv_graph_survive_fork(void);
@@ -20,12 +15,26 @@ BlockDriverState *bdrv_ref(BlockDriverState *bs);
 /* The last reference closes the node and what only it holds, whatever fails: 0, or the first error
  * of what had to be written. NULL is fine. */
 int coroutine_fn bdrv_co_unref(BlockDriverState *bs);
+/* The edge alone, under the graph's lock: the reference stays the caller's when NULL, else it is
+ * the edge's; bdrv_unlink() gives it back. */
+BdrvChild *bdrv_link(BlockDriverState *parent, BlockDriverState *bs, const char *name,
+                     BdrvRole role, GError **errp);
+BlockDriverState *bdrv_unlink(BdrvChild *c);
 /* Takes over the reference @bs. NULL and the reference dropped if the permissions are refused. */
 BdrvChild *coroutine_fn bdrv_co_attach(BlockDriverState *parent, BlockDriverState *bs,
                                        const char *name, BdrvRole role, GError **errp);
-BdrvChild *bdrv_root_attach(BlockDriverState *bs, unsigned perm, unsigned shared, GError **errp);
+/* For @owner, whose ops are called from now on (NULL: it sends no requests). */
+BdrvChild *bdrv_root_attach(BlockDriverState *bs, const BdrvParentOps *ops, void *owner,
+                            unsigned perm, unsigned shared, GError **errp);
 /* Drops the edge and its reference; as bdrv_co_unref(). NULL is fine. */
 int coroutine_fn bdrv_co_detach(BdrvChild *c);
+
+/* ---- drain.c ---- */
+/* Are all who can reach @bs held back by @d, those too that came after its beginning? Under the
+ * graph's lock, and true for as long as it is held. */
+bool bdrv_drain_covers(const BdrvDrain *d, BlockDriverState *bs);
+/* Until nobody goes on knowing @bs, which has no parents any more. */
+void coroutine_fn bdrv_co_wait_unknown(BlockDriverState *bs);
 
 /* ---- perm.c ---- */
 /* Recompute what @bs's parents hold, tell the driver, and go on to its children; undone on

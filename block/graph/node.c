@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Nodes and the edges between them.  INV-CORE-1: only open and close come here.
+ * Nodes and the edges between them.  INV-CORE-1: only open and close come here, and change.c.
  */
 #include "block/graph/graph.h"
 #include "block/graph/policy-int.h"
@@ -18,6 +18,9 @@ BlockDriverState *bdrv_new(void)
     core->tail = &core->head;
     co_queue_init(&core->track_queue);
     co_mutex_init(&core->sync_lock);
+    co_mutex_init(&core->guard_lock);
+    co_queue_init(&core->idle_queue);
+    co_queue_init(&core->resume_queue);
     core->parents = g_ptr_array_new();
     core->open_fd = -1;
     return bs;
@@ -73,6 +76,7 @@ int coroutine_fn bdrv_co_unref(BlockDriverState *bs)
     if (!bs || atomic_fetch_sub(&bs->refcnt, 1) != 1) {
         return 0;
     }
+    bdrv_co_own_begin(bs); /* not in the middle of a drain */
     ret = co_close_driver(bs);
     ret = first_error(ret, bdrv_co_detach(g_steal_pointer(&bs->core->pending_file)));
     while (bs->children->len) {
@@ -80,6 +84,8 @@ int coroutine_fn bdrv_co_unref(BlockDriverState *bs)
 
         ret = first_error(ret, bdrv_co_detach(c));
     }
+    bdrv_own_end(bs);
+    bdrv_co_wait_unknown(bs);
     bdrv_free(bs);
     return ret;
 }
@@ -99,15 +105,10 @@ static BdrvChild *child_new(BlockDriverState *parent, BlockDriverState *bs, cons
     return c;
 }
 
-int coroutine_fn bdrv_co_detach(BdrvChild *c)
+BlockDriverState *bdrv_unlink(BdrvChild *c)
 {
-    BlockDriverState *bs;
+    BlockDriverState *bs = c->bs;
 
-    if (!c) {
-        return 0;
-    }
-    bs = c->bs;
-    bdrv_graph_lock();
     if (c->parent) {
         g_ptr_array_remove(c->parent->children, c);
         c->parent->file = c->parent->file == c ? NULL : c->parent->file;
@@ -117,20 +118,29 @@ int coroutine_fn bdrv_co_detach(BdrvChild *c)
     if (atomic_load(&bs->refcnt) > 1) {
         (void)bdrv_refresh_perms(bs, NULL); /* asks for less: cannot fail */
     }
-    bdrv_graph_unlock();
     g_free(c->name);
     g_free(c);
+    return bs;
+}
+
+int coroutine_fn bdrv_co_detach(BdrvChild *c)
+{
+    BlockDriverState *bs;
+
+    if (!c) {
+        return 0;
+    }
+    bdrv_graph_lock();
+    bs = bdrv_unlink(c);
+    bdrv_graph_unlock();
     return bdrv_co_unref(bs);
 }
 
-BdrvChild *coroutine_fn bdrv_co_attach(BlockDriverState *parent, BlockDriverState *bs,
-                                       const char *name, BdrvRole role, GError **errp)
+BdrvChild *bdrv_link(BlockDriverState *parent, BlockDriverState *bs, const char *name,
+                     BdrvRole role, GError **errp)
 {
-    BdrvChild *c;
-    bool ok;
+    BdrvChild *c = child_new(parent, bs, name, role);
 
-    bdrv_graph_lock();
-    c = child_new(parent, bs, name, role);
     g_ptr_array_add(parent->children, c);
     if (role == BDRV_ROLE_FILE && !parent->file) {
         parent->file = c;
@@ -138,21 +148,36 @@ BdrvChild *coroutine_fn bdrv_co_attach(BlockDriverState *parent, BlockDriverStat
         parent->backing = c;
     }
     bdrv_default_child_perm(c, 0, BLK_PERM_ALL);
-    ok = bdrv_refresh_perms(bs, errp);
-    bdrv_graph_unlock();
-    if (!ok) {
-        (void)bdrv_co_detach(c); /* the refusal is the error that counts */
+    if (!bdrv_refresh_perms(bs, errp)) {
+        (void)bdrv_unlink(c);
         return NULL;
     }
     return c;
 }
 
-BdrvChild *bdrv_root_attach(BlockDriverState *bs, unsigned perm, unsigned shared, GError **errp)
+BdrvChild *coroutine_fn bdrv_co_attach(BlockDriverState *parent, BlockDriverState *bs,
+                                       const char *name, BdrvRole role, GError **errp)
+{
+    BdrvChild *c;
+
+    bdrv_graph_lock();
+    c = bdrv_link(parent, bs, name, role, errp);
+    bdrv_graph_unlock();
+    if (!c) {
+        (void)bdrv_co_unref(bs); /* the refusal is the error that counts */
+    }
+    return c;
+}
+
+BdrvChild *bdrv_root_attach(BlockDriverState *bs, const BdrvParentOps *ops, void *owner,
+                            unsigned perm, unsigned shared, GError **errp)
 {
     BdrvChild *c;
 
     bdrv_graph_lock();
     c = child_new(NULL, bs, "root", BDRV_ROLE_FILE);
+    c->ops = ops;
+    c->owner = owner;
     if (!bdrv_change_perm(c, perm, shared, errp)) {
         g_ptr_array_remove(bs->core->parents, c);
         g_free(c->name);

@@ -22,12 +22,15 @@ static void node_perms(BlockDriverState *bs, unsigned *perm, unsigned *shared)
 void bdrv_default_child_perm(BdrvChild *c, unsigned perm, unsigned shared)
 {
     BlockDriverState *bs = c->parent;
+    unsigned child_perm, child_shared;
 
-    bs->drv->child_perm(bs, c->role, perm, shared, &c->perm, &c->shared);
+    bs->drv->child_perm(bs, c->role, perm, shared, &child_perm, &child_shared);
     if (bs->open_flags & BLK_O_FORCE_SHARE) {
-        c->perm &= BLK_PERM_CONSISTENT_READ;
-        c->shared = BLK_PERM_ALL;
+        child_perm &= BLK_PERM_CONSISTENT_READ;
+        child_shared = BLK_PERM_ALL;
     }
+    c->perm = child_perm;
+    c->shared = child_shared;
 }
 
 static bool conflict(BlockDriverState *bs, GError **errp)
@@ -53,7 +56,7 @@ bool bdrv_refresh_perms(BlockDriverState *bs, GError **errp)
     int ret;
 
     node_perms(bs, &perm, &shared);
-    if ((perm & BLK_PERM_CHANGE) && bs->read_only) {
+    if ((perm & (BLK_PERM_CHANGE | BLK_PERM_WRITE_UNCHANGED)) && bs->read_only) {
         error_set(errp, EPERM, "Block node is read-only");
         return false;
     }

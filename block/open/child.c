@@ -91,10 +91,11 @@ BdrvChild *coroutine_fn bdrv_co_open_root(const char *filename, Options *options
 {
     OpenRequest r = { .filename = filename, .options = options, .flags = flags };
 
-    return bdrv_co_open_root_request(&r, errp);
+    return bdrv_co_open_root_request(&r, NULL, NULL, errp);
 }
 
-BdrvChild *coroutine_fn bdrv_co_open_root_request(OpenRequest *r, GError **errp)
+BdrvChild *coroutine_fn bdrv_co_open_root_request(OpenRequest *r, const BdrvParentOps *ops,
+                                                  void *owner, GError **errp)
 {
     int flags = r->flags;
     BlockDriverState *bs =
@@ -110,7 +111,7 @@ BdrvChild *coroutine_fn bdrv_co_open_root_request(OpenRequest *r, GError **errp)
     if (flags & BLK_O_NO_SHARE) {
         shared = BLK_PERM_CONSISTENT_READ | BLK_PERM_WRITE_UNCHANGED;
     }
-    c = bdrv_root_attach(bs, perm, shared, errp);
+    c = bdrv_root_attach(bs, ops, owner, perm, shared, errp);
     if (!c) {
         (void)bdrv_co_unref(bs); /* nothing was written */
     }

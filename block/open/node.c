@@ -109,7 +109,7 @@ static bool coroutine_fn open_pending_file(BlockDriverState *bs, OpenRequest *r,
     if (!file) {
         return false;
     }
-    bs->core->pending_file = bdrv_root_attach(file, 0, BLK_PERM_ALL, errp);
+    bs->core->pending_file = bdrv_root_attach(file, NULL, NULL, 0, BLK_PERM_ALL, errp);
     if (!bs->core->pending_file) {
         (void)bdrv_co_unref(file); /* nothing was written */
     }

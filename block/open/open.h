@@ -21,7 +21,8 @@ typedef struct OpenRequest {
 } OpenRequest;
 BlockDriverState *coroutine_fn bdrv_co_open_node(OpenRequest *req, GError **errp);
 /* As a root that a user holds, with the permissions that the flags ask for. */
-BdrvChild *coroutine_fn bdrv_co_open_root_request(OpenRequest *req, GError **errp);
+BdrvChild *coroutine_fn bdrv_co_open_root_request(OpenRequest *req, const BdrvParentOps *ops,
+                                                  void *owner, GError **errp);
 /* The same for BLK_O_TEMPORARY. */
 BlockDriverState *coroutine_fn bdrv_co_open_temporary(OpenRequest *req, GError **errp);
 /* Options that every node has, out of @options into @bs and *flags. */

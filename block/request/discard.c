@@ -30,7 +30,7 @@ static int coroutine_fn discard_unguarded(BlockDriverState *bs, int64_t offset, 
     TrackedReq t;
     int ret;
 
-    if (align <= 1) {
+    if (align <= 1 && !bs->tracked) {
         return bdrv_co_write_done(bs, 0, discard_range(bs, offset, end - offset), false);
     }
     offset = ALIGN_UP(offset, align);
@@ -67,7 +67,7 @@ int coroutine_fn bdrv_co_pdiscard(BdrvChild *c, int64_t offset, int64_t bytes)
     ret = bdrv_co_guard_begin(c, &g, offset, end - offset, NULL); /* or it stays as it is */
     if (ret == 0) {
         ret = discard_unguarded(bs, offset, end);
-        bdrv_guard_end(c, &g);
+        bdrv_co_guard_end(c);
     }
     return ret;
 }

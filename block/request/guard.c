@@ -4,10 +4,10 @@
  * another format there would have it opened as that next time, with any file of the host as its
  * backing file: what makes another format of it is refused.
  *
- * INV-GUARD-1  Who changes the first block of the file holds it alone, from before it is read for
- * the check until all that was checked is written; it is tracked at the guessed node, which tracks
- * nothing else.  So the check sees whole first blocks, whatever parts of one are written at a time.
- * INV-GUARD-2  What is written is a copy of what was checked: the guest may still change its own.
+ * INV-GUARD-1  Who changes the first bytes of the file holds the guessed node's guard_lock, from
+ * before they are read for the check until all that was checked is written.  So the check sees them
+ * whole, whatever parts are written at a time. INV-GUARD-2  What is written is a copy of what was
+ * checked: the guest may still change its own.
  */
 #include "block/request/request.h"
 
@@ -39,15 +39,15 @@ int coroutine_fn bdrv_co_guard_begin(BdrvChild *c, StartGuard *g, int64_t offset
     int ret;
 
     g_assert(offset < PROBE_BYTES);
-    bdrv_co_track_begin(c->parent, &g->req, 0, PROBE_BYTES, true);
+    co_mutex_lock(&c->parent->core->guard_lock);
     ret = check_start(c, g, offset, (size_t)MIN(bytes, PROBE_BYTES - offset), v);
     if (ret < 0) {
-        bdrv_track_end(c->parent, &g->req);
+        co_mutex_unlock(&c->parent->core->guard_lock);
     }
     return ret;
 }
 
-void bdrv_guard_end(BdrvChild *c, StartGuard *g)
+void coroutine_fn bdrv_co_guard_end(BdrvChild *c)
 {
-    bdrv_track_end(c->parent, &g->req);
+    co_mutex_unlock(&c->parent->core->guard_lock);
 }

@@ -75,7 +75,7 @@ static int coroutine_fn read_bounce(BlockDriverState *bs, int64_t offset, IOVect
     return ret < 0 ? ret : 0;
 }
 
-static int coroutine_fn read_slow(BlockDriverState *bs, int64_t offset, IOVector *v)
+int coroutine_fn bdrv_co_read_untracked(BlockDriverState *bs, int64_t offset, IOVector *v)
 {
     const BlockLimits *l = &bs->limits;
     int64_t total = atomic_load(&bs->total_bytes);
@@ -97,6 +97,20 @@ static int coroutine_fn read_slow(BlockDriverState *bs, int64_t offset, IOVector
     return ret;
 }
 
+static int coroutine_fn read_tracked(BlockDriverState *bs, int64_t offset, IOVector *v,
+                                     unsigned flags)
+{
+    int64_t align = bs->limits.request_alignment;
+    TrackedReq t;
+    int ret;
+
+    bdrv_co_track_begin(bs, &t, ALIGN_DOWN(offset, align),
+                        ALIGN_UP(offset + (int64_t)v->size, align), flags & BLK_REQ_SERIALISING);
+    ret = bdrv_co_read_untracked(bs, offset, v);
+    bdrv_track_end(bs, &t);
+    return ret;
+}
+
 int coroutine_fn bdrv_co_read_gate(BlockDriverState *bs, int64_t offset, IOVector *v,
                                    unsigned flags)
 {
@@ -106,12 +120,14 @@ int coroutine_fn bdrv_co_read_gate(BlockDriverState *bs, int64_t offset, IOVecto
     if (unlikely(bdrv_check_range(offset, bytes) < 0)) {
         return -EIO;
     }
-    if (likely(l->request_alignment <= 1 && !l->max_transfer && v->niov <= l->max_iov &&
-               bytes > 0 &&
+    if (likely(l->request_alignment <= 1 && !bs->tracked && !l->max_transfer &&
+               v->niov <= l->max_iov && bytes > 0 &&
                offset + bytes <= atomic_load_explicit(&bs->total_bytes, memory_order_acquire))) {
         return bs->drv->co_preadv(bs, offset, v, flags);
     }
-    return bytes ? read_slow(bs, offset, v) : 0;
+    return !bytes        ? 0
+           : bs->tracked ? read_tracked(bs, offset, v, flags)
+                         : bdrv_co_read_untracked(bs, offset, v);
 }
 
 int coroutine_fn bdrv_co_preadv(BdrvChild *c, int64_t offset, IOVector *v, unsigned flags)

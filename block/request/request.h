@@ -8,6 +8,8 @@
 /* ---- read.c, write.c, zero.c: the gates, for @bs itself ---- */
 int coroutine_fn bdrv_co_read_gate(BlockDriverState *bs, int64_t offset, IOVector *v,
                                    unsigned flags);
+/* For who has the range tracked already. */
+int coroutine_fn bdrv_co_read_untracked(BlockDriverState *bs, int64_t offset, IOVector *v);
 int coroutine_fn bdrv_co_zero_unguarded(BdrvChild *c, int64_t offset, int64_t bytes,
                                         unsigned flags);
 int coroutine_fn bdrv_co_write_gate(BdrvChild *c, int64_t offset, IOVector *v, unsigned flags);
@@ -15,7 +17,7 @@ int coroutine_fn bdrv_co_write_gate(BdrvChild *c, int64_t offset, IOVector *v, u
 /* ---- write-aligned.c ---- */
 int bdrv_check_range(int64_t offset, int64_t bytes);
 /* Permission and end-of-file rules of a write; 0 or -errno. */
-int bdrv_check_write(BdrvChild *c, int64_t offset, int64_t bytes);
+int bdrv_check_write(BdrvChild *c, int64_t offset, int64_t bytes, unsigned flags);
 /* The write itself, once the range is aligned and its ends are filled. */
 int coroutine_fn bdrv_co_write_aligned(BlockDriverState *bs, int64_t offset, IOVector *v,
                                        unsigned flags);
@@ -41,14 +43,18 @@ void bdrv_track_end(BlockDriverState *bs, TrackedReq *r);
 
 /* ---- guard.c: of a guarded child's file, where a change of it begins within PROBE_BYTES ---- */
 typedef struct StartGuard {
-    TrackedReq req;
     uint8_t head[PROBE_BYTES]; /* as it is to be */
 } StartGuard;
 /* May [offset, offset + bytes) become @v (NULL: zeroes)? -EPERM: no. On success the first block is
- * the caller's alone until bdrv_guard_end(), and what of @v lies in it is to be taken from head. */
+ * the caller's alone until bdrv_co_guard_end(), and what of @v lies in it is to be taken from head.
+ */
 int coroutine_fn bdrv_co_guard_begin(BdrvChild *c, StartGuard *g, int64_t offset, int64_t bytes,
                                      const IOVector *v);
-void bdrv_guard_end(BdrvChild *c, StartGuard *g);
+void coroutine_fn bdrv_co_guard_end(BdrvChild *c);
+
+/* ---- tell.c ---- */
+/* @bs has another length, or is another node: those above look again, and are told. */
+void coroutine_fn bdrv_co_tell_parents(BlockDriverState *bs);
 
 /* ---- length.c ---- */
 int64_t coroutine_fn bdrv_co_refresh_length(BlockDriverState *bs);

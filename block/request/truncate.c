@@ -56,7 +56,7 @@ static int coroutine_fn truncate_guarded(BdrvChild *c, int64_t bytes, bool exact
         return error_set_errno(errp, ret, "Cannot cut within the first sector");
     }
     ret = call_driver(c->bs, bytes, exact, prealloc, flags, errp);
-    bdrv_guard_end(c, &g);
+    bdrv_co_guard_end(c);
     return ret;
 }
 
@@ -88,6 +88,9 @@ int coroutine_fn bdrv_co_truncate(BdrvChild *c, int64_t bytes, bool exact, Block
     len = bdrv_co_refresh_length(bs);
     if (len < 0) {
         return error_set_errno(errp, len, "Could not refresh total sector count");
+    }
+    if (len != old) {
+        bdrv_co_tell_parents(bs);
     }
     if (bytes <= old) {
         return 0;

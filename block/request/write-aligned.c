@@ -7,12 +7,13 @@
 
 #define BOUNCE_BYTES (1 * MiB)
 
-int bdrv_check_write(BdrvChild *c, int64_t offset, int64_t bytes)
+int bdrv_check_write(BdrvChild *c, int64_t offset, int64_t bytes, unsigned flags)
 {
     if (unlikely(bdrv_check_range(offset, bytes) < 0)) {
         return -EIO;
     }
-    if (unlikely(!(c->perm & BLK_PERM_WRITE))) {
+    if (unlikely(!(c->perm & BLK_PERM_WRITE)) &&
+        !((flags & BLK_REQ_WRITE_UNCHANGED) && (c->perm & BLK_PERM_WRITE_UNCHANGED))) {
         return -EPERM;
     }
     if (unlikely(offset + bytes >
@@ -116,7 +117,7 @@ static int coroutine_fn rmw_read(BlockDriverState *bs, int64_t start, uint8_t *b
 
     bdrv_co_debug_event_bs(bs, before);
     iov_init_buf(&v, buf, len);
-    ret = bdrv_co_read_gate(bs, start, &v, 0);
+    ret = bdrv_co_read_untracked(bs, start, &v);
     if (ret == 0) {
         bdrv_co_debug_event_bs(bs, after);
     }

@@ -8,14 +8,16 @@ static int coroutine_fn write_tracked(BlockDriverState *bs, int64_t offset, IOVe
     const BlockLimits *l = &bs->limits;
     int64_t align = l->request_alignment, bytes = (int64_t)v->size;
     bool rmw = !IS_ALIGNED(offset | bytes, align);
+    unsigned drv_flags = flags & bs->supported_write_flags;
     TrackedReq t;
     int ret;
 
-    bdrv_co_track_begin(bs, &t, ALIGN_DOWN(offset, align), ALIGN_UP(offset + bytes, align), rmw);
+    bdrv_co_track_begin(bs, &t, ALIGN_DOWN(offset, align), ALIGN_UP(offset + bytes, align),
+                        rmw || (flags & BLK_REQ_SERIALISING));
     if (rmw || !iov_is_aligned(v, l->min_mem_alignment, l->request_alignment)) {
-        ret = bdrv_co_write_bounce(bs, offset, bytes, v, flags);
+        ret = bdrv_co_write_bounce(bs, offset, bytes, v, drv_flags);
     } else {
-        ret = bdrv_co_write_aligned(bs, offset, v, flags);
+        ret = bdrv_co_write_aligned(bs, offset, v, drv_flags);
     }
     bdrv_co_write_grew(bs, offset + bytes, ret); /* INV-TRACK-2 */
     bdrv_track_end(bs, &t);
@@ -25,13 +27,12 @@ static int coroutine_fn write_tracked(BlockDriverState *bs, int64_t offset, IOVe
 static int coroutine_fn write_plain(BlockDriverState *bs, int64_t offset, IOVector *v,
                                     unsigned flags)
 {
-    unsigned drv_flags = flags & bs->supported_write_flags;
     int ret;
 
-    if (likely(bs->limits.request_alignment <= 1)) {
-        ret = bdrv_co_write_aligned(bs, offset, v, drv_flags);
+    if (likely(bs->limits.request_alignment <= 1 && !bs->tracked)) {
+        ret = bdrv_co_write_aligned(bs, offset, v, flags & bs->supported_write_flags);
     } else {
-        ret = write_tracked(bs, offset, v, drv_flags);
+        ret = write_tracked(bs, offset, v, flags);
     }
     return bdrv_co_write_done(bs, offset + (int64_t)v->size, ret,
                               flags & BLK_REQ_FUA & ~bs->supported_write_flags);
@@ -65,13 +66,13 @@ static int coroutine_fn write_guarded(BdrvChild *c, int64_t offset, IOVector *v,
     ret = ret < 0 ? ret : iov_add_slice(&copy, v, n, v->size - n);
     ret = ret < 0 ? ret : write_unguarded(c, offset, &copy, flags);
     iov_clear(&copy);
-    bdrv_guard_end(c, &g);
+    bdrv_co_guard_end(c);
     return ret;
 }
 
 int coroutine_fn bdrv_co_write_gate(BdrvChild *c, int64_t offset, IOVector *v, unsigned flags)
 {
-    int ret = bdrv_check_write(c, offset, (int64_t)v->size);
+    int ret = bdrv_check_write(c, offset, (int64_t)v->size, flags);
 
     if (unlikely(ret < 0) || unlikely(v->size == 0)) {
         return ret;

@@ -91,7 +91,7 @@ static int coroutine_fn zero_unaligned(BlockDriverState *bs, int64_t offset, int
         return -ENOTSUP;
     }
     bdrv_co_track_begin(bs, &t, ALIGN_DOWN(offset, align), ALIGN_UP(end, align),
-                        !IS_ALIGNED(offset | bytes, align));
+                        !IS_ALIGNED(offset | bytes, align) || (flags & BLK_REQ_SERIALISING));
     if (head_end > offset) {
         ret = bdrv_co_write_bounce(bs, offset, head_end - offset, NULL, 0);
     }
@@ -114,7 +114,7 @@ int coroutine_fn bdrv_co_zero_unguarded(BdrvChild *c, int64_t offset, int64_t by
     if (!(bs->open_flags & BLK_O_UNMAP)) {
         flags &= ~BLK_REQ_MAY_UNMAP;
     }
-    if (bs->limits.request_alignment <= 1) {
+    if (likely(bs->limits.request_alignment <= 1 && !bs->tracked)) {
         ret = zero_aligned(bs, offset, bytes, flags);
     } else {
         ret = zero_unaligned(bs, offset, bytes, flags);
@@ -126,7 +126,7 @@ int coroutine_fn bdrv_co_zero_unguarded(BdrvChild *c, int64_t offset, int64_t by
 
 int coroutine_fn bdrv_co_pwrite_zeroes(BdrvChild *c, int64_t offset, int64_t bytes, unsigned flags)
 {
-    int ret = bdrv_check_write(c, offset, bytes);
+    int ret = bdrv_check_write(c, offset, bytes, flags);
     StartGuard g;
 
     if (ret < 0 || bytes == 0) {
@@ -138,7 +138,7 @@ int coroutine_fn bdrv_co_pwrite_zeroes(BdrvChild *c, int64_t offset, int64_t byt
     ret = bdrv_co_guard_begin(c, &g, offset, bytes, NULL);
     if (ret == 0) {
         ret = bdrv_co_zero_unguarded(c, offset, bytes, flags);
-        bdrv_guard_end(c, &g);
+        bdrv_co_guard_end(c);
     }
     return ret;
 }

@@ -37,6 +37,7 @@ static inline void blk_close_reader(BlockBackend *blk)
 }
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(BlockBackend, blk_close_reader)
 
+/* The node at its root, until the graph changes. */
 BlockDriverState *blk_bs(BlockBackend *blk);
 /* Opened for writing with a guessed format, and that is raw: the name of its file, for a warning
  * (writes to its first sector that make it another format are refused); else NULL. */
@@ -48,6 +49,9 @@ char **blk_warnings(BlockBackend *blk);
  * it before requests run. */
 void blk_set_report(BlockBackend *blk, BlockReportFunc *report, void *opaque);
 bool blk_is_writable(BlockBackend *blk);
+/* From now on @fn is called after the disk became longer or shorter, or another node, in the thread
+ * where that happened. It must not wait for requests to @blk. Set it before requests run. */
+void blk_set_resize_callback(BlockBackend *blk, void (*fn)(void *opaque), void *opaque);
 int64_t blk_getlength(BlockBackend *blk); /* cached; or -errno */
 int64_t coroutine_fn blk_co_getlength(BlockBackend *blk);
 int64_t blk_length(BlockBackend *blk); /* its plain form: -ESHUTDOWN while @blk is closed */
@@ -60,6 +64,10 @@ int coroutine_fn blk_co_pwrite(BlockBackend *blk, int64_t offset, int64_t bytes,
                                unsigned flags);
 int coroutine_fn blk_co_pwrite_zeroes(BlockBackend *blk, int64_t offset, int64_t bytes,
                                       unsigned flags);
+/* Reads from @src and writes to @dst, by a shorter way where there is one; within one image the
+ * ranges do not overlap (-EINVAL). */
+int coroutine_fn blk_co_copy_range(BlockBackend *src, int64_t src_offset, BlockBackend *dst,
+                                   int64_t dst_offset, int64_t bytes, unsigned flags);
 int coroutine_fn blk_co_pdiscard(BlockBackend *blk, int64_t offset, int64_t bytes);
 int coroutine_fn blk_co_flush(BlockBackend *blk);
 int coroutine_fn blk_co_truncate(BlockBackend *blk, int64_t bytes, bool exact,
@@ -79,11 +87,18 @@ int blk_truncate(BlockBackend *blk, int64_t bytes, bool exact, BlockPrealloc pre
                  unsigned flags, GError **errp);
 int blk_check(BlockBackend *blk, BlockCheckResult *res, unsigned fix, BlockReportFunc *report,
               void *opaque);
-/* Sync form of bdrv_co_block_status_above(). */
-int blk_block_status_above(BlockDriverState *bs, BlockDriverState *base, int64_t offset,
-                           int64_t bytes, int64_t *pnum, int64_t *map, BlockDriverState **file,
-                           int *depth);
-int blk_is_allocated(BlockDriverState *bs, int64_t offset, int64_t bytes, int64_t *pnum);
+/* As bdrv_co_block_status_above(), of @layer (NULL: the root, else one of its chain), counted like
+ * any request. And the plain forms. */
+int coroutine_fn blk_co_block_status_above(BlockBackend *blk, BlockDriverState *layer,
+                                           BlockDriverState *base, int64_t offset, int64_t bytes,
+                                           int64_t *pnum, int64_t *map, BlockDriverState **file,
+                                           int *depth);
+int coroutine_fn blk_co_is_allocated(BlockBackend *blk, int64_t offset, int64_t bytes,
+                                     int64_t *pnum);
+int blk_block_status_above(BlockBackend *blk, BlockDriverState *layer, BlockDriverState *base,
+                           int64_t offset, int64_t bytes, int64_t *pnum, int64_t *map,
+                           BlockDriverState **file, int *depth);
+int blk_is_allocated(BlockBackend *blk, int64_t offset, int64_t bytes, int64_t *pnum);
 
 void blk_drain(BlockBackend *blk);
 bool blk_write_cache(BlockBackend *blk);

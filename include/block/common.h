@@ -50,10 +50,13 @@ typedef enum BlockPerm {
 } BlockPerm;
 
 typedef enum BlockReqFlags {
-    BLK_REQ_FUA = 1 << 0,         /* on stable storage before the return */
-    BLK_REQ_MAY_UNMAP = 1 << 1,   /* zero write may deallocate */
-    BLK_REQ_NO_FALLBACK = 1 << 2, /* zero write: -ENOTSUP rather than writing a buffer */
-    BLK_REQ_ZERO_WRITE = 1 << 5,  /* truncate: the new area reads zero */
+    BLK_REQ_FUA = 1 << 0,             /* on stable storage before the return */
+    BLK_REQ_MAY_UNMAP = 1 << 1,       /* zero write may deallocate */
+    BLK_REQ_NO_FALLBACK = 1 << 2,     /* zero write: -ENOTSUP rather than writing a buffer */
+    BLK_REQ_WRITE_UNCHANGED = 1 << 3, /* what reads there already: copy-on-read, commit, stream */
+    BLK_REQ_SERIALISING =
+        1 << 4, /* nothing that overlaps runs meanwhile, on a node that is tracked */
+    BLK_REQ_ZERO_WRITE = 1 << 5, /* truncate: the new area reads zero */
 } BlockReqFlags;
 
 typedef enum BlockStatus {

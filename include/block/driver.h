@@ -26,13 +26,16 @@ typedef enum BdrvRole {
     BDRV_ROLE_BACKING, /* read where this node is unallocated */
 } BdrvRole;
 
+typedef struct BdrvParentOps BdrvParentOps; /* core's own */
+
 struct BdrvChild {
     BlockDriverState *bs;
     char *name; /* "file", "backing", "data-file", "root" */
     BdrvRole role;
-    BlockDriverState *parent; /* NULL: a BlockBackend's root */
-    unsigned perm, shared;    /* BlockPerm */
-    BlockBackend *blk;        /* whose root it is; else NULL */
+    BlockDriverState *parent; /* NULL: held from outside of the graph, by @owner */
+    _Atomic unsigned perm, shared; /* BlockPerm; requests look while others change them */
+    const BdrvParentOps *ops; /* of a BlockBackend, a job ...; NULL: it sends no requests */
+    void *owner;
     /* The file of an image that was guessed to be raw: may its first bytes become @head? Else
      * NULL. Core's own. */
     bool (*guard)(const BdrvChild *c, const uint8_t *head, size_t len);
@@ -65,6 +68,7 @@ struct BlockDriverState {
     /* Core's own: */
     atomic_int refcnt;
     uint8_t detect_zeroes; /* BDRV_DETECT_ZEROES_* */
+    unsigned tracked;      /* all requests are, for so many who asked; changes under a drain */
     atomic_bool unsynced;  /* a write ended since the last sync to disk began, or none began yet */
     struct BdrvCore *core; /* request tracking, parents, wait queues; private to block/ */
 };
@@ -148,6 +152,10 @@ struct BlockDriver {
     int coroutine_fn (*co_pdiscard)(BlockDriverState *bs, int64_t offset, int64_t bytes);
     /* @bytes == 0: the end mark (pad and finish). Whole clusters but for the image's tail. */
     int coroutine_fn (*co_pwritev_compressed)(BlockDriverState *bs, int64_t offset, IOVector *v);
+    /* A copy that need not pass through memory: writes to @dst by bdrv_co_...() or by means of the
+     * two drivers' own. -ENOTSUP: the core reads and writes. */
+    int coroutine_fn (*co_copy_range)(BlockDriverState *bs, int64_t offset, BdrvChild *dst,
+                                      int64_t dst_offset, int64_t bytes, unsigned flags);
     /* Returns BlockStatus bits or -errno; *pnum > 0, <= bytes. */
     int coroutine_fn (*co_block_status)(BlockDriverState *bs, bool want_zero, int64_t offset,
                                         int64_t bytes, int64_t *pnum, int64_t *map,

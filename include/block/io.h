@@ -18,6 +18,9 @@ int coroutine_fn bdrv_co_pwrite(BdrvChild *c, int64_t offset, int64_t bytes, con
                                 unsigned flags);
 int coroutine_fn bdrv_co_pwrite_zeroes(BdrvChild *c, int64_t offset, int64_t bytes, unsigned flags);
 int coroutine_fn bdrv_co_pdiscard(BdrvChild *c, int64_t offset, int64_t bytes);
+/* Within one node the ranges do not overlap (-EINVAL). @flags are of the write. */
+int coroutine_fn bdrv_co_copy_range(BdrvChild *src, int64_t src_offset, BdrvChild *dst,
+                                    int64_t dst_offset, int64_t bytes, unsigned flags);
 /* @v->size == 0: the end mark. -ENOTSUP: the node cannot compress. */
 int coroutine_fn bdrv_co_pwritev_compressed(BdrvChild *c, int64_t offset, IOVector *v);
 /* A machine's state, from byte @pos of it on; -ENOTSUP: there is no place for it. The caller of a
@@ -101,9 +104,36 @@ BlockDriverState *bdrv_skip_filters(BlockDriverState *bs);
 /* A point that blkdebug rules and breakpoints name. Cheap when no blkdebug is below. */
 void coroutine_fn bdrv_co_debug_event(BdrvChild *c, BlkdebugEvent event);
 
-/* Stop new requests of users and wait for those in flight, over the subtree. */
-void bdrv_drained_begin(BlockDriverState *bs);
-void bdrv_drained_end(BlockDriverState *bs);
+/* Hold back what reaches @bs from above, and what it and the nodes below send of their own, and
+ * wait for what is in flight. The caller's own request must not be counted. Several may drain at a
+ * time; nodes that it knows close after its end. Any thread. */
+typedef struct BdrvDrain BdrvDrain;
+BdrvDrain *coroutine_fn bdrv_co_drain_begin(BlockDriverState *bs);
+void bdrv_drain_end(BdrvDrain *drain);
+/* Round what a node does of its own, outside of any request to it: a drain waits for it, or it for
+ * the drain. */
+void coroutine_fn bdrv_co_own_begin(BlockDriverState *bs);
+void bdrv_own_end(BlockDriverState *bs);
+/* From now on all requests to @bs are tracked, so that BLK_REQ_SERIALISING is kept; or, as often as
+ * they were asked to be, no more. Drains. */
+void coroutine_fn bdrv_co_track_requests(BlockDriverState *bs, bool on);
+
+/* The graph changes under a drain of these calls' own, while others send requests. All or nothing:
+ * false, with the reason, when permissions, depth or a circle forbid it. Not from within a drain or
+ * a request of the caller's. The references of nodes that go are dropped: *@ret (may be NULL) is
+ * what closing one said. */
+bool coroutine_fn bdrv_co_replace_child(BdrvChild *c, BlockDriverState *to, int *ret,
+                                        GError **errp);
+/* All who use @from use @to; but not what @to uses itself. */
+bool coroutine_fn bdrv_co_replace_node(BlockDriverState *from, BlockDriverState *to, int *ret,
+                                       GError **errp);
+/* @filter, whose file is @below already, comes between it and those above; and goes again. */
+bool coroutine_fn bdrv_co_insert_filter(BlockDriverState *filter, BlockDriverState *below,
+                                        GError **errp);
+bool coroutine_fn bdrv_co_remove_filter(BlockDriverState *filter, int *ret, GError **errp);
+/* @backing NULL: none. */
+bool coroutine_fn bdrv_co_set_backing(BlockDriverState *bs, BlockDriverState *backing, int *ret,
+                                      GError **errp);
 
 DRIVER_API_END
 

@@ -55,6 +55,13 @@ void aio_notify(AioContext *ctx);
 /* How long aio_poll() spins before it blocks, in ns: 0 never (default 32 us, adaptive). */
 void aio_context_set_poll(AioContext *ctx, int64_t max_ns);
 
+/* @fn looks for what a descriptor would report later, and handles it (true) or finds nothing. It is
+ * called all the time while aio_poll() spins, never in its sleep: the descriptor's handler must
+ * find all of it too. From the context's own thread; @fn may remove itself. */
+typedef bool AioPollFunc(void *opaque);
+void aio_add_poller(AioContext *ctx, AioPollFunc *fn, void *opaque);
+void aio_remove_poller(AioContext *ctx, AioPollFunc *fn, void *opaque);
+
 /* Bottom half: run @fn once, soon, in @ctx. Any thread. */
 void aio_bh_schedule_oneshot(AioContext *ctx, AioFunc *fn, void *opaque);
 
@@ -77,6 +84,11 @@ void aio_co_schedule(AioContext *ctx, Coroutine *co);
 void aio_co_wake(Coroutine *co);
 /* Yield and come back on the next iteration of the same loop. */
 void coroutine_fn co_reschedule_self(void);
+
+/* Go on in the loop of @ctx, until it moves again: locks, queues and requests that the coroutine
+ * meets there wake it there. One that co_run_sync() waits for comes back before it returns. It must
+ * hold nothing that belongs to a thread. */
+void coroutine_fn co_move_to(AioContext *ctx);
 
 /* ---- Thread pool (one per process, grown on demand, bounded) ---- */
 typedef int ThreadPoolFunc(void *opaque); /* returns 0 or -errno */

@@ -2,9 +2,9 @@
 /*
  * Stackful coroutines.
  *
- * A coroutine runs in one thread at a time, in its home AioContext (the one
- * that was current when it was first entered), always.  Stacks are pooled and
- * have a guard page.
+ * A coroutine runs in one thread at a time, in its home AioContext: the one
+ * that was current when it was first entered, or that it moved to since
+ * (co_move_to).  Stacks are pooled and have a guard page.
  */
 #ifndef UTIL_COROUTINE_H
 #define UTIL_COROUTINE_H
@@ -32,7 +32,7 @@ void coroutine_fn coroutine_yield(void);
 Coroutine *coroutine_self(void);
 bool in_coroutine(void);
 
-/* The context that @co runs in (set at the first enter). */
+/* The context that @co runs in. */
 AioContext *coroutine_home(Coroutine *co);
 
 DRIVER_API_END

@@ -45,7 +45,7 @@ static void use(BlockBackend *blk)
         int64_t bytes = MIN(65536, len - at);
 
         FUZZ_CHECK(blk_pread(blk, at, bytes, buf, 0) <= 0, "read returns more than 0");
-        (void)blk_block_status_above(blk_bs(blk), NULL, at, bytes, &n, &map, &file, &depth);
+        (void)blk_block_status_above(blk, NULL, NULL, at, bytes, &n, &map, &file, &depth);
     }
     for (int64_t at = 100; at < MIN(len - 5000, 100 * KiB); at += 30000) {
         FUZZ_CHECK(blk_pwrite(blk, at, 3000, buf, 0) <= 0, "write returns more than 0");

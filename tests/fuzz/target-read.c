@@ -40,7 +40,7 @@ static void status_all(BlockBackend *blk)
         int64_t n = 0, map = 0;
         BlockDriverState *file = NULL;
         int depth = 0;
-        int ret = blk_block_status_above(blk_bs(blk), NULL, at, len - at, &n, &map, &file, &depth);
+        int ret = blk_block_status_above(blk, NULL, NULL, at, len - at, &n, &map, &file, &depth);
 
         FUZZ_CHECK(ret < 0 || (n > 0 && n <= len - at), "status at %" PRId64 ": %" PRId64 " bytes",
                    at, n);

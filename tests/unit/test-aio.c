@@ -290,6 +290,144 @@ static void test_queue(void)
     g_assert_cmpint(s.woken, ==, LOOPS * COS * ROUNDS);
 }
 
+/* ---- From loop to loop ---- */
+
+typedef struct Traveller {
+    AioContext *home, *other;
+    CoMutex *mutex;
+    int *value; /* under the mutex */
+    int trips;
+    atomic_int *left;
+} Traveller;
+
+static void coroutine_fn travel(void *opaque)
+{
+    Traveller *t = opaque;
+
+    for (int i = 0; i < t->trips; i++) {
+        AioContext *to = i % 2 ? t->home : t->other;
+
+        co_move_to(to);
+        g_assert_true(coroutine_home(coroutine_self()) == to);
+        g_assert_true(aio_current() == to);
+        co_mutex_lock(t->mutex);
+        ++*t->value;
+        co_reschedule_self(); /* waits, and is woken, where it is now */
+        g_assert_true(aio_current() == to);
+        co_mutex_unlock(t->mutex);
+        if (i % 8 == 0) {
+            co_sleep_ns(1000);
+        }
+    }
+    co_move_to(aio_current()); /* nowhere: nothing happens */
+    atomic_fetch_sub(t->left, 1);
+}
+
+static void test_move(void)
+{
+    IoThread *threads[3];
+    Traveller t[12];
+    CoMutex mutex;
+    int value = 0;
+    atomic_int left = G_N_ELEMENTS(t);
+
+    co_mutex_init(&mutex);
+    for (int i = 0; i < 3; i++) {
+        threads[i] = io_thread_new("loop", NULL);
+        g_assert_nonnull(threads[i]);
+    }
+    for (unsigned i = 0; i < G_N_ELEMENTS(t); i++) {
+        AioContext *home = io_thread_context(threads[i % 3]);
+
+        t[i] = (Traveller){ home, io_thread_context(threads[(i + 1) % 3]), &mutex, &value, 200,
+                            &left };
+        aio_bh_schedule_oneshot(home, (AioFunc *)coroutine_enter, coroutine_create(travel, &t[i]));
+    }
+    while (atomic_load(&left) > 0) {
+        g_usleep(1000);
+    }
+    g_assert_cmpint(value, ==, 200 * G_N_ELEMENTS(t));
+    for (int i = 0; i < 3; i++) {
+        io_thread_free(threads[i]);
+    }
+}
+
+/* co_run_sync() waits for one that leaves and comes back. */
+static int coroutine_fn there_and_back(void *opaque)
+{
+    AioContext *home = aio_current();
+
+    co_move_to(opaque);
+    g_assert_true(aio_current() == opaque);
+    co_move_to(home);
+    g_assert_true(aio_current() == home);
+    return 7;
+}
+
+static void test_move_sync(void)
+{
+    IoThread *t = io_thread_new("loop", NULL);
+
+    for (int i = 0; i < 100; i++) {
+        g_assert_cmpint(co_run_sync(there_and_back, io_thread_context(t)), ==, 7);
+    }
+    io_thread_free(t);
+}
+
+/* ---- Pollers ---- */
+
+typedef struct Poller {
+    AioContext *ctx;
+    int looks, finds_at;
+    bool found;
+} Poller;
+
+static bool look(void *opaque)
+{
+    Poller *p = opaque;
+
+    if (++p->looks < p->finds_at) {
+        return false;
+    }
+    p->found = true;
+    aio_remove_poller(p->ctx, look, p); /* in its own call */
+    return true;
+}
+
+static AioTimer *ticker;
+
+static void tick(void *opaque) /* it sleeps till then at most */
+{
+    aio_timer_mod(ticker, aio_clock_ns() + 1000000);
+}
+
+static void test_poller(void)
+{
+    AioContext *ctx = aio_current();
+    Poller a = { ctx, 0, 5, false }, b = { ctx, 0, 1000000000, false };
+    int looks;
+
+    ticker = aio_timer_new(ctx, tick, NULL);
+    tick(NULL);
+    aio_context_set_poll(ctx, INT64_C(10) * 1000000000);
+    aio_add_poller(ctx, look, &a);
+    aio_add_poller(ctx, look, &b);
+    for (int i = 0; i < 10000 && !a.found; i++) {
+        aio_poll(ctx, true);
+    }
+    g_assert_true(a.found);
+    g_assert_cmpint(a.looks, ==, 5);
+    looks = b.looks;
+    g_assert_cmpint(looks, >=, 5);
+    while (aio_poll(ctx, false)) { /* does not spin */
+    }
+    g_assert_cmpint(b.looks, ==, looks);
+    aio_remove_poller(ctx, look, &b);
+    aio_timer_free(ticker);
+    aio_context_set_poll(ctx, 32000);
+    g_assert_cmpint(b.looks, ==, looks);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -302,5 +440,8 @@ int main(int argc, char **argv)
     g_test_add_func("/aio/mutex", test_mutex);
     g_test_add_func("/aio/rwlock", test_rwlock);
     g_test_add_func("/aio/queue", test_queue);
+    g_test_add_func("/aio/move", test_move);
+    g_test_add_func("/aio/move-sync", test_move_sync);
+    g_test_add_func("/aio/poller", test_poller);
     return g_test_run();
 }

@@ -210,18 +210,40 @@ static void test_rmw_serialises(void)
     g_assert_cmpint(last_mem->data[64], ==, 0xaa);
 }
 
+typedef struct DrainArgs {
+    BlockBackend *blk;
+    BdrvDrain *drain;
+} DrainArgs;
+
+static int coroutine_fn drain_fn(void *opaque)
+{
+    DrainArgs *a = opaque;
+
+    a->drain = bdrv_co_drain_begin(blk_bs(a->blk));
+    return 0;
+}
+
+static BdrvDrain *drain(BlockBackend *blk)
+{
+    DrainArgs a = { .blk = blk };
+
+    g_assert_cmpint(co_run_sync(drain_fn, &a), ==, 0);
+    return a.drain;
+}
+
 static void test_drain(void)
 {
     g_autoptr(BlockBackend) blk = open_opts("driver=test-mem,size=4k,slow=on", BLK_O_RDWR);
     ByteWrite w[8];
     int left = 8;
+    BdrvDrain *d;
 
     for (int i = 0; i < 8; i++) {
         w[i] = (ByteWrite){ blk, i, &left };
         coroutine_enter(coroutine_create(byte_write, &w[i]));
     }
     g_assert_cmpint(left, ==, 8);
-    bdrv_drained_begin(blk_bs(blk));
+    d = drain(blk);
     g_assert_cmpint(left, ==, 0);
     left = 1;
     coroutine_enter(coroutine_create(byte_write, &w[0]));
@@ -229,7 +251,7 @@ static void test_drain(void)
         aio_poll(aio_current(), false);
     }
     g_assert_cmpint(left, ==, 1); /* held back */
-    bdrv_drained_end(blk_bs(blk));
+    bdrv_drain_end(d);
     AIO_WAIT_WHILE(aio_current(), left > 0);
 }
 
@@ -276,13 +298,13 @@ static void test_threads(void)
         aio_co_schedule(io_thread_context(threads[i % 4]), coroutine_create(worker, &w[i]));
     }
     while (atomic_load(&left) > 0) {
+        BdrvDrain *d = drain(blk);
         int writes;
 
-        bdrv_drained_begin(blk_bs(blk));
         writes = atomic_load(&last_mem->writes);
         g_usleep(200);
         g_assert_cmpint(writes, ==, atomic_load(&last_mem->writes));
-        bdrv_drained_end(blk_bs(blk));
+        bdrv_drain_end(d);
         g_usleep(1000);
     }
     for (int i = 0; i < 4; i++) {
@@ -341,7 +363,7 @@ static BlockDriver edge_driver;
 
 static int edge_status(BlockBackend *blk, int64_t offset, int64_t *pnum)
 {
-    return blk_block_status_above(blk_bs(blk), NULL, offset, 8192 - offset, pnum, NULL, NULL, NULL);
+    return blk_block_status_above(blk, NULL, NULL, offset, 8192 - offset, pnum, NULL, NULL, NULL);
 }
 
 static void test_status_moves_on(void)
@@ -585,20 +607,20 @@ static void test_chain(void)
                                             "driver=raw,backing.file.driver=test-mem,"
                                             "backing.file.size=64k",
                                             BLK_O_RDWR);
-    BlockDriverState *bs = blk_bs(blk), *file;
+    BlockDriverState *file;
     int64_t pnum, map;
     int depth, ret;
     uint8_t buf[1024];
 
-    ret = blk_block_status_above(bs, NULL, 0, 1 * MiB, &pnum, &map, &file, &depth);
+    ret = blk_block_status_above(blk, NULL, NULL, 0, 1 * MiB, &pnum, &map, &file, &depth);
     g_assert_cmpint(ret, ==, BLK_DATA | BLK_ALLOCATED | BLK_OFFSET_VALID);
     g_assert_cmpint(pnum, ==, 65536);
     g_assert_cmpint(depth, ==, 1);
-    ret = blk_block_status_above(bs, NULL, 65536, 1 * MiB, &pnum, &map, &file, &depth);
+    ret = blk_block_status_above(blk, NULL, NULL, 65536, 1 * MiB, &pnum, &map, &file, &depth);
     g_assert_true(ret & BLK_ZERO);
     g_assert_true(ret & BLK_EOF);
     g_assert_cmpint(pnum, ==, 1 * MiB - 65536);
-    g_assert_cmpint(blk_is_allocated(bs, 0, 4096, &pnum), ==, 0);
+    g_assert_cmpint(blk_is_allocated(blk, 0, 4096, &pnum), ==, 0);
 
     /* The end of the backing file inside of a read. */
     g_assert_cmpint(blk_pread(blk, 65536 - 512, 1024, buf, 0), ==, 0);

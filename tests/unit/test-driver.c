@@ -183,7 +183,7 @@ static void test_protocol(void)
     g_assert_cmpint(blk_pwrite_zeroes(blk, 0, 512, BLK_REQ_NO_FALLBACK), ==, -ENOTSUP);
     g_assert_cmpint(blk_pdiscard(blk, 4096, 4096), ==, 0); /* left as it is */
     expect_byte(blk, 4096, 0xd5);
-    g_assert_cmpint(blk_block_status_above(blk_bs(blk), NULL, 0, 65536, &n, NULL, NULL, NULL), ==,
+    g_assert_cmpint(blk_block_status_above(blk, NULL, NULL, 0, 65536, &n, NULL, NULL, NULL), ==,
                     BLK_DATA | BLK_ALLOCATED | BLK_OFFSET_VALID | BLK_EOF);
     g_assert_cmpint(n, ==, 65536);
     g_assert_cmpint(blk_flush(blk), ==, 0);
@@ -231,7 +231,7 @@ static void test_filter_that_writes(void)
     expect_byte(blk, 0, 0);
     expect_byte(blk, 512, 0xd5);
     g_assert_cmpint(blk_getlength(blk), ==, 65536);
-    g_assert_cmpint(blk_block_status_above(blk_bs(blk), NULL, 0, 65536, &n, NULL, NULL, NULL), ==,
+    g_assert_cmpint(blk_block_status_above(blk, NULL, NULL, 0, 65536, &n, NULL, NULL, NULL), ==,
                     BLK_DATA | BLK_ALLOCATED | BLK_OFFSET_VALID | BLK_EOF);
     g_assert_cmpint(blk_close(blk), ==, 0);
 }

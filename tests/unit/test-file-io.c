@@ -149,16 +149,16 @@ static void test_status_after_change(void)
     int64_t n;
 
     memset(buf, 1, LEN);
-    if (!(blk_block_status_above(blk_bs(blk), NULL, 0, LEN, &n, NULL, NULL, NULL) & BLK_ZERO)) {
+    if (!(blk_block_status_above(blk, NULL, NULL, 0, LEN, &n, NULL, NULL, NULL) & BLK_ZERO)) {
         g_test_skip("files here have no holes");
     } else {
         g_assert_cmpint(blk_pwrite(blk, 65536, 65536, buf, 0), ==, 0);
         g_assert_true(
-            blk_block_status_above(blk_bs(blk), NULL, 65536, 65536, &n, NULL, NULL, NULL) &
+            blk_block_status_above(blk, NULL, NULL, 65536, 65536, &n, NULL, NULL, NULL) &
             BLK_DATA);
         g_assert_cmpint(blk_pwrite_zeroes(blk, 65536, 65536, BLK_REQ_MAY_UNMAP), ==, 0);
         g_assert_cmpint(blk_pwrite(blk, 0, 65536, buf, 0), ==, 0);
-        g_assert_true(blk_block_status_above(blk_bs(blk), NULL, 0, 65536, &n, NULL, NULL, NULL) &
+        g_assert_true(blk_block_status_above(blk, NULL, NULL, 0, 65536, &n, NULL, NULL, NULL) &
                       BLK_DATA);
     }
     blk_close(blk);

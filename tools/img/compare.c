@@ -113,7 +113,7 @@ static int status(Compare *c, int i, int64_t offset, int64_t bytes, int64_t *num
     int64_t map;
     BlockDriverState *file;
     int ret =
-        blk_block_status_above(blk_bs(c->blk[i]), NULL, offset, bytes, num, &map, &file, NULL);
+        blk_block_status_above(c->blk[i], NULL, NULL, offset, bytes, num, &map, &file, NULL);
 
     if (ret < 0) {
         img_error("Sector allocation test failed for %s", c->name[i]);

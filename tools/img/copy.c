@@ -61,7 +61,7 @@ static PieceKind kind_of(const Copy *c, int status)
 /* What the target holds of its own there hides what its backing file has. */
 static int coroutine_fn co_mind_target(Copy *c, Piece *p)
 {
-    int ret = bdrv_co_is_allocated(blk_bs(c->target), p->offset, p->bytes, &p->bytes);
+    int ret = blk_co_is_allocated(c->target, p->offset, p->bytes, &p->bytes);
 
     if (ret > 0) {
         p->kind = PIECE_DATA;
@@ -78,7 +78,7 @@ static int coroutine_fn co_classify(Copy *c, Piece *p)
     BlockDriverState *base = c->shared_base ? c->shared_base
                              : c->base_blk  ? bdrv_backing_bs(bs)
                                             : NULL;
-    int status = bdrv_co_block_status_above(bs, base, at, n, &p->bytes, &map, &file, NULL);
+    int status = blk_co_block_status_above(s->blk, NULL, base, at, n, &p->bytes, &map, &file, NULL);
 
     if (status < 0) {
         return status;

@@ -65,16 +65,16 @@ static bool print_entry(const Entry *e, bool json, bool last)
 
 /* Layer by layer: the first that has data or knows of zeroes, though it may not hold them itself
  * (behind the end of its backing file). */
-static int get_entry(BlockDriverState *bs, int64_t offset, int64_t bytes, Entry *e)
+static int get_entry(BlockBackend *blk, int64_t offset, int64_t bytes, Entry *e)
 {
-    BlockDriverState *file = NULL, *layer = bs;
+    BlockDriverState *file = NULL, *layer = blk_bs(blk);
     int64_t map = 0, num = bytes;
     int depth = 0, ret;
 
     for (;;) {
         BlockDriverState *below = bdrv_backing_bs(bdrv_skip_filters(layer));
 
-        ret = blk_block_status_above(layer, below, offset, num, &num, &map, &file, NULL);
+        ret = blk_block_status_above(blk, layer, below, offset, num, &num, &map, &file, NULL);
         if (ret < 0) {
             return ret;
         }
@@ -110,14 +110,14 @@ static bool mergeable(const Entry *a, const Entry *b)
            (!a->has_offset || a->offset + a->length == b->offset);
 }
 
-static int map_range(BlockDriverState *bs, int64_t start, int64_t end, bool json)
+static int map_range(BlockBackend *blk, int64_t start, int64_t end, bool json)
 {
     Entry cur = { .start = start }, next;
     int ret;
 
     printf(json ? "[" : "%-16s%-16s%-16s%s\n", "Offset", "Length", "Mapped to", "File");
     while (start < end) {
-        ret = get_entry(bs, start, MIN(end - start, INT64_C(1) << 30), &next);
+        ret = get_entry(blk, start, MIN(end - start, INT64_C(1) << 30), &next);
         if (ret < 0) {
             img_error("Failed to read image metadata: %s", strerror(-ret));
             return 1;
@@ -211,7 +211,7 @@ int img_map(int argc, char **argv)
     if (max >= 0) {
         length = MIN(length, max > INT64_MAX - start ? INT64_MAX : start + max);
     }
-    ret = map_range(blk_bs(blk), start, length, json);
+    ret = map_range(blk, start, length, json);
     blk_close_reader(blk);
     return ret;
 }

@@ -116,7 +116,7 @@ static int cmd_alloc(int argc, char **argv)
     offset = start;
     remaining = count;
     while (remaining) {
-        ret = blk_is_allocated(blk_bs(tool.blk), offset, remaining, &num);
+        ret = blk_is_allocated(tool.blk, offset, remaining, &num);
         if (ret < 0) {
             printf("is_allocated failed: %s\n", strerror(-ret));
             return ret;
@@ -136,16 +136,15 @@ static int cmd_alloc(int argc, char **argv)
 
 static int run_length(int64_t offset, int64_t left, int64_t *pnum)
 {
-    BlockDriverState *bs = blk_bs(tool.blk);
     int64_t num;
-    int first = blk_is_allocated(bs, offset, left, &num), ret;
+    int first = blk_is_allocated(tool.blk, offset, left, &num), ret;
 
     if (first < 0) {
         return first;
     }
     *pnum = num;
     while (*pnum < left && num > 0) {
-        ret = blk_is_allocated(bs, offset + *pnum, left - *pnum, &num);
+        ret = blk_is_allocated(tool.blk, offset + *pnum, left - *pnum, &num);
         if (ret != first || num == 0) {
             break;
         }

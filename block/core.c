@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The lock of the graph's upward side.
+ * What all rooms rely on: the lock of the graph's upward side, and pins.
  *
  * INV-GRAPH-1  A node that has a name may be shared by images that several threads open and close
  * at a time. What joins it to them (its list of parents, what they hold of it, the table of names)
  * is guarded by graph_lock, which nobody holds over a yield, nor while calling a user.
  */
-#include "block/graph/graph.h"
+#include "block/core.h"
 
 #include <pthread.h>
 
@@ -20,4 +20,20 @@ void bdrv_graph_lock(void)
 void bdrv_graph_unlock(void)
 {
     pthread_mutex_unlock(&graph_lock);
+}
+
+void bdrv_pin(BlockDriverState *bs)
+{
+    spin_lock(&bs->core->lock);
+    bs->core->pins++;
+    spin_unlock(&bs->core->lock);
+}
+
+void bdrv_unpin(BlockDriverState *bs)
+{
+    spin_lock(&bs->core->lock);
+    g_assert(bs->core->pins > 0);
+    bs->core->pins--;
+    co_queue_all(&bs->core->idle_queue);
+    spin_unlock(&bs->core->lock);
 }
