@@ -19,6 +19,47 @@ Options *blk_get_specific_info(BlockDriverState *bs, GError **errp)
     return bs->drv->get_specific_info(bs, errp);
 }
 
+BlockNodeFacts blk_node_facts(BlockDriverState *bs)
+{
+    return (BlockNodeFacts){ .filename = bs->filename ? bs->filename : "",
+                             .exact_filename = bs->exact_filename ? bs->exact_filename : "",
+                             .driver = bs->drv->format_name,
+                             .backing_file = bs->backing_file,
+                             .backing_format = bs->backing_format,
+                             .length = atomic_load(&bs->total_bytes),
+                             .features = bs->drv->features,
+                             .is_format = bs->drv->is_format,
+                             .encrypted = bs->encrypted,
+                             .children = bs->children->len,
+                             .alignment = bs->limits.request_alignment };
+}
+
+BlockDriverState *blk_node_child(BlockDriverState *bs, unsigned n, const char **name, bool *is_file)
+{
+    BdrvChild *c = g_ptr_array_index(bs->children, n);
+
+    *name = c->name;
+    *is_file = c->role == BDRV_ROLE_FILE;
+    return c->bs;
+}
+
+BlockDriverState *blk_node_backing(BlockDriverState *bs)
+{
+    return bdrv_backing_bs(bdrv_skip_filters(bs));
+}
+
+GArray *blk_list_snapshots(BlockDriverState *bs)
+{
+    return bs->drv->list_snapshots(bs);
+}
+
+int blk_format_features(const char *format)
+{
+    const BlockDriver *drv = bdrv_find_format(format);
+
+    return drv ? (int)drv->features : -1;
+}
+
 bool blk_unwritten_reads_zero(BlockDriverState *bs)
 {
     return bdrv_unwritten_reads_zero(bs);

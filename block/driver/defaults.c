@@ -299,9 +299,9 @@ static unsigned features_of(const BlockDriver *d)
 {
     bool pure = d->is_filter && !d->co_pwritev; /* all that it lacks is passed on */
 
-    return (d->co_create ? BDRV_CAN_CREATE : 0) | (d->co_debug_event ? BDRV_TAKES_EVENTS : 0) |
-           (d->co_pwritev_compressed || pure ? BDRV_CAN_COMPRESS : 0) |
-           (d->co_check ? BDRV_CAN_CHECK : 0);
+    return (d->co_create ? BLK_CAN_CREATE : 0) | (d->co_debug_event ? BLK_TAKES_EVENTS : 0) |
+           (d->co_pwritev_compressed || pure ? BLK_CAN_COMPRESS : 0) |
+           (d->co_check ? BLK_CAN_CHECK : 0);
 }
 
 static void complete_changes(BlockDriver *d)

@@ -186,7 +186,7 @@ const BlockDriver *bdrv_plain_file_driver(const char *filename)
 
 static bool is_overlay(const BlockDriver *drv, void *unused)
 {
-    return drv->supports_backing && (drv->features & BDRV_CAN_CREATE);
+    return drv->supports_backing && (drv->features & BLK_CAN_CREATE);
 }
 
 const BlockDriver *bdrv_overlay_driver(void)

@@ -103,7 +103,7 @@ static void refresh_above(BlockDriverState *bs)
         if (p) {
             bdrv_refresh_limits(p);
             p->debug_below =
-                (p->drv->features & BDRV_TAKES_EVENTS) || (p->file && p->file->bs->debug_below);
+                (p->drv->features & BLK_TAKES_EVENTS) || (p->file && p->file->bs->debug_below);
             refresh_above(p);
         }
     }

@@ -34,7 +34,7 @@ int coroutine_fn bdrv_co_create_file(const char *filename, Options *opts, GError
     if (!drv) {
         return -EINVAL;
     }
-    if (!(drv->features & BDRV_CAN_CREATE)) {
+    if (!(drv->features & BLK_CAN_CREATE)) {
         return error_set(errp, ENOTSUP, "Protocol driver '%s' does not support image creation",
                          drv->format_name);
     }
@@ -84,7 +84,7 @@ static const BlockDriver *creator(const char *format, GError **errp)
 
     if (!drv) {
         error_set(errp, EINVAL, "Unknown file format '%s'", format);
-    } else if (!(drv->features & BDRV_CAN_CREATE)) {
+    } else if (!(drv->features & BLK_CAN_CREATE)) {
         error_set(errp, ENOTSUP, "Format driver '%s' does not support image creation", format);
         drv = NULL;
     }
@@ -174,7 +174,7 @@ BlockCreateOption *blk_create_options(const char *filename, const char *format, 
     }
     if (filename) {
         proto = protocol_of(filename, errp);
-        if (proto && !(proto->features & BDRV_CAN_CREATE)) {
+        if (proto && !(proto->features & BLK_CAN_CREATE)) {
             error_set(errp, ENOTSUP, "Protocol driver '%s' does not support image creation",
                       proto->format_name);
             proto = NULL;

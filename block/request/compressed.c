@@ -7,7 +7,7 @@ int coroutine_fn bdrv_co_pwritev_compressed(BdrvChild *c, int64_t offset, IOVect
     TrackedReq t;
     int ret;
 
-    if (!(c->bs->drv->features & BDRV_CAN_COMPRESS)) {
+    if (!(c->bs->drv->features & BLK_CAN_COMPRESS)) {
         return -ENOTSUP;
     }
     ret = bdrv_check_write(c, offset, (int64_t)v->size, 0);

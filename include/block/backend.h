@@ -104,7 +104,30 @@ void blk_drain(BlockBackend *blk);
 bool blk_write_cache(BlockBackend *blk);
 void blk_set_write_cache(BlockBackend *blk, bool on);
 
-/* Node facts for info. */
+/* ---- Nodes, for those who show them ---- */
+
+typedef struct BlockNodeFacts {
+    const char *filename;                      /* what a person sees: plain, or json:{} */
+    const char *exact_filename;                /* plain, or "" */
+    const char *driver;                        /* its format's name */
+    const char *backing_file, *backing_format; /* as the image says; NULL: none */
+    int64_t length;
+    unsigned features; /* BlockFeature */
+    bool is_format, encrypted;
+    unsigned children;
+    uint32_t alignment; /* of requests that need no reading before */
+} BlockNodeFacts;
+/* The texts are the node's, until the graph changes or the image is closed. */
+BlockNodeFacts blk_node_facts(BlockDriverState *bs);
+/* A child and its name; @n < children. *@is_file: not a backing file, nor one of data only. */
+BlockDriverState *blk_node_child(BlockDriverState *bs, unsigned n, const char **name,
+                                 bool *is_file);
+/* The opened backing file, below filters; NULL: none. */
+BlockDriverState *blk_node_backing(BlockDriverState *bs);
+/* Of BlockSnapshotInfo; g_array_unref(). */
+GArray *blk_list_snapshots(BlockDriverState *bs);
+/* BlockFeature of a format; -1: there is no such format. */
+int blk_format_features(const char *format);
 int blk_get_info(BlockDriverState *bs, BlockDriverInfo *info);
 Options *blk_get_specific_info(BlockDriverState *bs, GError **errp);
 int64_t blk_allocated_size(BlockDriverState *bs);

@@ -70,6 +70,14 @@ typedef enum BlockStatus {
     BLK_COMPRESSED = 1 << 7,
 } BlockStatus;
 
+/* What a driver has of its own, where users or the core want to know beforehand. */
+typedef enum BlockFeature {
+    BLK_CAN_CREATE = 1 << 0,
+    BLK_CAN_COMPRESS = 1 << 1,
+    BLK_CAN_CHECK = 1 << 2,
+    BLK_TAKES_EVENTS = 1 << 3, /* of blkdebug */
+} BlockFeature;
+
 typedef enum BlockPrealloc {
     BLK_PREALLOC_OFF,
     BLK_PREALLOC_METADATA,

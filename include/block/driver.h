@@ -32,9 +32,9 @@ struct BdrvChild {
     BlockDriverState *bs;
     char *name; /* "file", "backing", "data-file", "root" */
     BdrvRole role;
-    BlockDriverState *parent; /* NULL: held from outside of the graph, by @owner */
+    BlockDriverState *parent;      /* NULL: held from outside of the graph, by @owner */
     _Atomic unsigned perm, shared; /* BlockPerm; requests look while others change them */
-    const BdrvParentOps *ops; /* of a BlockBackend, a job ...; NULL: it sends no requests */
+    const BdrvParentOps *ops;      /* of a BlockBackend, a job ...; NULL: it sends no requests */
     void *owner;
     /* The file of an image that was guessed to be raw: may its first bytes become @head? Else
      * NULL. Core's own. */
@@ -78,14 +78,6 @@ struct BlockDriverState {
 #define BLOCK_DRIVER_VERSION 1
 #define BLOCK_DRIVER_TABLE .version = BLOCK_DRIVER_VERSION, .table_size = sizeof(BlockDriver)
 
-/* What a driver has of its own, where users or the core want to know beforehand. */
-typedef enum BdrvFeature {
-    BDRV_CAN_CREATE = 1 << 0,
-    BDRV_CAN_COMPRESS = 1 << 1,
-    BDRV_CAN_CHECK = 1 << 2,
-    BDRV_TAKES_EVENTS = 1 << 3, /* of blkdebug */
-} BdrvFeature;
-
 /* Callbacks that a driver leaves NULL are filled in when it registers (block/driver/defaults.c):
  * those of a filter pass the operation on to bs->file. */
 struct BlockDriver {
@@ -98,7 +90,7 @@ struct BlockDriver {
     bool is_format;
     bool supports_backing;
     bool read_only;    /* has no co_pwritev; opens for writing are refused */
-    unsigned features; /* BdrvFeature; of the registered table, core's own */
+    unsigned features; /* BlockFeature; of the registered table, core's own */
 
     /* Confidence 0..100 that the first bytes are this format. */
     int (*probe)(const uint8_t *buf, size_t len, const char *filename);

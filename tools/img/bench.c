@@ -37,8 +37,7 @@ static const char help_text[] =
 typedef struct Bench {
     BlockBackend *blk;
     bool write, drain_on_flush;
-    int64_t n, size, step, offset, length;
-    int depth, flush_interval, pattern;
+    int64_t n, size, step, offset, length, depth, flush_interval, pattern;
     /* State: */
     int64_t elapsed; /* ns */
     int64_t issued, completed, next_flush;
@@ -115,7 +114,7 @@ static void coroutine_fn worker(void *opaque)
     if (!buf) {
         b->ret = -ENOMEM;
     } else {
-        memset(buf, b->pattern, (size_t)b->size);
+        memset(buf, (int)b->pattern, (size_t)b->size);
     }
     while (b->issued < b->n && !b->ret) {
         int64_t at;
@@ -149,7 +148,7 @@ static void coroutine_fn worker(void *opaque)
 static int run(Bench *b)
 {
     int64_t start = aio_clock_ns();
-    int workers = (int)MIN((int64_t)b->depth, b->n);
+    int workers = (int)MIN(b->depth, b->n);
 
     b->next_flush = b->flush_interval;
     b->flushes = workers;
@@ -172,156 +171,121 @@ static int run(Bench *b)
     return 0;
 }
 
+typedef struct BenchArgs {
+    Bench b;
+    const char *format;
+    bool quiet, image_opts, force_share, writethrough;
+    int flags;
+} BenchArgs;
+
+static bool show_help(void *record, const char *value)
+{
+    img_help(help_text);
+}
+
+static bool take_native(void *record, const char *value)
+{
+    return blk_parse_aio("native", &((BenchArgs *)record)->flags);
+}
+
+static bool take_aio(void *record, const char *value)
+{
+    if (!blk_parse_aio(value, &((BenchArgs *)record)->flags)) {
+        img_error("Invalid aio option: %s", value);
+        return false;
+    }
+    return true;
+}
+
+static bool take_cache(void *record, const char *value)
+{
+    BenchArgs *a = record;
+
+    if (!blk_parse_cache_mode(value, &a->flags, &a->writethrough)) {
+        img_error("Invalid cache mode");
+        return false;
+    }
+    return true;
+}
+
+#define FIELD(f) .at = offsetof(BenchArgs, f)
+static const ToolArg bench_args[] = {
+    { "help", 'h', ARG_DO, .call = show_help },
+    { "flush-interval", 0, ARG_NUMBER, FIELD(b.flush_interval), "flush interval", 0, INT_MAX },
+    { "pattern", 0, ARG_NUMBER, FIELD(b.pattern), "pattern byte", 0, 0xff },
+    { "no-drain", 0, ARG_CLEAR, FIELD(b.drain_on_flush) },
+    { "image-opts", 0, ARG_SET, FIELD(image_opts) },
+    { "force-share", 'U', ARG_SET, FIELD(force_share) },
+    { "object", 0, ARG_TAKE, .call = img_refuse_object },
+    { "format", 'f', ARG_TEXT, FIELD(format) },
+    { "count", 'c', ARG_NUMBER, FIELD(b.n), "request count", 1, INT_MAX },
+    { "depth", 'd', ARG_NUMBER, FIELD(b.depth), "queue depth", 1, INT_MAX },
+    { "aio", 'i', ARG_TAKE, .call = take_aio },
+    { "native", 'n', ARG_DO, .call = take_native },
+    { "offset", 'o', ARG_SIZE, FIELD(b.offset), "offset", 0, INT64_MAX },
+    { "quiet", 'q', ARG_SET, FIELD(quiet) },
+    { "buffer-size", 's', ARG_SIZE, FIELD(b.size), "buffer size", 1, INT_MAX },
+    { "step-size", 'S', ARG_SIZE, FIELD(b.step), "step size", 0, INT_MAX },
+    { "cache", 't', ARG_TAKE, .call = take_cache },
+    { "write", 'w', ARG_SET, FIELD(b.write) },
+    { NULL }
+};
+#undef FIELD
+
+static bool check_args(const Bench *b)
+{
+    if (!b->write && b->flush_interval) {
+        img_error("--flush-interval is only available in write tests");
+        return false;
+    }
+    if (b->flush_interval && b->flush_interval < b->depth) {
+        img_error("Flush interval can't be smaller than depth");
+        return false;
+    }
+    return true;
+}
+
+static void announce(const Bench *b)
+{
+    printf("Sending %" G_GINT64_FORMAT " %s requests, %" G_GINT64_FORMAT
+           " bytes each, %" G_GINT64_FORMAT " in parallel (starting at "
+           "offset %" G_GINT64_FORMAT ", step size %" G_GINT64_FORMAT ")\n",
+           b->n, b->write ? "write" : "read", b->size, b->depth, b->offset, b->step);
+    if (b->flush_interval) {
+        printf("Sending flush every %" G_GINT64_FORMAT " requests\n", b->flush_interval);
+    }
+}
+
 int img_bench(int argc, char **argv)
 {
-    static const struct option longs[] = { { "help", no_argument, NULL, 'h' },
-                                           { "flush-interval", required_argument, NULL,
-                                             OPT_FLUSH_INTERVAL },
-                                           { "pattern", required_argument, NULL, OPT_PATTERN },
-                                           { "no-drain", no_argument, NULL, OPT_NO_DRAIN },
-                                           { "image-opts", no_argument, NULL, OPT_IMAGE_OPTS },
-                                           { "force-share", no_argument, NULL, 'U' },
-                                           { "object", required_argument, NULL, OPT_OBJECT },
-                                           { "format", required_argument, NULL, 'f' },
-                                           { "count", required_argument, NULL, 'c' },
-                                           { "depth", required_argument, NULL, 'd' },
-                                           { "aio", required_argument, NULL, 'i' },
-                                           { "native", no_argument, NULL, 'n' },
-                                           { "offset", required_argument, NULL, 'o' },
-                                           { "quiet", no_argument, NULL, 'q' },
-                                           { "buffer-size", required_argument, NULL, 's' },
-                                           { "step-size", required_argument, NULL, 'S' },
-                                           { "cache", required_argument, NULL, 't' },
-                                           { "write", no_argument, NULL, 'w' },
-                                           { NULL } };
-    Bench b = { .n = 75000, .size = 4096, .depth = 64, .drain_on_flush = true };
-    const char *format = NULL;
-    bool quiet = false, image_opts = false, force_share = false, writethrough = false;
-    int flags = 0, c, ret;
-    int64_t v;
+    BenchArgs a = { .b = { .n = 75000, .size = 4096, .depth = 64, .drain_on_flush = true } };
+    Bench *b = &a.b;
+    int ret;
 
-    while ((c = getopt_long(argc, argv, "hc:d:f:ni:o:qs:S:t:wU", longs, NULL)) != -1) {
-        switch (c) {
-        case 'h':
-            img_help(help_text);
-        case 'c':
-            b.n = img_number_arg("request count", optarg, 1, INT_MAX);
-            if (b.n < 0) {
-                return 1;
-            }
-            break;
-        case 'd':
-            v = img_number_arg("queue depth", optarg, 1, INT_MAX);
-            if (v < 0) {
-                return 1;
-            }
-            b.depth = (int)v;
-            break;
-        case 'f':
-            format = optarg;
-            break;
-        case 'n':
-            (void)blk_parse_aio("native", &flags);
-            break;
-        case 'i':
-            if (!blk_parse_aio(optarg, &flags)) {
-                img_error("Invalid aio option: %s", optarg);
-                return 1;
-            }
-            break;
-        case 'o':
-            b.offset = img_size_arg("offset", optarg, 0, INT64_MAX);
-            if (b.offset < 0) {
-                return 1;
-            }
-            break;
-        case 'q':
-            quiet = true;
-            break;
-        case 's':
-            b.size = img_size_arg("buffer size", optarg, 1, INT_MAX);
-            if (b.size < 0) {
-                return 1;
-            }
-            break;
-        case 'S':
-            b.step = img_size_arg("step size", optarg, 0, INT_MAX);
-            if (b.step < 0) {
-                return 1;
-            }
-            break;
-        case 't':
-            if (!blk_parse_cache_mode(optarg, &flags, &writethrough)) {
-                img_error("Invalid cache mode");
-                return 1;
-            }
-            break;
-        case 'w':
-            b.write = true;
-            flags |= BLK_O_RDWR;
-            break;
-        case 'U':
-            force_share = true;
-            break;
-        case OPT_PATTERN:
-            v = img_number_arg("pattern byte", optarg, 0, 0xff);
-            if (v < 0) {
-                return 1;
-            }
-            b.pattern = (int)v;
-            break;
-        case OPT_FLUSH_INTERVAL:
-            v = img_number_arg("flush interval", optarg, 0, INT_MAX);
-            if (v < 0) {
-                return 1;
-            }
-            b.flush_interval = (int)v;
-            break;
-        case OPT_NO_DRAIN:
-            b.drain_on_flush = false;
-            break;
-        case OPT_OBJECT:
-            img_refuse_object(optarg, 1);
-        case OPT_IMAGE_OPTS:
-            image_opts = true;
-            break;
-        default:
-            img_unknown_option("bench");
-        }
-    }
+    img_take_args("bench", bench_args, argc, argv, &a);
     img_expect_one_image("bench", argc);
-    if (!b.write && b.flush_interval) {
-        img_error("--flush-interval is only available in write tests");
+    if (!check_args(b)) {
         return 1;
     }
-    if (b.flush_interval && b.flush_interval < b.depth) {
-        img_error("Flush interval can't be smaller than depth");
+    a.flags |= b->write ? BLK_O_RDWR : 0;
+    b->blk = img_open(argv[optind], a.format, a.flags, a.writethrough, a.image_opts, a.force_share);
+    if (!b->blk) {
         return 1;
     }
-    b.blk = img_open(argv[optind], format, flags, writethrough, image_opts, force_share);
-    if (!b.blk) {
+    b->length = blk_getlength(b->blk);
+    if (b->length < 0) {
+        img_error("%s", strerror((int)-b->length));
+        (void)blk_close(b->blk); /* nothing was written */
         return 1;
     }
-    b.length = blk_getlength(b.blk);
-    if (b.length < 0) {
-        img_error("%s", strerror((int)-b.length));
-        (void)blk_close(b.blk); /* nothing was written */
-        return 1;
-    }
-    b.step = b.step ? b.step : b.size;
-    if (!quiet) {
-        printf("Sending %" G_GINT64_FORMAT " %s requests, %" G_GINT64_FORMAT
-               " bytes each, %d in parallel (starting at "
-               "offset %" G_GINT64_FORMAT ", step size %" G_GINT64_FORMAT ")\n",
-               b.n, b.write ? "write" : "read", b.size, b.depth, b.offset, b.step);
-        if (b.flush_interval) {
-            printf("Sending flush every %d requests\n", b.flush_interval);
-        }
+    b->step = b->step ? b->step : b->size;
+    if (!a.quiet) {
+        announce(b);
     }
     progress_init(false, 0);
-    ret = run(&b);
-    if (ret == 0 && !quiet) {
-        printf("Run completed in %3.3f seconds.\n", (double)b.elapsed / 1e9);
+    ret = run(b);
+    if (ret == 0 && !a.quiet) {
+        printf("Run completed in %3.3f seconds.\n", (double)b->elapsed / 1e9);
     }
-    return img_close(b.blk, argv[optind], ret == 0) ? ret : 1;
+    return img_close(b->blk, argv[optind], ret == 0) ? ret : 1;
 }

@@ -88,78 +88,84 @@ static void print_json(const BlockCheckResult *r, const char *filename, const ch
     img_print_json(node);
 }
 
+typedef struct CheckArgs {
+    const char *format, *cache, *repair;
+    bool json, quiet, image_opts, force_share;
+} CheckArgs;
+
+static bool show_help(void *record, const char *value)
+{
+    img_help(help_text);
+}
+
+static bool take_repair(void *record, const char *value)
+{
+    if (strcmp(value, "leaks") && strcmp(value, "all")) {
+        img_usage_error("check", "--repair (-r) expects 'leaks' or 'all' not '%s'", value);
+    }
+    ((CheckArgs *)record)->repair = value;
+    return true;
+}
+
+static bool take_output(void *record, const char *value)
+{
+    ((CheckArgs *)record)->json = img_output_json("check", value);
+    return true;
+}
+
+#define FIELD(f) .at = offsetof(CheckArgs, f)
+static const ToolArg check_args[] = { { "help", 'h', ARG_DO, .call = show_help },
+                                      { "format", 'f', ARG_TEXT, FIELD(format) },
+                                      { "repair", 'r', ARG_TAKE, .call = take_repair },
+                                      { "output", 0, ARG_TAKE, .call = take_output },
+                                      { "object", 0, ARG_TAKE, .call = img_refuse_object },
+                                      { "image-opts", 0, ARG_SET, FIELD(image_opts) },
+                                      { "force-share", 'U', ARG_SET, FIELD(force_share) },
+                                      { "cache", 'T', ARG_TEXT, FIELD(cache) },
+                                      { "quiet", 'q', ARG_SET, FIELD(quiet) },
+                                      { NULL } };
+#undef FIELD
+
+static BlockBackend *open_to_check(const char *name, const CheckArgs *a)
+{
+    int flags = BLK_O_CHECK | (a->repair ? BLK_O_RDWR : 0);
+    bool writethrough;
+    BlockBackend *blk;
+
+    if (!blk_parse_cache_mode(a->cache, &flags, &writethrough)) {
+        img_error("Invalid source cache option: %s", a->cache);
+        return NULL;
+    }
+    if (a->repair && a->force_share) {
+        img_error("Could not open '%s': force-share=on can only be used with read-only images",
+                  name);
+        return NULL;
+    }
+    blk = img_open(name, a->format, flags, writethrough, a->image_opts, a->force_share);
+    if (blk && a->repair && (blk_node_facts(blk_bs(blk)).features & BLK_CAN_CHECK)) {
+        img_error("Repairing (-r %s) is not supported yet", a->repair);
+        blk_close_reader(blk);
+        blk = NULL;
+    }
+    return blk;
+}
+
+static int exit_code(const BlockCheckResult *r)
+{
+    return r->check_errors ? 1 : r->corruptions ? 2 : r->leaks ? 3 : 0;
+}
+
 int img_check(int argc, char **argv)
 {
-    static const struct option longs[] = { { "help", no_argument, NULL, 'h' },
-                                           { "format", required_argument, NULL, 'f' },
-                                           { "repair", required_argument, NULL, 'r' },
-                                           { "output", required_argument, NULL, OPT_OUTPUT },
-                                           { "object", required_argument, NULL, OPT_OBJECT },
-                                           { "image-opts", no_argument, NULL, OPT_IMAGE_OPTS },
-                                           { "force-share", no_argument, NULL, 'U' },
-                                           { "cache", required_argument, NULL, 'T' },
-                                           { "quiet", no_argument, NULL, 'q' },
-                                           { NULL } };
-    const char *format = NULL, *cache = "writeback", *repair = NULL;
-    bool json = false, quiet = false, image_opts = false, force_share = false, writethrough;
+    CheckArgs a = { .cache = "writeback" };
     BlockCheckResult res = { 0 };
     BlockBackend *blk;
-    int flags = BLK_O_CHECK, c, ret;
+    int ret;
 
-    while ((c = getopt_long(argc, argv, "hf:r:T:qU", longs, NULL)) != -1) {
-        switch (c) {
-        case 'h':
-            img_help(help_text);
-        case 'f':
-            format = optarg;
-            break;
-        case 'r':
-            if (strcmp(optarg, "leaks") && strcmp(optarg, "all")) {
-                img_usage_error("check", "--repair (-r) expects 'leaks' or 'all' not '%s'", optarg);
-            }
-            repair = optarg;
-            break;
-        case OPT_OUTPUT:
-            json = img_output_json("check", optarg);
-            break;
-        case 'T':
-            cache = optarg;
-            break;
-        case 'q':
-            quiet = true;
-            break;
-        case 'U':
-            force_share = true;
-            break;
-        case OPT_OBJECT:
-            img_refuse_object(optarg, 1);
-        case OPT_IMAGE_OPTS:
-            image_opts = true;
-            break;
-        default:
-            img_unknown_option("check");
-        }
-    }
+    img_take_args("check", check_args, argc, argv, &a);
     img_expect_one_image("check", argc);
-    if (!blk_parse_cache_mode(cache, &flags, &writethrough)) {
-        img_error("Invalid source cache option: %s", cache);
-        return 1;
-    }
-    if (repair && force_share) {
-        img_error("Could not open '%s': force-share=on can only be used with read-only images",
-                  argv[optind]);
-        return 1;
-    }
-    if (repair) {
-        flags |= BLK_O_RDWR;
-    }
-    blk = img_open(argv[optind], format, flags, writethrough, image_opts, force_share);
+    blk = open_to_check(argv[optind], &a);
     if (!blk) {
-        return 1;
-    }
-    if (repair && (blk_bs(blk)->drv->features & BDRV_CAN_CHECK)) {
-        img_error("Repairing (-r %s) is not supported yet", repair);
-        blk_close_reader(blk);
         return 1;
     }
     ret = blk_check(blk, &res, 0, report_line, NULL);
@@ -170,13 +176,12 @@ int img_check(int argc, char **argv)
         img_error("Check failed: %s", strerror(-ret));
         ret = 1;
     } else {
-        if (json && !quiet) {
+        if (a.json && !a.quiet) {
             print_json(&res, argv[optind], blk_driver_name(blk_bs(blk)));
-        } else if (!quiet) {
+        } else if (!a.quiet) {
             print_human(&res);
         }
-        ret = res.corruptions ? 2 : res.leaks ? 3 : 0;
-        ret = res.check_errors ? 1 : ret;
+        ret = exit_code(&res);
     }
     blk_close_reader(blk); /* nothing is repaired yet */
     return ret;

@@ -2,7 +2,7 @@
 /* What the commands share: errors, opening, JSON, progress. */
 #include "img.h"
 
-#include "util/size.h"
+#include "tools/lib/tell.h"
 
 #include <errno.h>
 #include <getopt.h>
@@ -12,20 +12,13 @@
 
 /* ---- Errors ---- */
 
-static void verror(const char *fmt, va_list ap)
-{
-    fflush(stdout);
-    fprintf(stderr, "%s: ", progname);
-    vfprintf(stderr, fmt, ap);
-    fputc('\n', stderr);
-}
-
 void img_error(const char *fmt, ...)
 {
     va_list ap;
 
+    fflush(stdout);
     va_start(ap, fmt);
-    verror(fmt, ap);
+    tool_verror(fmt, ap);
     va_end(ap);
 }
 
@@ -45,8 +38,9 @@ void img_usage_error(const char *command, const char *fmt, ...)
 {
     va_list ap;
 
+    fflush(stdout);
     va_start(ap, fmt);
-    verror(fmt, ap);
+    tool_verror(fmt, ap);
     va_end(ap);
     if (command) {
         img_unknown_option(command);
@@ -68,12 +62,6 @@ void img_help(const char *text)
     exit(0);
 }
 
-void img_refuse_object(const char *arg, int exit_code)
-{
-    img_error("Objects are not supported: --object %s", arg);
-    exit(exit_code);
-}
-
 bool img_output_json(const char *command, const char *arg)
 {
     if (!strcmp(arg, "json")) {
@@ -85,43 +73,22 @@ bool img_output_json(const char *command, const char *arg)
     return false;
 }
 
-/* Numbers without a suffix: a count, decimal or hex or octal. */
-int64_t img_number_arg(const char *what, const char *arg, int64_t min, int64_t max)
+void img_take_args(const char *command, const ToolArg *table, int argc, char **argv, void *record)
 {
-    char *end;
-    gint64 v;
-
-    errno = 0;
-    v = g_ascii_strtoll(arg, &end, 0);
-    if (end == arg || *end) {
-        img_error("Invalid %s specified: '%s'.", what, arg);
-        return -1;
+    switch (args_take(table, argc, argv, record)) {
+    case ARGS_OK:
+        return;
+    case ARGS_BAD:
+        exit(1);
+    case ARGS_UNKNOWN:
+        img_unknown_option(command);
     }
-    if (errno == ERANGE || v < min || v > max) {
-        img_error("Invalid %s specified. Must be between %" G_GINT64_FORMAT " and %" G_GINT64_FORMAT
-                  ".",
-                  what, min, max);
-        return -1;
-    }
-    return v;
 }
 
-int64_t img_size_arg(const char *what, const char *arg, int64_t min, int64_t max)
+bool img_refuse_object(void *record, const char *arg)
 {
-    uint64_t v;
-    int ret = size_parse(arg, NULL, 'B', &v);
-
-    if (ret == -ERANGE || (ret == 0 && (v > (uint64_t)max || (int64_t)v < min))) {
-        img_error("Invalid %s specified. Must be between %" G_GINT64_FORMAT " and %" G_GINT64_FORMAT
-                  ".",
-                  what, min, max);
-        return -1;
-    }
-    if (ret < 0) {
-        img_error("Invalid %s specified: '%s'.", what, arg);
-        return -1;
-    }
-    return (int64_t)v;
+    img_error("Objects are not supported: --object %s", arg);
+    return false;
 }
 
 /* A list neither begins nor ends with a comma (two of them are one in a value). */
@@ -149,30 +116,6 @@ bool img_add_options(char **all, const char *arg)
 }
 
 /* ---- Opening ---- */
-
-static void print_event(const char *line, void *opaque)
-{
-    fprintf(stderr, "%s\n", line);
-}
-
-static void print_warnings(BlockBackend *blk)
-{
-    g_auto(GStrv) warnings = blk_warnings(blk);
-    const char *name = blk_probed_raw(blk);
-
-    blk_set_report(blk, print_event, NULL);
-    for (int i = 0; warnings[i]; i++) {
-        img_error("%s", warnings[i]);
-    }
-    if (name) {
-        fprintf(stderr,
-                "WARNING: Image format was not specified for '%s' and probing guessed raw.\n"
-                "         Automatically detecting the format is dangerous for raw images, write "
-                "operations on block 0 will be restricted.\n"
-                "         Specify the 'raw' format explicitly to remove the restrictions.\n",
-                name);
-    }
-}
 
 BlockBackend *img_open(const char *filename, const char *format, int flags, bool writethrough,
                        bool image_opts, bool force_share)
@@ -209,7 +152,7 @@ BlockBackend *img_open(const char *filename, const char *format, int flags, bool
         return NULL;
     }
     blk_set_write_cache(blk, !writethrough);
-    print_warnings(blk);
+    tool_watch(blk);
     return blk;
 }
 

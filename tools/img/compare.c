@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <getopt.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 static const char help_text[] =
@@ -112,8 +113,7 @@ static int status(Compare *c, int i, int64_t offset, int64_t bytes, int64_t *num
 {
     int64_t map;
     BlockDriverState *file;
-    int ret =
-        blk_block_status_above(c->blk[i], NULL, NULL, offset, bytes, num, &map, &file, NULL);
+    int ret = blk_block_status_above(c->blk[i], NULL, NULL, offset, bytes, num, &map, &file, NULL);
 
     if (ret < 0) {
         img_error("Sector allocation test failed for %s", c->name[i]);
@@ -212,88 +212,88 @@ static int compare_all(Compare *c)
     return ret;
 }
 
-int img_compare(int argc, char **argv)
-{
-    static const struct option longs[] = { { "help", no_argument, NULL, 'h' },
-                                           { "object", required_argument, NULL, OPT_OBJECT },
-                                           { "a-format", required_argument, NULL, 'f' },
-                                           { "b-format", required_argument, NULL, 'F' },
-                                           { "strict", no_argument, NULL, 's' },
-                                           { "cache", required_argument, NULL, 'T' },
-                                           { "progress", no_argument, NULL, 'p' },
-                                           { "quiet", no_argument, NULL, 'q' },
-                                           { "image-opts", no_argument, NULL, OPT_IMAGE_OPTS },
-                                           { "force-share", no_argument, NULL, 'U' },
-                                           { NULL } };
-    const char *format[2] = { NULL, NULL }, *cache = "writeback";
-    bool progress = false, image_opts = false, force_share = false, writethrough;
-    Compare c = { 0 };
-    int o, flags = 0, ret;
+typedef struct CompareArgs {
+    Compare c;
+    const char *format_a, *format_b, *cache;
+    bool progress, image_opts, force_share;
+} CompareArgs;
 
-    process_set_output_error(2); /* 1 would mean: they differ */
-    while ((o = getopt_long(argc, argv, "hf:F:T:pqsU", longs, NULL)) != -1) {
-        switch (o) {
-        case 'h':
-            img_help(help_text);
-        case 'f':
-            format[0] = optarg;
-            break;
-        case 'F':
-            format[1] = optarg;
-            break;
-        case 'T':
-            cache = optarg;
-            break;
-        case 'p':
-            progress = true;
-            break;
-        case 'q':
-            c.quiet = true;
-            break;
-        case 's':
-            c.strict = true;
-            break;
-        case 'U':
-            force_share = true;
-            break;
-        case OPT_OBJECT:
-            img_refuse_object(optarg, 2); /* 1 would mean: they differ */
-        case OPT_IMAGE_OPTS:
-            image_opts = true;
-            break;
-        default:
-            img_unknown_option("compare");
+static bool show_help(void *record, const char *value)
+{
+    img_help(help_text);
+}
+
+static bool refuse_object(void *record, const char *value)
+{
+    (void)img_refuse_object(record, value);
+    exit(2); /* 1 would mean: they differ */
+}
+
+#define FIELD(f) .at = offsetof(CompareArgs, f)
+static const ToolArg compare_args[] = { { "help", 'h', ARG_DO, .call = show_help },
+                                        { "object", 0, ARG_TAKE, .call = refuse_object },
+                                        { "a-format", 'f', ARG_TEXT, FIELD(format_a) },
+                                        { "b-format", 'F', ARG_TEXT, FIELD(format_b) },
+                                        { "strict", 's', ARG_SET, FIELD(c.strict) },
+                                        { "cache", 'T', ARG_TEXT, FIELD(cache) },
+                                        { "progress", 'p', ARG_SET, FIELD(progress) },
+                                        { "quiet", 'q', ARG_SET, FIELD(c.quiet) },
+                                        { "image-opts", 0, ARG_SET, FIELD(image_opts) },
+                                        { "force-share", 'U', ARG_SET, FIELD(force_share) },
+                                        { NULL } };
+#undef FIELD
+
+static bool open_both(CompareArgs *a, char **names, int flags, bool writethrough)
+{
+    Compare *c = &a->c;
+
+    for (int i = 0; i < 2; i++) {
+        c->name[i] = names[i];
+        c->blk[i] = img_open(names[i], i ? a->format_b : a->format_a, flags, writethrough,
+                             a->image_opts, a->force_share);
+        if (!c->blk[i]) {
+            blk_close_reader(c->blk[0]);
+            return false;
         }
     }
+    return true;
+}
+
+static int run(Compare *c)
+{
+    int ret = 4;
+
+    c->buf[0] = mem_align_try(4096, CHUNK);
+    c->buf[1] = mem_align_try(4096, CHUNK);
+    if (c->buf[0] && c->buf[1]) {
+        ret = compare_all(c);
+    } else {
+        img_error("Out of memory");
+    }
+    progress_end();
+    mem_align_free(c->buf[0]);
+    mem_align_free(c->buf[1]);
+    blk_close_reader(c->blk[0]);
+    blk_close_reader(c->blk[1]);
+    return ret;
+}
+
+int img_compare(int argc, char **argv)
+{
+    CompareArgs a = { .cache = "writeback" };
+    bool writethrough;
+    int flags = 0;
+
+    process_set_output_error(2); /* 1 would mean: they differ */
+    img_take_args("compare", compare_args, argc, argv, &a);
     if (optind != argc - 2) {
         img_usage_error("compare", "Expecting two image file names");
     }
-    if (!blk_parse_cache_mode(cache, &flags, &writethrough)) {
-        img_error("Invalid source cache option: %s", cache);
+    if (!blk_parse_cache_mode(a.cache, &flags, &writethrough)) {
+        img_error("Invalid source cache option: %s", a.cache);
         return 2;
     }
-    progress_init(progress && !c.quiet, 2.0);
+    progress_init(a.progress && !a.c.quiet, 2.0);
     progress_set(0);
-    for (int i = 0; i < 2; i++) {
-        c.name[i] = argv[optind + i];
-        c.blk[i] = img_open(c.name[i], format[i], flags, writethrough, image_opts, force_share);
-        if (!c.blk[i]) {
-            blk_close_reader(c.blk[0]);
-            return 2;
-        }
-    }
-    c.buf[0] = mem_align_try(4096, CHUNK);
-    c.buf[1] = mem_align_try(4096, CHUNK);
-    if (c.buf[0] && c.buf[1]) {
-        ret = compare_all(&c);
-    } else {
-        img_error("Out of memory");
-        ret = 4;
-    }
-    progress_end();
-    mem_align_free(c.buf[0]);
-    mem_align_free(c.buf[1]);
-    blk_close_reader(c.blk[0]);
-    blk_close_reader(c.blk[1]);
-    return ret;
+    return open_both(&a, argv + optind, flags, writethrough) ? run(&a.c) : 2;
 }

@@ -56,166 +56,92 @@ typedef struct Convert {
     char *options;
 } Convert;
 
-static void sparse_arg(Convert *v, const char *arg)
+static bool show_help(void *record, const char *value)
 {
-    int64_t n = img_size_arg("buffer size for sparse output", arg, 0, INT64_MAX);
+    img_help(help_text);
+}
+
+static bool take_sparse(void *record, const char *value)
+{
+    Convert *v = record;
+    int64_t n = arg_size("buffer size for sparse output", value, 0, INT64_MAX);
 
     if (n < 0) {
-        exit(1);
+        return false;
     }
     if (n % 512 || n > 16 * MiB) {
         img_error("Invalid buffer size for sparse output specified. Valid sizes are multiples of "
                   "512 up to %d. "
                   "Select 0 to disable sparse detection (fully allocates output).",
                   (int)(16 * MiB));
-        exit(1);
+        return false;
     }
     v->copy.min_sparse = n;
     v->sparse_given = true;
+    return true;
 }
 
-static void workers_arg(Convert *v, const char *arg)
+static bool take_workers(void *record, const char *value)
 {
     char *end;
-    long n = strtol(arg, &end, 0);
+    long n = strtol(value, &end, 0);
 
-    if (end == arg || *end) {
-        img_error("Invalid number of coroutines specified: '%s'.", arg);
-        exit(1);
+    if (end == value || *end) {
+        img_error("Invalid number of coroutines specified: '%s'.", value);
+        return false;
     }
     if (n < 1 || n > COPY_MAX_WORKERS) {
         img_error("Invalid number of coroutines specified. Must be between 1 and %d.",
                   COPY_MAX_WORKERS);
-        exit(1);
+        return false;
     }
-    v->copy.workers = (int)n;
+    ((Convert *)record)->copy.workers = (int)n;
+    return true;
 }
 
-static void refuse(const char *what)
+static bool take_options_text(void *record, const char *value)
 {
-    img_error("%s is not supported", what);
-    exit(1);
+    return img_add_options(&((Convert *)record)->options, value);
 }
 
-static const struct option longs[] = {
-    { "help", no_argument, NULL, 'h' },
-    { "source-format", required_argument, NULL, 'f' },
-    { "source-image-opts", no_argument, NULL, OPT_IMAGE_OPTS },
-    { "image-opts", no_argument, NULL, OPT_IMAGE_OPTS },
-    { "source-snapshot", required_argument, NULL, 'l' },
-    { "source-cache", required_argument, NULL, 'T' },
-    { "target-format", required_argument, NULL, 'O' },
-    { "target-image-opts", no_argument, NULL, OPT_TARGET_IMAGE_OPTS },
-    { "target-options", required_argument, NULL, 'o' },
-    { "compress", no_argument, NULL, 'c' },
-    { "target-cache", required_argument, NULL, 't' },
-    { "backing", required_argument, NULL, 'B' },
-    { "backing-format", required_argument, NULL, 'F' },
-    { "no-create", no_argument, NULL, 'n' },
-    { "target-is-zero", no_argument, NULL, OPT_TARGET_IS_ZERO },
-    { "sparse-size", required_argument, NULL, 'S' },
-    { "bitmaps", no_argument, NULL, OPT_BITMAPS },
-    { "skip-broken-bitmaps", no_argument, NULL, OPT_SKIP_BROKEN },
-    { "force-share", no_argument, NULL, 'U' },
-    { "rate", required_argument, NULL, 'r' },
-    { "parallel", required_argument, NULL, 'm' },
-    { "oob-writes", no_argument, NULL, 'W' },
-    { "copy-range-offloading", no_argument, NULL, 'C' },
-    { "progress", no_argument, NULL, 'p' },
-    { "quiet", no_argument, NULL, 'q' },
-    { "salvage", no_argument, NULL, OPT_SALVAGE },
-    { "object", required_argument, NULL, OPT_OBJECT },
+static bool refuse_snapshot(void *record, const char *value)
+{
+    img_error("Reading an internal snapshot (-l) is not supported");
+    return false;
+}
+
+#define FIELD(f) .at = offsetof(Convert, f)
+static const ToolArg convert_args[] = {
+    { "help", 'h', ARG_DO, .call = show_help },
+    { "source-format", 'f', ARG_TEXT, FIELD(src_format) },
+    { "source-image-opts", 0, ARG_SET, FIELD(image_opts) },
+    { "image-opts", 0, ARG_SET, FIELD(image_opts) },
+    { "source-snapshot", 'l', ARG_TAKE, .call = refuse_snapshot },
+    { "source-cache", 'T', ARG_TEXT, FIELD(src_cache) },
+    { "target-format", 'O', ARG_TEXT, FIELD(dst_format) },
+    { "target-image-opts", 0, ARG_SET, FIELD(target_image_opts) },
+    { "target-options", 'o', ARG_TAKE, .call = take_options_text },
+    { "compress", 'c', ARG_SET, FIELD(copy.compress) },
+    { "target-cache", 't', ARG_TEXT, FIELD(dst_cache) },
+    { "backing", 'B', ARG_TEXT, FIELD(base) },
+    { "backing-format", 'F', ARG_TEXT, FIELD(base_format) },
+    { "no-create", 'n', ARG_SET, FIELD(no_create) },
+    { "target-is-zero", 0, ARG_SET, FIELD(target_is_zero) },
+    { "sparse-size", 'S', ARG_TAKE, .call = take_sparse },
+    { "bitmaps", 0, ARG_SET, FIELD(bitmaps) },
+    { "skip-broken-bitmaps", 0, ARG_SET, FIELD(skip_broken) },
+    { "force-share", 'U', ARG_SET, FIELD(force_share) },
+    { "rate", 'r', ARG_SIZE, FIELD(copy.rate), "rate limit", 0, INT64_MAX },
+    { "parallel", 'm', ARG_TAKE, .call = take_workers },
+    { "oob-writes", 'W', ARG_SET, FIELD(copy.out_of_order) },
+    { "copy-range-offloading", 'C', ARG_SET, FIELD(offload) },
+    { "progress", 'p', ARG_SET, FIELD(progress) },
+    { "quiet", 'q', ARG_SET, FIELD(copy.quiet) },
+    { "salvage", 0, ARG_SET, FIELD(copy.salvage) },
+    { "object", 0, ARG_TAKE, .call = img_refuse_object },
     { NULL }
 };
-
-static void one_option(Convert *v, int o)
-{
-    switch (o) {
-    case 'h':
-        img_help(help_text);
-    case 'f':
-        v->src_format = optarg;
-        break;
-    case 'O':
-        v->dst_format = optarg;
-        break;
-    case 'B':
-        v->base = optarg;
-        break;
-    case 'F':
-        v->base_format = optarg;
-        break;
-    case 'c':
-        v->copy.compress = true;
-        break;
-    case 'o':
-        if (!img_add_options(&v->options, optarg)) {
-            exit(1);
-        }
-        break;
-    case 'l':
-        refuse("Reading an internal snapshot (-l)");
-        break;
-    case 'S':
-        sparse_arg(v, optarg);
-        break;
-    case 'p':
-        v->progress = true;
-        break;
-    case 't':
-        v->dst_cache = optarg;
-        break;
-    case 'T':
-        v->src_cache = optarg;
-        break;
-    case 'q':
-        v->copy.quiet = true;
-        break;
-    case 'n':
-        v->no_create = true;
-        break;
-    case 'm':
-        workers_arg(v, optarg);
-        break;
-    case 'W':
-        v->copy.out_of_order = true;
-        break;
-    case 'C':
-        v->offload = true;
-        break;
-    case 'U':
-        v->force_share = true;
-        break;
-    case 'r':
-        v->copy.rate = img_size_arg("rate limit", optarg, 0, INT64_MAX);
-        if (v->copy.rate < 0) {
-            exit(1);
-        }
-        break;
-    case OPT_OBJECT:
-        img_refuse_object(optarg, 1);
-    case OPT_IMAGE_OPTS:
-        v->image_opts = true;
-        break;
-    case OPT_SALVAGE:
-        v->copy.salvage = true;
-        break;
-    case OPT_TARGET_IMAGE_OPTS:
-        v->target_image_opts = true;
-        break;
-    case OPT_TARGET_IS_ZERO:
-        v->target_is_zero = true;
-        break;
-    case OPT_BITMAPS:
-        v->bitmaps = true;
-        break;
-    case OPT_SKIP_BROKEN:
-        v->skip_broken = true;
-        break;
-    default:
-        img_unknown_option("convert");
-    }
-}
+#undef FIELD
 
 /* What does not go together, in the reference's order; NULL: fine. */
 static const char *contradiction(const Convert *v)
@@ -293,39 +219,38 @@ static bool open_sources(Convert *v, char **names, int n)
 
 /* ---- Target ---- */
 
-static const BlockDriver *target_driver(Convert *v, GError **errp)
+/* What the target's format can do; -1: told. */
+static int target_features(const Convert *v)
 {
-    const BlockDriver *drv = bdrv_find_format(v->dst_format);
+    int features = blk_format_features(v->dst_format);
 
-    if (!drv) {
-        error_set(errp, EINVAL, "Unknown file format '%s'", v->dst_format);
-        return NULL;
+    if (features < 0) {
+        img_error("Unknown file format '%s'", v->dst_format);
+    } else if (!(features & BLK_CAN_CREATE)) {
+        img_error("Format driver '%s' does not support image creation", v->dst_format);
+        features = -1;
     }
-    if (!(drv->features & BDRV_CAN_CREATE)) {
-        error_set(errp, EINVAL, "Format driver '%s' does not support image creation",
-                  v->dst_format);
-        return NULL;
-    }
-    return drv;
+    return features;
 }
 
-static bool takes_option(const BlockDriver *drv, const char *name)
+static bool takes_option(const char *format, const char *name)
 {
-    for (const BlockCreateOption *o = drv->create_options; o->name; o++) {
-        if (!strcmp(o->name, name)) {
-            return true;
-        }
+    g_autofree BlockCreateOption *list = blk_create_options(NULL, format, NULL);
+    const BlockCreateOption *o = list;
+
+    while (o && o->name && strcmp(o->name, name)) {
+        o++;
     }
-    return false;
+    return o && o->name;
 }
 
 /* Backing file and compression against the format and the options; false: told. */
-static bool check_target(Convert *v, const BlockDriver *drv)
+static bool check_target(Convert *v, int features)
 {
     const char *prealloc = opts_peek(v->opts, "preallocation");
 
     if (v->base || v->base_format) {
-        if (!takes_option(drv, "backing_file")) {
+        if (!takes_option(v->dst_format, "backing_file")) {
             img_error("Backing file not supported for file format '%s'", v->dst_format);
             return false;
         }
@@ -341,7 +266,7 @@ static bool check_target(Convert *v, const BlockDriver *drv)
         img_error("Use of backing file requires explicit backing format");
         return false;
     }
-    if (v->copy.compress && !(drv->features & BDRV_CAN_COMPRESS)) {
+    if (v->copy.compress && !(features & BLK_CAN_COMPRESS)) {
         img_error("Compression not supported for this file format");
         return false;
     }
@@ -356,14 +281,17 @@ static bool check_target(Convert *v, const BlockDriver *drv)
 static bool take_options(Convert *v)
 {
     GError *err = NULL;
-    const BlockDriver *drv = target_driver(v, &err);
+    int features = target_features(v);
 
-    if (!drv || (v->options && !opts_parse(v->opts, v->options, NULL, &err)) ||
+    if (features < 0) {
+        return false;
+    }
+    if ((v->options && !opts_parse(v->opts, v->options, NULL, &err)) ||
         !blk_check_create_options(v->dst, v->dst_format, v->opts, &err)) {
         img_error_from(err, NULL);
         return false;
     }
-    return check_target(v, drv);
+    return check_target(v, features);
 }
 
 static bool create_target(Convert *v)
@@ -398,7 +326,7 @@ static bool open_target(Convert *v)
     if (!c->target) {
         return false;
     }
-    if (c->compress && !(blk_bs(c->target)->drv->features & BDRV_CAN_COMPRESS)) {
+    if (c->compress && !(blk_node_facts(blk_bs(c->target)).features & BLK_CAN_COMPRESS)) {
         img_error("Compression not supported for this file format");
         return false;
     }
@@ -420,23 +348,25 @@ static bool open_target(Convert *v)
 static bool find_base(Convert *v)
 {
     Copy *c = &v->copy;
-    BlockDriverState *base =
-        v->base && blk_bs(c->target)->backing ? blk_bs(c->target)->backing->bs : NULL;
+    BlockDriverState *base = v->base ? blk_node_backing(blk_bs(c->target)) : NULL;
     BlockDriverState *bs = blk_bs(c->sources[0].blk);
+    BlockNodeFacts f;
 
     if (!base) {
         return true;
     }
-    c->base_blk = img_open(base->filename, base->exact_filename[0] ? base->drv->format_name : NULL,
-                           0, false, false, v->force_share);
+    f = blk_node_facts(base);
+    c->base_blk =
+        img_open(f.filename, *f.exact_filename ? f.driver : NULL, 0, false, false, v->force_share);
     if (!c->base_blk) {
         return false;
     }
-    while ((bs = bs->backing ? bs->backing->bs : NULL)) {
-        g_autofree char *a = realpath(bs->exact_filename, NULL),
-                        *b = realpath(base->exact_filename, NULL);
+    while ((bs = blk_node_backing(bs))) {
+        BlockNodeFacts g = blk_node_facts(bs);
+        g_autofree char *a = realpath(g.exact_filename, NULL),
+                        *b = realpath(f.exact_filename, NULL);
 
-        if (a && b && !strcmp(a, b) && bs->drv == base->drv) {
+        if (a && b && !strcmp(a, b) && !strcmp(g.driver, f.driver)) {
             c->shared_base = bs;
             break;
         }
@@ -479,11 +409,8 @@ static int run(Convert *v, int argc, char **argv)
 {
     const char *wrong;
     bool ok;
-    int o;
 
-    while ((o = getopt_long(argc, argv, "hf:O:B:CcF:o:l:S:pt:T:qnm:WUr:", longs, NULL)) != -1) {
-        one_option(v, o);
-    }
+    img_take_args("convert", convert_args, argc, argv, v);
     wrong = contradiction(v);
     if (wrong) {
         img_error("%s", wrong);

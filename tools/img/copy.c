@@ -6,7 +6,6 @@
  */
 #include "copy.h"
 
-#include "block/io.h"
 
 #include <errno.h>
 #include <string.h>
@@ -76,7 +75,7 @@ static int coroutine_fn co_classify(Copy *c, Piece *p)
     int64_t at = p->offset - s->start, map, n = MIN(p->bytes, s->bytes - at);
     BlockDriverState *file, *bs = blk_bs(s->blk);
     BlockDriverState *base = c->shared_base ? c->shared_base
-                             : c->base_blk  ? bdrv_backing_bs(bs)
+                             : c->base_blk  ? blk_node_backing(bs)
                                             : NULL;
     int status = blk_co_block_status_above(s->blk, NULL, base, at, n, &p->bytes, &map, &file, NULL);
 
@@ -144,7 +143,7 @@ static bool coroutine_fn co_take(Copy *c, Piece *p)
 /* Sector by sector: what cannot be read becomes zero. */
 static void coroutine_fn co_salvage(Copy *c, CopySource *s, int64_t at, int64_t bytes, uint8_t *buf)
 {
-    int64_t unit = MAX(512, (int64_t)blk_bs(s->blk)->limits.request_alignment);
+    int64_t unit = MAX(512, (int64_t)blk_node_facts(blk_bs(s->blk)).alignment);
 
     for (int64_t n; bytes > 0; at += n, buf += n, bytes -= n) {
         int ret;

@@ -4,6 +4,7 @@
 #define TOOLS_COPY_H
 
 #include "img.h"
+#include "util/co-lock.h"
 
 #define COPY_MAX_WORKERS 16
 

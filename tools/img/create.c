@@ -86,83 +86,87 @@ static void print_opt(const char *key, const char *value, void *opaque)
     }
 }
 
-int img_create(int argc, char **argv)
+typedef struct CreateArgs {
+    BlockCreateParams p;
+    char *options;
+    bool quiet;
+} CreateArgs;
+
+static bool show_help(void *record, const char *value)
 {
-    static const struct option longs[] = { { "help", no_argument, NULL, 'h' },
-                                           { "object", required_argument, NULL, OPT_OBJECT },
-                                           { "format", required_argument, NULL, 'f' },
-                                           { "options", required_argument, NULL, 'o' },
-                                           { "backing", required_argument, NULL, 'b' },
-                                           { "backing-format", required_argument, NULL, 'F' },
-                                           { "backing-unsafe", no_argument, NULL, 'u' },
-                                           { "quiet", no_argument, NULL, 'q' },
-                                           { NULL } };
-    BlockCreateParams p = { .format = "raw", .size = -1 };
-    g_autofree char *options = NULL;
+    img_help(help_text);
+}
+
+static bool take_options(void *record, const char *value)
+{
+    return img_add_options(&((CreateArgs *)record)->options, value);
+}
+
+#define FIELD(f) .at = offsetof(CreateArgs, f)
+static const ToolArg create_args[] = { { "help", 'h', ARG_DO, .call = show_help },
+                                       { "object", 0, ARG_TAKE, .call = img_refuse_object },
+                                       { "format", 'f', ARG_TEXT, FIELD(p.format) },
+                                       { "options", 'o', ARG_TAKE, .call = take_options },
+                                       { "backing", 'b', ARG_TEXT, FIELD(p.base_filename) },
+                                       { "backing-format", 'F', ARG_TEXT, FIELD(p.base_format) },
+                                       { "backing-unsafe", 'u', ARG_SET, FIELD(p.no_backing_open) },
+                                       { "quiet", 'q', ARG_SET, FIELD(quiet) },
+                                       { NULL } };
+#undef FIELD
+
+static int create(CreateArgs *a)
+{
+    BlockCreateParams *p = &a->p;
     Options *told = NULL;
     GError *err = NULL;
-    bool quiet = false, ok;
-    int c;
+    bool ok;
 
-    while ((c = getopt_long(argc, argv, "F:b:f:ho:qu", longs, NULL)) != -1) {
-        switch (c) {
-        case 'h':
-            img_help(help_text);
-        case 'F':
-            p.base_format = optarg;
-            break;
-        case 'b':
-            p.base_filename = optarg;
-            break;
-        case 'f':
-            p.format = optarg;
-            break;
-        case 'o':
-            if (!img_add_options(&options, optarg)) {
-                return 1;
-            }
-            break;
-        case 'q':
-            quiet = true;
-            break;
-        case 'u':
-            p.no_backing_open = true;
-            break;
-        case OPT_OBJECT:
-            img_refuse_object(optarg, 1);
-        default:
-            img_unknown_option("create");
-        }
+    p->opts = opts_new();
+    ok = (!a->options || opts_parse(p->opts, a->options, NULL, &err)) &&
+         blk_create_image(p, &told, &err);
+    if (told && !a->quiet) {
+        printf("Formatting '%s', fmt=%s", p->filename, p->format);
+        opts_foreach(told, print_opt, NULL);
+        printf("\n");
     }
-    p.filename = optind < argc ? argv[optind++] : NULL;
-    if (options && img_is_help(options)) {
-        return img_print_create_options(p.filename, p.format);
+    opts_free(told);
+    opts_free(p->opts); /* where it was not used */
+    if (!ok) {
+        img_error("%s: %s", p->filename, err->message);
+        g_error_free(err);
+        return 1;
     }
-    if (!p.filename) {
+    return 0;
+}
+
+static int run(CreateArgs *a, int argc, char **argv)
+{
+    a->p.filename = optind < argc ? argv[optind++] : NULL;
+    if (a->options && img_is_help(a->options)) {
+        return img_print_create_options(a->p.filename, a->p.format);
+    }
+    if (!a->p.filename) {
         img_usage_error("create", "Expecting image file name");
     }
     if (optind < argc) {
-        p.size = img_size_arg("image size", argv[optind++], 0, INT64_MAX);
-        if (p.size < 0) {
+        a->p.size = arg_size("image size", argv[optind++], 0, INT64_MAX);
+        if (a->p.size < 0) {
             return 1;
         }
     }
     if (optind != argc) {
         img_usage_error("create", "Unexpected argument: %s", argv[optind]);
     }
-    p.opts = opts_new();
-    ok = (!options || opts_parse(p.opts, options, NULL, &err)) && blk_create_image(&p, &told, &err);
-    if (told && !quiet) {
-        printf("Formatting '%s', fmt=%s", p.filename, p.format);
-        opts_foreach(told, print_opt, NULL);
-        printf("\n");
-    }
-    opts_free(told);
-    opts_free(p.opts); /* where it was not used */
-    if (!ok) {
-        img_error("%s: %s", p.filename, err->message);
-        g_error_free(err);
-        return 1;
-    }
-    return 0;
+    return create(a);
+}
+
+int img_create(int argc, char **argv)
+{
+    CreateArgs a = { .p = { .format = "raw", .size = -1 } };
+    int ret;
+
+    img_take_args("create", create_args, argc, argv, &a);
+    ret = run(&a, argc, argv);
+    g_free(a.options);
+    return ret;
 }

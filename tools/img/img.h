@@ -4,7 +4,7 @@
 #define TOOLS_IMG_H
 
 #include "block/backend.h"
-#include "block/driver.h"
+#include "tools/lib/args.h"
 
 #include <json-glib/json-glib.h>
 
@@ -23,10 +23,11 @@ void img_unknown_option(const char *command) G_GNUC_NORETURN;
 void img_expect_one_image(const char *command, int argc);
 void img_help(const char *text) G_GNUC_NORETURN;
 
-/* A size argument; -1 and told. @what: "image size" */
-int64_t img_size_arg(const char *what, const char *arg, int64_t min, int64_t max);
-/* The same without suffixes. */
-int64_t img_number_arg(const char *what, const char *arg, int64_t min, int64_t max);
+/* The command's options, or the end: exit 1. */
+void img_take_args(const char *command, const ToolArg *table, int argc, char **argv, void *record);
+/* Of --object: there are none. */
+bool img_refuse_object(void *record, const char *arg);
+
 /* The text of -o options, several joined; false and told: it is no list. Free @all at the end. */
 bool img_add_options(char **all, const char *arg);
 
@@ -38,23 +39,6 @@ BlockBackend *img_open(const char *filename, const char *format, int flags, bool
  * (no other error was). NULL is fine. */
 bool img_close(BlockBackend *blk, const char *name, bool tell);
 
-/* Long options that all commands share. */
-enum {
-    OPT_IMAGE_OPTS = 256,
-    OPT_OUTPUT,
-    OPT_OBJECT,
-    OPT_START_OFFSET,
-    OPT_MAX_LENGTH,
-    OPT_PATTERN,
-    OPT_FLUSH_INTERVAL,
-    OPT_NO_DRAIN,
-    OPT_TARGET_IMAGE_OPTS,
-    OPT_TARGET_IS_ZERO,
-    OPT_SALVAGE,
-    OPT_BITMAPS,
-    OPT_SKIP_BROKEN
-};
-void img_refuse_object(const char *arg, int exit_code) G_GNUC_NORETURN;
 bool img_output_json(const char *command, const char *arg);
 
 /* JSON as the reference prints it: 4 spaces, members in order. */

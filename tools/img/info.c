@@ -113,14 +113,9 @@ static JsonObject *specific_object(BlockDriverState *bs)
     return spec;
 }
 
-static bool is_shown(const BdrvChild *c)
-{
-    return c->role == BDRV_ROLE_FILE;
-}
-
 static void add_snapshots(BlockDriverState *bs, JsonObject *o)
 {
-    g_autoptr(GArray) list = bs->drv->list_snapshots(bs);
+    g_autoptr(GArray) list = blk_list_snapshots(bs);
     JsonArray *a;
 
     if (list->len == 0) {
@@ -150,30 +145,33 @@ static JsonObject *node_object(BlockDriverState *bs)
 {
     JsonObject *o = json_object_new();
     JsonArray *children = json_array_new();
+    BlockNodeFacts f = blk_node_facts(bs);
     BlockDriverInfo info = { 0 };
     int64_t allocated = blk_allocated_size(bs);
     g_autofree char *backing = blk_backing_path(bs, NULL);
     JsonObject *spec;
     bool has_info;
 
-    for (guint i = 0; i < bs->children->len; i++) {
-        BdrvChild *c = g_ptr_array_index(bs->children, i);
+    for (unsigned i = 0; i < f.children; i++) {
+        const char *name;
+        bool is_file;
+        BlockDriverState *child = blk_node_child(bs, i, &name, &is_file);
 
-        if (is_shown(c)) {
+        if (is_file) {
             JsonObject *e = json_object_new();
 
-            json_object_set_string_member(e, "name", c->name);
-            json_object_set_object_member(e, "info", node_object(c->bs));
+            json_object_set_string_member(e, "name", name);
+            json_object_set_object_member(e, "info", node_object(child));
             json_array_add_object_element(children, e);
         }
     }
     json_object_set_array_member(o, "children", children);
     add_snapshots(bs, o);
-    if (bs->backing_file && bs->backing_format) {
-        json_object_set_string_member(o, "backing-filename-format", bs->backing_format);
+    if (f.backing_file && f.backing_format) {
+        json_object_set_string_member(o, "backing-filename-format", f.backing_format);
     }
-    json_object_set_int_member(o, "virtual-size", atomic_load(&bs->total_bytes));
-    json_object_set_string_member(o, "filename", bs->filename ? bs->filename : "");
+    json_object_set_int_member(o, "virtual-size", f.length);
+    json_object_set_string_member(o, "filename", f.filename);
     has_info = blk_get_info(bs, &info) >= 0;
     if (info.cluster_size) {
         json_object_set_int_member(o, "cluster-size", info.cluster_size);
@@ -186,10 +184,10 @@ static JsonObject *node_object(BlockDriverState *bs)
     if (spec) {
         json_object_set_object_member(o, "format-specific", spec);
     }
-    if (bs->backing_file) {
+    if (f.backing_file) {
         json_object_set_string_member(o, "full-backing-filename",
-                                      backing ? backing : bs->backing_file);
-        json_object_set_string_member(o, "backing-filename", bs->backing_file);
+                                      backing ? backing : f.backing_file);
+        json_object_set_string_member(o, "backing-filename", f.backing_file);
     }
     if (has_info) {
         json_object_set_boolean_member(o, "dirty-flag", info.is_dirty);
@@ -212,7 +210,7 @@ static void print_specific(BlockDriverState *bs, int depth)
 
 static void print_snapshots(BlockDriverState *bs)
 {
-    g_autoptr(GArray) list = bs->drv->list_snapshots(bs);
+    g_autoptr(GArray) list = blk_list_snapshots(bs);
 
     if (list->len == 0) {
         return;
@@ -243,15 +241,19 @@ static void print_node(BlockDriverState *bs, const char *path, int depth);
 
 static void print_children(BlockDriverState *bs, const char *path, int depth)
 {
-    for (guint i = 0; i < bs->children->len; i++) {
-        BdrvChild *c = g_ptr_array_index(bs->children, i);
-        g_autofree char *sub = g_strdup_printf("%s%s", path, c->name);
+    unsigned n = blk_node_facts(bs).children;
 
-        if (is_shown(c)) {
+    for (unsigned i = 0; i < n; i++) {
+        const char *name;
+        bool is_file;
+        BlockDriverState *child = blk_node_child(bs, i, &name, &is_file);
+        g_autofree char *sub = g_strdup_printf("%s%s", path, name);
+
+        if (is_file) {
             g_autofree char *slash = g_strdup_printf("%s/", sub);
 
             printf("%*sChild node '%s':\n", depth * 4, "", sub);
-            print_node(c->bs, slash, depth + 1);
+            print_node(child, slash, depth + 1);
         }
     }
 }
@@ -275,20 +277,21 @@ static void print_backing(BlockDriverState *bs, const char *in)
 {
     g_autoptr(GError) err = NULL;
     g_autofree char *full = NULL;
+    BlockNodeFacts f = blk_node_facts(bs);
 
-    if (!bs->backing_file) {
+    if (!f.backing_file) {
         return;
     }
     full = blk_backing_path(bs, &err);
-    printf("%sbacking file: %s", in, bs->backing_file);
+    printf("%sbacking file: %s", in, f.backing_file);
     if (!full) {
         printf(" (cannot determine actual path)");
-    } else if (strcmp(full, bs->backing_file)) {
+    } else if (strcmp(full, f.backing_file)) {
         printf(" (actual path: %s)", full);
     }
     printf("\n");
-    if (bs->backing_format) {
-        printf("%sbacking file format: %s\n", in, bs->backing_format);
+    if (f.backing_format) {
+        printf("%sbacking file format: %s\n", in, f.backing_format);
     }
 }
 
@@ -296,13 +299,14 @@ static void print_node(BlockDriverState *bs, const char *path, int depth)
 {
     g_autofree char *in = g_strnfill((gsize)depth * 4, ' ');
     BlockDriverInfo info = { 0 };
-    bool protocol = depth > 0 && !bs->drv->is_format && bs->children->len == 0;
+    BlockNodeFacts f = blk_node_facts(bs);
+    bool protocol = depth > 0 && !f.is_format && f.children == 0;
 
-    printf("%s%s: %s\n", in, protocol ? "filename" : "image", bs->filename ? bs->filename : "");
+    printf("%s%s: %s\n", in, protocol ? "filename" : "image", f.filename);
     printf("%s%s: %s\n", in, protocol ? "protocol type" : "file format", blk_driver_name(bs));
-    print_size(in, protocol ? "file length" : "virtual size", atomic_load(&bs->total_bytes));
+    print_size(in, protocol ? "file length" : "virtual size", f.length);
     print_allocated(bs, in);
-    if (bs->encrypted) {
+    if (f.encrypted) {
         printf("%sencrypted: yes\n", in);
     }
     if (blk_get_info(bs, &info) >= 0 && info.cluster_size) {
@@ -334,6 +338,7 @@ static bool open_chain(const char *filename, const InfoArgs *a, GPtrArray *image
     while (name) {
         BlockBackend *blk;
         BlockDriverState *bs;
+        BlockNodeFacts f;
 
         if (images->len >= MAX_CHAIN || !g_hash_table_add(seen, g_strdup(name))) {
             img_error("Backing file '%s' creates an infinite loop.", name);
@@ -353,8 +358,9 @@ static bool open_chain(const char *filename, const InfoArgs *a, GPtrArray *image
         }
         g_free(name);
         g_free(format);
-        name = a->chain && bs->backing_file ? blk_backing_path(bs, NULL) : NULL;
-        format = g_strdup(bs->backing_format);
+        f = blk_node_facts(bs);
+        name = a->chain && f.backing_file ? blk_backing_path(bs, NULL) : NULL;
+        format = g_strdup(f.backing_format);
     }
     return true;
 }
@@ -395,44 +401,33 @@ static int run(const char *filename, const InfoArgs *a)
     return 0;
 }
 
+static bool show_help(void *record, const char *value)
+{
+    img_help(help_text);
+}
+
+static bool take_output(void *record, const char *value)
+{
+    ((InfoArgs *)record)->json = img_output_json("info", value);
+    return true;
+}
+
+#define FIELD(f) .at = offsetof(InfoArgs, f)
+static const ToolArg info_args[] = { { "help", 'h', ARG_DO, .call = show_help },
+                                     { "format", 'f', ARG_TEXT, FIELD(format) },
+                                     { "output", 0, ARG_TAKE, .call = take_output },
+                                     { "backing-chain", 'b', ARG_SET, FIELD(chain) },
+                                     { "object", 0, ARG_TAKE, .call = img_refuse_object },
+                                     { "image-opts", 0, ARG_SET, FIELD(image_opts) },
+                                     { "force-share", 'U', ARG_SET, FIELD(force_share) },
+                                     { NULL } };
+#undef FIELD
+
 int img_info(int argc, char **argv)
 {
-    static const struct option longs[] = { { "help", no_argument, NULL, 'h' },
-                                           { "format", required_argument, NULL, 'f' },
-                                           { "output", required_argument, NULL, OPT_OUTPUT },
-                                           { "backing-chain", no_argument, NULL, 'b' },
-                                           { "object", required_argument, NULL, OPT_OBJECT },
-                                           { "image-opts", no_argument, NULL, OPT_IMAGE_OPTS },
-                                           { "force-share", no_argument, NULL, 'U' },
-                                           { NULL } };
     InfoArgs a = { 0 };
-    int c;
 
-    while ((c = getopt_long(argc, argv, "hbf:U", longs, NULL)) != -1) {
-        switch (c) {
-        case 'h':
-            img_help(help_text);
-        case 'f':
-            a.format = optarg;
-            break;
-        case 'U':
-            a.force_share = true;
-            break;
-        case OPT_OUTPUT:
-            a.json = img_output_json("info", optarg);
-            break;
-        case 'b':
-            a.chain = true;
-            break;
-        case OPT_OBJECT:
-            img_refuse_object(optarg, 1);
-        case OPT_IMAGE_OPTS:
-            a.image_opts = true;
-            break;
-        default:
-            img_unknown_option("info");
-        }
-    }
+    img_take_args("info", info_args, argc, argv, &a);
     img_expect_one_image("info", argc);
     if (a.image_opts && a.format) {
         img_error("--image-opts and --format are mutually exclusive");

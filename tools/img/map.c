@@ -2,7 +2,6 @@
 /* map: which layer and which place of it each run of the disk comes from. */
 #include "img.h"
 
-#include "block/io.h"
 
 #include <errno.h>
 #include <getopt.h>
@@ -72,7 +71,7 @@ static int get_entry(BlockBackend *blk, int64_t offset, int64_t bytes, Entry *e)
     int depth = 0, ret;
 
     for (;;) {
-        BlockDriverState *below = bdrv_backing_bs(bdrv_skip_filters(layer));
+        BlockDriverState *below = blk_node_backing(layer);
 
         ret = blk_block_status_above(blk, layer, below, offset, num, &num, &map, &file, NULL);
         if (ret < 0) {
@@ -97,7 +96,7 @@ static int get_entry(BlockBackend *blk, int64_t offset, int64_t bytes, Entry *e)
         .compressed = (ret & BLK_COMPRESSED) != 0,
         .has_offset = (ret & BLK_OFFSET_VALID) != 0,
         .offset = map,
-        .filename = file && (ret & BLK_OFFSET_VALID) ? file->filename : NULL,
+        .filename = file && (ret & BLK_OFFSET_VALID) ? blk_node_facts(file).filename : NULL,
     };
     return num > 0 ? 0 : -EIO;
 }
@@ -142,63 +141,47 @@ static int map_range(BlockBackend *blk, int64_t start, int64_t end, bool json)
     return 0;
 }
 
+typedef struct MapArgs {
+    const char *format;
+    bool json, image_opts, force_share;
+    int64_t start, max;
+} MapArgs;
+
+static bool show_help(void *record, const char *value)
+{
+    img_help(help_text);
+}
+
+static bool take_output(void *record, const char *value)
+{
+    ((MapArgs *)record)->json = img_output_json("map", value);
+    return true;
+}
+
+#define FIELD(f) .at = offsetof(MapArgs, f)
+static const ToolArg map_args[] = {
+    { "help", 'h', ARG_DO, .call = show_help },
+    { "format", 'f', ARG_TEXT, FIELD(format) },
+    { "output", 0, ARG_TAKE, .call = take_output },
+    { "object", 0, ARG_TAKE, .call = img_refuse_object },
+    { "image-opts", 0, ARG_SET, FIELD(image_opts) },
+    { "force-share", 'U', ARG_SET, FIELD(force_share) },
+    { "start-offset", 's', ARG_SIZE, FIELD(start), "start offset", 0, INT64_MAX },
+    { "max-length", 'l', ARG_SIZE, FIELD(max), "max length", 0, INT64_MAX },
+    { NULL }
+};
+#undef FIELD
+
 int img_map(int argc, char **argv)
 {
-    static const struct option longs[] = {
-        { "help", no_argument, NULL, 'h' },
-        { "format", required_argument, NULL, 'f' },
-        { "output", required_argument, NULL, OPT_OUTPUT },
-        { "object", required_argument, NULL, OPT_OBJECT },
-        { "image-opts", no_argument, NULL, OPT_IMAGE_OPTS },
-        { "force-share", no_argument, NULL, 'U' },
-        { "start-offset", required_argument, NULL, OPT_START_OFFSET },
-        { "max-length", required_argument, NULL, OPT_MAX_LENGTH },
-        { NULL }
-    };
-    const char *format = NULL;
-    bool json = false, image_opts = false, force_share = false;
-    int64_t start = 0, max = -1, length;
+    MapArgs a = { .max = -1 };
+    int64_t length;
     BlockBackend *blk;
-    int c, ret;
+    int ret;
 
-    while ((c = getopt_long(argc, argv, "f:s:l:hU", longs, NULL)) != -1) {
-        switch (c) {
-        case 'h':
-            img_help(help_text);
-        case 'f':
-            format = optarg;
-            break;
-        case 'U':
-            force_share = true;
-            break;
-        case OPT_OUTPUT:
-            json = img_output_json("map", optarg);
-            break;
-        case OPT_OBJECT:
-            img_refuse_object(optarg, 1);
-        case OPT_IMAGE_OPTS:
-            image_opts = true;
-            break;
-        case 's':
-        case OPT_START_OFFSET:
-            start = img_size_arg("start offset", optarg, 0, INT64_MAX);
-            if (start < 0) {
-                return 1;
-            }
-            break;
-        case 'l':
-        case OPT_MAX_LENGTH:
-            max = img_size_arg("max length", optarg, 0, INT64_MAX);
-            if (max < 0) {
-                return 1;
-            }
-            break;
-        default:
-            img_unknown_option("map");
-        }
-    }
+    img_take_args("map", map_args, argc, argv, &a);
     img_expect_one_image("map", argc);
-    blk = img_open(argv[optind], format, 0, false, image_opts, force_share);
+    blk = img_open(argv[optind], a.format, 0, false, a.image_opts, a.force_share);
     if (!blk) {
         return 1;
     }
@@ -208,10 +191,10 @@ int img_map(int argc, char **argv)
         blk_close_reader(blk);
         return 1;
     }
-    if (max >= 0) {
-        length = MIN(length, max > INT64_MAX - start ? INT64_MAX : start + max);
+    if (a.max >= 0) {
+        length = MIN(length, a.max > INT64_MAX - a.start ? INT64_MAX : a.start + a.max);
     }
-    ret = map_range(blk, start, length, json);
+    ret = map_range(blk, a.start, length, a.json);
     blk_close_reader(blk);
     return ret;
 }

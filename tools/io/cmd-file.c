@@ -2,34 +2,13 @@
 /* open, close. */
 #include "io.h"
 
+#include "tools/lib/args.h"
+#include "tools/lib/tell.h"
+
 #include <errno.h>
 #include <getopt.h>
 #include <stdio.h>
 #include <string.h>
-
-static void print_event(const char *line, void *opaque)
-{
-    fprintf(stderr, "%s\n", line);
-}
-
-static void print_warnings(BlockBackend *blk)
-{
-    g_auto(GStrv) warnings = blk_warnings(blk);
-    const char *file = blk_probed_raw(blk);
-
-    blk_set_report(blk, print_event, NULL);
-    for (int i = 0; warnings[i]; i++) {
-        io_error("%s", warnings[i]);
-    }
-    if (file) {
-        fprintf(stderr,
-                "WARNING: Image format was not specified for '%s' and probing guessed raw.\n"
-                "         Automatically detecting the format is dangerous for raw images, write "
-                "operations on block 0 will be restricted.\n"
-                "         Specify the 'raw' format explicitly to remove the restrictions.\n",
-                file);
-    }
-}
 
 int io_open(const char *name, int flags, bool writethrough, bool force_share, Options *opts)
 {
@@ -49,7 +28,7 @@ int io_open(const char *name, int flags, bool writethrough, bool force_share, Op
         g_error_free(err);
         return -EINVAL;
     }
-    print_warnings(tool.blk);
+    tool_watch(tool.blk);
     blk_set_write_cache(tool.blk, !writethrough);
     if (name != tool.name) {
         g_free(tool.name);
@@ -113,67 +92,98 @@ static void open_help(void)
            tool.progname);
 }
 
+typedef struct OpenArgs {
+    Options *o;
+    int flags;
+    bool writethrough, force_share;
+    int ret;
+} OpenArgs;
+
+static bool bad(OpenArgs *a, const char *what, const char *value)
+{
+    io_error("Invalid %s option: %s", what, value);
+    a->ret = -EINVAL;
+    return false;
+}
+
+static bool refuse_copy_on_read(void *record, const char *value)
+{
+    io_error("-C is not supported");
+    ((OpenArgs *)record)->ret = -ENOTSUP;
+    return false;
+}
+
+static bool take_nocache(void *record, const char *value)
+{
+    OpenArgs *a = record;
+
+    return blk_parse_cache_mode("none", &a->flags, &a->writethrough);
+}
+
+static bool take_read_only(void *record, const char *value)
+{
+    ((OpenArgs *)record)->flags &= ~BLK_O_RDWR;
+    return true;
+}
+
+static bool take_native(void *record, const char *value)
+{
+    return blk_parse_aio("native", &((OpenArgs *)record)->flags);
+}
+
+static bool take_aio(void *record, const char *value)
+{
+    return blk_parse_aio(value, &((OpenArgs *)record)->flags) || bad(record, "aio", value);
+}
+
+static bool take_cache(void *record, const char *value)
+{
+    OpenArgs *a = record;
+
+    return blk_parse_cache_mode(value, &a->flags, &a->writethrough) || bad(a, "cache", value);
+}
+
+static bool take_discard(void *record, const char *value)
+{
+    return blk_parse_discard(value, &((OpenArgs *)record)->flags) || bad(record, "discard", value);
+}
+
+static bool take_options(void *record, const char *value)
+{
+    OpenArgs *a = record;
+
+    a->ret = parse_options(a->o, value) ? 0 : -EINVAL;
+    return a->ret == 0;
+}
+
+#define FIELD(f) .at = offsetof(OpenArgs, f)
+static const ToolArg open_args[] = { { NULL, 's', ARG_BITS, FIELD(flags), .bits = BLK_O_TEMPORARY },
+                                     { NULL, 'n', ARG_DO, .call = take_nocache },
+                                     { NULL, 'C', ARG_DO, .call = refuse_copy_on_read },
+                                     { NULL, 'r', ARG_DO, .call = take_read_only },
+                                     { NULL, 'o', ARG_TAKE, .call = take_options },
+                                     { NULL, 'k', ARG_DO, .call = take_native },
+                                     { NULL, 'i', ARG_TAKE, .call = take_aio },
+                                     { NULL, 't', ARG_TAKE, .call = take_cache },
+                                     { NULL, 'd', ARG_TAKE, .call = take_discard },
+                                     { NULL, 'U', ARG_SET, FIELD(force_share) },
+                                     { NULL } };
+#undef FIELD
+
 static int cmd_open(int argc, char **argv)
 {
     g_autoptr(Options) o = opts_new();
-    int flags = BLK_O_UNMAP | BLK_O_RDWR, c;
-    bool writethrough = true, force_share = false;
+    OpenArgs a = { .o = o, .flags = BLK_O_UNMAP | BLK_O_RDWR, .writethrough = true };
+    ArgsResult r = args_take(open_args, argc, argv, &a);
 
-    while ((c = getopt(argc, argv, "snCro:ki:t:d:U")) != -1) {
-        switch (c) {
-        case 's':
-            flags |= BLK_O_TEMPORARY;
-            break;
-        case 'C':
-            io_error("-%c is not supported", c);
-            return -ENOTSUP;
-        case 'n':
-            flags |= BLK_O_NOCACHE;
-            writethrough = false;
-            break;
-        case 'r':
-            flags &= ~BLK_O_RDWR;
-            break;
-        case 'k':
-            (void)blk_parse_aio("native", &flags);
-            break;
-        case 'i':
-            if (!blk_parse_aio(optarg, &flags)) {
-                io_error("Invalid aio option: %s", optarg);
-                return -EINVAL;
-            }
-            break;
-        case 't':
-            if (!blk_parse_cache_mode(optarg, &flags, &writethrough)) {
-                io_error("Invalid cache option: %s", optarg);
-                return -EINVAL;
-            }
-            break;
-        case 'd':
-            if (!blk_parse_discard(optarg, &flags)) {
-                io_error("Invalid discard option: %s", optarg);
-                return -EINVAL;
-            }
-            break;
-        case 'o':
-            if (!parse_options(o, optarg)) {
-                return -EINVAL;
-            }
-            break;
-        case 'U':
-            force_share = true;
-            break;
-        default:
-            return command_usage(command_find("open"));
-        }
+    if (r == ARGS_BAD) {
+        return a.ret;
     }
-    if (optind == argc - 1) {
-        return io_open(argv[optind], flags, writethrough, force_share, g_steal_pointer(&o));
+    if (r == ARGS_UNKNOWN || optind < argc - 1 || (optind == argc && opts_count(o) == 0)) {
+        return command_usage(command_find("open"));
     }
-    if (optind == argc && opts_count(o) > 0) {
-        return io_open(NULL, flags, writethrough, force_share, g_steal_pointer(&o));
-    }
-    return command_usage(command_find("open"));
+    return io_open(optind < argc ? argv[optind] : NULL, a.flags, a.writethrough, a.force_share,
+                   g_steal_pointer(&o));
 }
 
 const IoCommand file_commands[] = { { "open", "o", cmd_open, 1, -1, CMD_NOFILE_OK,

@@ -3,6 +3,7 @@
 #include "io.h"
 
 #include "config-host.h"
+#include "tools/lib/args.h"
 #include "tools/lib/process.h"
 
 #include <errno.h>
@@ -54,116 +55,125 @@ typedef struct Args {
     bool read_only, image_opts, writethrough, force_share;
 } Args;
 
-static void fail(const char *fmt, const char *arg)
-{
-    io_error(fmt, arg);
-    exit(1);
-}
-
 /* There are no trace events: each that is named is unknown. */
-static void warn_trace(const char *arg)
+static bool warn_trace(void *record, const char *arg)
 {
     g_autoptr(Options) o = opts_new();
     const char *pattern;
 
     if (!opts_parse(o, arg, "enable", NULL)) {
-        return;
+        return true;
     }
     pattern = opts_peek(o, "enable");
     if (pattern) {
         io_error("warning: trace event '%s' does not exist", pattern);
     }
+    return true;
 }
+
+static bool bad(const char *what, const char *value)
+{
+    io_error("Invalid %s option: %s", what, value);
+    return false;
+}
+
+static bool refuse_copy_on_read(void *record, const char *value)
+{
+    io_error("-C (--copy-on-read) is not supported");
+    return false;
+}
+
+static bool refuse_object(void *record, const char *value)
+{
+    io_error("Objects are not supported: --object %s", value);
+    return false;
+}
+
+static bool take_nocache(void *record, const char *value)
+{
+    Args *a = record;
+
+    a->flags |= BLK_O_NOCACHE;
+    a->writethrough = false;
+    return true;
+}
+
+static bool take_discard(void *record, const char *value)
+{
+    return blk_parse_discard(value, &((Args *)record)->flags) || bad("discard", value);
+}
+
+static bool take_command(void *record, const char *value)
+{
+    g_ptr_array_add(((Args *)record)->commands, (void *)(uintptr_t)value);
+    return true;
+}
+
+static bool take_misalign(void *record, const char *value)
+{
+    tool.misalign = true;
+    return true;
+}
+
+static bool take_native(void *record, const char *value)
+{
+    return blk_parse_aio("native", &((Args *)record)->flags);
+}
+
+static bool take_aio(void *record, const char *value)
+{
+    return blk_parse_aio(value, &((Args *)record)->flags) || bad("aio", value);
+}
+
+static bool take_cache(void *record, const char *value)
+{
+    Args *a = record;
+
+    return blk_parse_cache_mode(value, &a->flags, &a->writethrough) || bad("cache", value);
+}
+
+static bool show_help(void *record, const char *value)
+{
+    usage();
+    exit(0);
+}
+
+static bool show_version(void *record, const char *value)
+{
+    printf("%s version " COWLET_VERSION "\n", tool.progname);
+    exit(0);
+}
+
+#define FIELD(f) .at = offsetof(Args, f)
+static const ToolArg io_args[] = { { "help", 'h', ARG_DO, .call = show_help },
+                                   { "version", 'V', ARG_DO, .call = show_version },
+                                   { "cmd", 'c', ARG_TAKE, .call = take_command },
+                                   { "format", 'f', ARG_TEXT, FIELD(format) },
+                                   { "read-only", 'r', ARG_SET, FIELD(read_only) },
+                                   { "snapshot", 's', ARG_BITS, FIELD(flags),
+                                     .bits = BLK_O_TEMPORARY },
+                                   { "nocache", 'n', ARG_DO, .call = take_nocache },
+                                   { "copy-on-read", 'C', ARG_DO, .call = refuse_copy_on_read },
+                                   { "misalign", 'm', ARG_DO, .call = take_misalign },
+                                   { "native-aio", 'k', ARG_DO, .call = take_native },
+                                   { "aio", 'i', ARG_TAKE, .call = take_aio },
+                                   { "discard", 'd', ARG_TAKE, .call = take_discard },
+                                   { "cache", 't', ARG_TAKE, .call = take_cache },
+                                   { "trace", 'T', ARG_TAKE, .call = warn_trace },
+                                   { "force-share", 'U', ARG_SET, FIELD(force_share) },
+                                   { "object", 0, ARG_TAKE, .call = refuse_object },
+                                   { "image-opts", 0, ARG_SET, FIELD(image_opts) },
+                                   { NULL } };
+#undef FIELD
 
 static void parse_args(int argc, char **argv, Args *a)
 {
-    enum { OPT_OBJECT = 256, OPT_IMAGE_OPTS };
-    static const struct option longs[] = { { "help", no_argument, NULL, 'h' },
-                                           { "version", no_argument, NULL, 'V' },
-                                           { "cmd", required_argument, NULL, 'c' },
-                                           { "format", required_argument, NULL, 'f' },
-                                           { "read-only", no_argument, NULL, 'r' },
-                                           { "snapshot", no_argument, NULL, 's' },
-                                           { "nocache", no_argument, NULL, 'n' },
-                                           { "copy-on-read", no_argument, NULL, 'C' },
-                                           { "misalign", no_argument, NULL, 'm' },
-                                           { "native-aio", no_argument, NULL, 'k' },
-                                           { "aio", required_argument, NULL, 'i' },
-                                           { "discard", required_argument, NULL, 'd' },
-                                           { "cache", required_argument, NULL, 't' },
-                                           { "trace", required_argument, NULL, 'T' },
-                                           { "force-share", no_argument, NULL, 'U' },
-                                           { "object", required_argument, NULL, OPT_OBJECT },
-                                           { "image-opts", no_argument, NULL, OPT_IMAGE_OPTS },
-                                           { NULL } };
-    int c;
+    ArgsResult r = args_take(io_args, argc, argv, a);
 
-    while ((c = getopt_long(argc, argv, "hVc:d:f:rsnCmki:t:T:U", longs, NULL)) != -1) {
-        switch (c) {
-        case 's':
-            a->flags |= BLK_O_TEMPORARY;
-            break;
-        case 'C':
-            fail("%s is not supported", "-C (--copy-on-read)");
-            break;
-        case 'n':
-            a->flags |= BLK_O_NOCACHE;
-            a->writethrough = false;
-            break;
-        case 'd':
-            if (!blk_parse_discard(optarg, &a->flags)) {
-                fail("Invalid discard option: %s", optarg);
-            }
-            break;
-        case 'f':
-            a->format = optarg;
-            break;
-        case 'c':
-            g_ptr_array_add(a->commands, optarg);
-            break;
-        case 'r':
-            a->read_only = true;
-            break;
-        case 'm':
-            tool.misalign = true;
-            break;
-        case 'k':
-            (void)blk_parse_aio("native", &a->flags);
-            break;
-        case 'i':
-            if (!blk_parse_aio(optarg, &a->flags)) {
-                fail("Invalid aio option: %s", optarg);
-            }
-            break;
-        case 't':
-            if (!blk_parse_cache_mode(optarg, &a->flags, &a->writethrough)) {
-                fail("Invalid cache option: %s", optarg);
-            }
-            break;
-        case 'T':
-            warn_trace(optarg);
-            break;
-        case 'V':
-            printf("%s version " COWLET_VERSION "\n", tool.progname);
-            exit(0);
-        case 'h':
-            usage();
-            exit(0);
-        case 'U':
-            a->force_share = true;
-            break;
-        case OPT_OBJECT:
-            fail("Objects are not supported: --object %s", optarg);
-            break;
-        case OPT_IMAGE_OPTS:
-            a->image_opts = true;
-            break;
-        default:
-            usage();
-            exit(1);
-        }
+    if (r == ARGS_BAD) {
+        exit(1);
     }
-    if (argc - optind > 1) {
+    if (r == ARGS_UNKNOWN || argc - optind > 1) {
         usage();
         exit(1);
     }

@@ -2,6 +2,8 @@
 /* Numbers in, figures and dumps out: the forms that scripts parse. */
 #include "io.h"
 
+#include "tools/lib/tell.h"
+
 #include "util/size.h"
 
 #include <ctype.h>
@@ -121,11 +123,9 @@ void io_error(const char *fmt, ...)
 {
     va_list ap;
 
-    fprintf(stderr, "%s: ", tool.progname);
     va_start(ap, fmt);
-    vfprintf(stderr, fmt, ap);
+    tool_verror(fmt, ap);
     va_end(ap);
-    fputc('\n', stderr);
 }
 
 void print_error(GError *err)

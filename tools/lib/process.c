@@ -45,6 +45,11 @@ void process_init(const char *name)
     atexit(check_output);
 }
 
+const char *process_name(void)
+{
+    return tool_name;
+}
+
 void process_set_output_error(int exit_code)
 {
     output_error = exit_code;

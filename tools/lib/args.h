@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The options of a command as a table: each says its names and where its value goes, or what to
+ * call with it.  getopt(3) does the parsing, and tells what it does not know.
+ */
+#ifndef TOOLS_LIB_ARGS_H
+#define TOOLS_LIB_ARGS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+typedef enum ToolArgKind {
+    ARG_SET,    /* takes nothing; sets a bool */
+    ARG_CLEAR,  /* ... clears it */
+    ARG_BITS,   /* ... sets bits of an int */
+    ARG_TEXT,   /* a const char * */
+    ARG_SIZE,   /* an int64_t, with a suffix or not, between min and max */
+    ARG_NUMBER, /* the same without suffixes */
+    ARG_DO,     /* takes nothing; calls */
+    ARG_TAKE    /* calls with the value */
+} ToolArgKind;
+
+typedef struct ToolArg {
+    const char *name; /* --name; NULL: none */
+    int letter;       /* -x; 0: none */
+    ToolArgKind kind;
+    size_t at;        /* of the field in the record: offsetof */
+    const char *what; /* sizes and numbers: "queue depth", for messages */
+    int64_t min, max;
+    int bits;
+    bool (*call)(void *record, const char *value); /* false: told, and the command ends */
+} ToolArg;
+
+typedef enum ArgsResult {
+    ARGS_OK,      /* optind is the first argument that is no option */
+    ARGS_BAD,     /* a value is bad: told */
+    ARGS_UNKNOWN, /* getopt has told; usage is due */
+} ArgsResult;
+
+/* Takes options out of @argv into @record by @table, which a row without names ends. Where no row
+ * has a long name, a command takes none. */
+ArgsResult args_take(const ToolArg *table, int argc, char **argv, void *record);
+
+/* A size argument; -1 and told. @what: "image size" */
+int64_t arg_size(const char *what, const char *arg, int64_t min, int64_t max);
+/* The same without suffixes: a count, decimal or hex or octal. */
+int64_t arg_number(const char *what, const char *arg, int64_t min, int64_t max);
+
+#endif
