@@ -1,24 +1,18 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Metadata on its way to disk.  The one place that decides orders:
+ * Metadata on its way to disk: the one place that decides orders. They are the table of steps
+ * below.
  *
- *   0 header fields       sync     only where an earlier write of them failed
- *   seal (meta_lock): copies of all that is dirty; the generation ends
- *   1 refcount blocks     sync     INV-W-1, INV-W-3
- *   2 refcount table      sync     INV-W-1
- *   3 (data)              sync     INV-W-2; one with the syncs before
- *   4 L2 slices           sync     INV-W-3
- *   5 L1 table            sync     INV-W-4: what was let go of may leave quarantine
- *
- * Power may fail between any two: a refcount without a user is a leak, a table without a parent is
- * a leak, data without an entry is not promised.  Steps with nothing to write fall away. With lazy
- * refcounts the dirty bit is on disk before step 1; then 1 and 2 fall away until the image is
- * closed, or the cache of counts needs the room: the next writer rebuilds the counts if power fails
- * before.
+ * A flush seals copies of all that is dirty, under meta_lock, and writes them step by step without
+ * it; a step with nothing to write falls away. Power may fail between any two: a refcount without a
+ * user is a leak, a table without a parent is a leak, data without an entry is not promised. With
+ * lazy refcounts the dirty bit is on disk first, and counts and their table stay in memory until
+ * the image is closed, or the cache of counts needs the room: the next writer rebuilds the counts
+ * if power fails before.
  *
  * INV-FLUSH-1  One flush at a time (flush_lock); a later one seals later.
  * INV-FLUSH-2  A step that fails leaves what it and the steps after it were to write dirty; the
- * next flush begins at the first step again.  Until a flush has ended well nothing that was let go
+ * next flush begins at the first step again. Until a flush has ended well nothing that was let go
  * of meanwhile leaves quarantine, and no count of what a table on disk may name falls: so whatever
  * part of a failed write reached the disk, it names nothing free. INV-FLUSH-3  After a failed sync
  * (the kernel may have dropped what it held, and says so once) nothing more is written until the
@@ -171,133 +165,195 @@ static int coroutine_fn co_sync(Qcow2 *q)
     return ret;
 }
 
+/* ---- The order ---- */
+
+static bool has_doubtful_header(const Qcow2 *q, const Sealed *s)
+{
+    return q->header_in_doubt && !RULE_BROKEN(DOUBT_BEFORE_TABLES);
+}
+
 /* A write of header fields failed: what stands there is old, or new, and what both name was kept.
  * It becomes what memory says, before anything else relies on that. */
-static int coroutine_fn co_write_doubtful_header(Qcow2 *q)
+static int coroutine_fn co_write_header(Qcow2 *q, Sealed *s)
 {
-    int ret = 0;
+    int ret;
 
     co_mutex_lock(&q->meta_lock);
-    if (q->header_in_doubt && !RULE_BROKEN(DOUBT_BEFORE_TABLES)) {
-        ret = qcow2_co_header_write_fields(q->file, &q->hdr, QCOW2_FIELD_SIZE,
-                                           QCOW2_FIELD_NB_SNAPSHOTS);
-        ret = ret < 0 ? ret : qcow2_co_sync_file(q);
-        q->header_in_doubt = ret < 0;
-    }
+    ret =
+        qcow2_co_header_write_fields(q->file, &q->hdr, QCOW2_FIELD_SIZE, QCOW2_FIELD_NB_SNAPSHOTS);
+    ret = ret < 0 ? ret : qcow2_co_sync_file(q);
+    q->header_in_doubt = ret < 0;
     co_mutex_unlock(&q->meta_lock);
     return ret;
 }
 
-/* Syncs follow each other, and one with nothing to do costs nothing: so the one before the L2
- * slices stands in for most others, and a rule is broken only when it goes too. */
-static bool skip_l2_sync(const Sealed *s)
+static bool is_dirty(const Qcow2 *q)
 {
-    return RULE_BROKEN(DATA_BEFORE_L2) || (RULE_BROKEN(REFCOUNTS_BEFORE_L2) && s->ref.count) ||
-           (RULE_BROKEN(REFTABLE_BEFORE_L2) && s->table.n && !s->table.moved) ||
-           (RULE_BROKEN(SWITCH_BEFORE_L2) && s->table.moved);
+    return q->hdr.incompatible & QCOW2_INCOMPAT_DIRTY;
 }
 
-static bool skip_reftable_sync(const Sealed *s)
+static bool has_dirty_bit(const Qcow2 *q, const Sealed *s)
 {
-    return s->table.moved ? RULE_BROKEN(REFTABLE_BEFORE_SWITCH)
-                          : RULE_BROKEN(REFTABLE_BEFORE_L2) || RULE_BROKEN(REFCOUNTS_BEFORE_L2);
+    return q->lazy_refcounts && !is_dirty(q) && (s->l2.count || s->l1_n);
 }
 
-static int coroutine_fn co_write_refcounts(Qcow2 *q, Sealed *s)
+static int coroutine_fn co_write_dirty_bit(Qcow2 *q, Sealed *s)
 {
-    bool lazy = q->lazy_refcounts && (q->hdr.incompatible & QCOW2_INCOMPAT_DIRTY);
+    return qcow2_co_mark_dirty(q);
+}
+
+static bool has_refblocks(const Qcow2 *q, const Sealed *s)
+{
+    return s->ref.count;
+}
+
+static int coroutine_fn co_write_refblocks(Qcow2 *q, Sealed *s)
+{
+    return meta_cache_co_write_sealed(q->ref_cache, &s->ref, BLKDBG_REFBLOCK_UPDATE_PART);
+}
+
+static void put_back_refblocks(Qcow2 *q, Sealed *s)
+{
+    meta_cache_unseal(q->ref_cache, &s->ref);
+}
+
+static bool has_reftable(const Qcow2 *q, const Sealed *s)
+{
+    return s->table.n;
+}
+
+static int coroutine_fn co_write_reftable(Qcow2 *q, Sealed *s)
+{
+    return qcow2_co_reftable_write(q, &s->table);
+}
+
+static bool has_switch(const Qcow2 *q, const Sealed *s)
+{
+    return s->table.moved;
+}
+
+static int coroutine_fn co_write_switch(Qcow2 *q, Sealed *s)
+{
+    return qcow2_co_reftable_switch(q, &s->table);
+}
+
+static bool has_l2(const Qcow2 *q, const Sealed *s)
+{
+    return s->l2.count;
+}
+
+static int coroutine_fn co_write_l2(Qcow2 *q, Sealed *s)
+{
+    return meta_cache_co_write_sealed(q->l2_cache, &s->l2, BLKDBG_L2_UPDATE);
+}
+
+static void put_back_l2(Qcow2 *q, Sealed *s)
+{
+    meta_cache_unseal(q->l2_cache, &s->l2);
+}
+
+static bool has_l1(const Qcow2 *q, const Sealed *s)
+{
+    return s->l1_n;
+}
+
+static int coroutine_fn co_write_l1(Qcow2 *q, Sealed *s)
+{
+    bdrv_co_debug_event(q->file, BLKDBG_L1_UPDATE);
+    return bdrv_co_pwrite(q->file, (int64_t)(q->hdr.l1_offset + s->l1_first * UINT64_C(8)),
+                          s->l1_n * INT64_C(8), s->l1, 0);
+}
+
+static bool is_always_due(const Qcow2 *q, const Sealed *s)
+{
+    return true;
+}
+
+static int coroutine_fn co_release(Qcow2 *q, Sealed *s)
+{
+    qcow2_pin_synced(q, s->mark);
+    return 0;
+}
+
+typedef struct FlushStep {
+    bool (*is_due)(const Qcow2 *q, const Sealed *s);
+    int coroutine_fn (*co_write)(Qcow2 *q, Sealed *s); /* what it could not write is dirty again */
+    void (*put_back)(Qcow2 *q,
+                     Sealed *s); /* where it is not reached; NULL: co_sealed_clear() does */
+    Qcow2Rule sync;  /* before it all that was written is synced, unless this is broken */
+    Qcow2Rule place; /* it has this place; if the rule is broken it comes after the others */
+} FlushStep;
+
+/*
+ * A sync before a step is of the file and of the data file: of the steps before, and of the data
+ * that guests have written. RULE_NONE: there is none, or nothing depends on the place.
+ */
+/* clang-format off */
+static const FlushStep steps[] = {
+    { has_doubtful_header, co_write_header, NULL, RULE_NONE, RULE_NONE }, /* DOUBT_BEFORE_TABLES */
+    { has_dirty_bit, co_write_dirty_bit, NULL, RULE_NONE, RULE_NONE }, /* DIRTY_BEFORE_LAZY */
+    { has_refblocks, co_write_refblocks, put_back_refblocks, RULE_NONE, RULE_REFCOUNTS_BEFORE_L2 },
+    { has_reftable, co_write_reftable, NULL, RULE_REFBLOCKS_BEFORE_REFTABLE, RULE_REFTABLE_BEFORE_L2 },
+    { has_switch, co_write_switch, NULL, RULE_REFTABLE_BEFORE_SWITCH, RULE_SWITCH_BEFORE_L2 },
+    { has_l2, co_write_l2, put_back_l2, RULE_DATA_BEFORE_L2, RULE_NONE }, /* INV-W-1, INV-W-2 */
+    { has_l1, co_write_l1, NULL, RULE_L2_BEFORE_L1, RULE_NONE }, /* INV-W-3 */
+};
+/* INV-W-4: what was let go of may leave quarantine. */
+static const FlushStep release = { is_always_due, co_release, NULL, RULE_SYNC_BEFORE_RELEASE,
+                                   RULE_NONE };
+/* clang-format on */
+
+static int coroutine_fn co_take_step(Qcow2 *q, Sealed *s, const FlushStep *step)
+{
     int ret = 0;
 
-    if (RULE_BROKEN(REFCOUNTS_BEFORE_L2)) {
-        ret = co_sync(q); /* of the data, so that only the counts come late */
+    if (step->sync != RULE_NONE && !rule_is_broken(step->sync)) {
+        ret = co_sync(q);
     }
-    if (ret == 0 && s->ref.count) {
-        ret = meta_cache_co_write_sealed(q->ref_cache, &s->ref, BLKDBG_REFBLOCK_UPDATE_PART);
-        if (ret == 0 && (!lazy || s->table.n) && !RULE_BROKEN(REFCOUNTS_BEFORE_L2) &&
-            !(s->table.n && RULE_BROKEN(REFBLOCKS_BEFORE_REFTABLE))) {
-            ret = co_sync(q);
-        }
+    if (ret == 0) {
+        return step->co_write(q, s);
     }
-    if (ret == 0 && s->table.n) {
-        ret = qcow2_co_reftable_write(q, &s->table);
-        ret = ret < 0 || skip_reftable_sync(s) ? ret : co_sync(q);
-        ret = ret < 0 ? ret : qcow2_co_reftable_switch(q, &s->table);
+    if (step->put_back) {
+        step->put_back(q, s);
     }
     return ret;
 }
 
-static int coroutine_fn co_write_tables(Qcow2 *q, Sealed *s)
+/* All that are due, up to the first that fails. */
+static int coroutine_fn co_take_steps(Qcow2 *q, Sealed *s)
 {
     int ret = 0;
 
-    if (s->l2.count) {
-        ret = skip_l2_sync(s) ? 0 : co_sync(q); /* INV-W-2 */
-        if (ret < 0) {
-            meta_cache_unseal(q->l2_cache, &s->l2);
-            return ret;
+    for (int late = 0; late < 2; late++) { /* the second round is for broken rules */
+        for (size_t i = 0; i < G_N_ELEMENTS(steps); i++) {
+            const FlushStep *step = &steps[i];
+
+            if (rule_is_broken(step->place) != late || !step->is_due(q, s)) {
+                continue;
+            }
+            if (ret == 0) {
+                ret = co_take_step(q, s, step);
+            } else if (step->put_back) {
+                step->put_back(q, s);
+            }
         }
-        ret = meta_cache_co_write_sealed(q->l2_cache, &s->l2, BLKDBG_L2_UPDATE);
-    }
-    if (ret == 0 && s->l1_n) {
-        ret = RULE_BROKEN(L2_BEFORE_L1) ? 0 : co_sync(q); /* INV-W-3 */
-        if (ret < 0) {
-            return ret;
-        }
-        bdrv_co_debug_event(q->file, BLKDBG_L1_UPDATE);
-        ret = bdrv_co_pwrite(q->file, (int64_t)(q->hdr.l1_offset + s->l1_first * UINT64_C(8)),
-                             s->l1_n * INT64_C(8), s->l1, 0);
     }
     return ret;
-}
-
-/* Everything that has no other guard is put back when an earlier step fails. */
-static int coroutine_fn co_write_all(Qcow2 *q, Sealed *s)
-{
-    bool tables = s->l2.count || s->l1_n;
-    int ret = 0;
-
-    if (tables && q->lazy_refcounts && !(q->hdr.incompatible & QCOW2_INCOMPAT_DIRTY)) {
-        ret = qcow2_co_mark_dirty(q);
-    }
-    if (ret < 0) {
-        meta_cache_unseal(q->ref_cache, &s->ref);
-    } else {
-        ret = co_write_refcounts(q, s);
-    }
-    if (ret < 0) {
-        meta_cache_unseal(q->l2_cache, &s->l2);
-        return ret;
-    }
-    return co_write_tables(q, s);
 }
 
 static int coroutine_fn co_flush_once(Qcow2 *q, bool final)
 {
     Sealed s = { 0 };
-    bool any;
-    int ret = co_write_doubtful_header(q);
+    int ret;
 
-    if (ret < 0) {
-        return ret;
-    }
     co_mutex_lock(&q->meta_lock);
     ret = seal_all(q, &s);
     co_mutex_unlock(&q->meta_lock);
-    if (ret < 0) { /* no memory: all is as it was */
-        co_sealed_clear(q, &s, true);
-        return ret;
-    }
-    any = s.ref.count || s.l2.count || s.table.n || s.l1_n;
-    if (any) {
-        ret = co_write_all(q, &s);
+    ret = ret < 0 ? ret : co_take_steps(q, &s);
+    if (ret == 0 && final) {
+        ret = co_take_step(q, &s, &release);
     }
     co_sealed_clear(q, &s, ret < 0); /* INV-FLUSH-2 */
-    if (ret == 0 && final) {
-        ret = RULE_BROKEN(SYNC_BEFORE_RELEASE) ? 0 : co_sync(q);
-        if (ret == 0) {
-            qcow2_pin_synced(q, s.mark);
-        }
-    }
     return ret;
 }
 

@@ -344,9 +344,6 @@ int coroutine_fn qcow2_co_reftable_switch(Qcow2 *q, const ReftableSeal *s)
     /* meta_lock: nobody else writes the header meanwhile with the old pointer. */
     co_mutex_lock(&q->meta_lock);
     ret = bdrv_co_pwrite(q->file, 48, sizeof(field), field, 0);
-    if (ret == 0 && !RULE_BROKEN(SWITCH_BEFORE_L2)) {
-        ret = qcow2_co_sync_file(q);
-    }
     if (ret == 0) {
         switched(q, s);
     }

@@ -7,6 +7,8 @@
 #ifndef QCOW2_RULES_H
 #define QCOW2_RULES_H
 
+#include <stdbool.h>
+
 /* X(name, where it is found first, what) */
 #define QCOW2_RULES(X)                                                                             \
     X(REFBLOCKS_BEFORE_REFTABLE, "refcount-growth",                                                \
@@ -99,17 +101,26 @@ extern unsigned qcow2_cases_met[QCOW2_NCASES]; /* the test's */
 #define CASE_MET(name) ((void)0)
 #endif
 
-#ifdef QCOW2_BREAK_RULES
 typedef enum Qcow2Rule {
     RULE_NONE,
 #define X(name, workload, what) RULE_##name,
     QCOW2_RULES(X)
 #undef X
 } Qcow2Rule;
+
+#ifdef QCOW2_BREAK_RULES
 extern Qcow2Rule qcow2_broken_rule; /* the test's */
 #define RULE_BROKEN(name) (__builtin_expect(qcow2_broken_rule == RULE_##name, 0))
+static inline bool rule_is_broken(Qcow2Rule r)
+{
+    return r != RULE_NONE && qcow2_broken_rule == r;
+}
 #else
 #define RULE_BROKEN(name) 0
+static inline bool rule_is_broken(Qcow2Rule r)
+{
+    return false;
+}
 #endif
 
 #endif
