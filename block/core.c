@@ -3,8 +3,9 @@
  * What all rooms rely on: the lock of the graph's upward side, and pins.
  *
  * INV-GRAPH-1  A node that has a name may be shared by images that several threads open and close
- * at a time. What joins it to them (its list of parents, what they hold of it, the table of names)
- * is guarded by graph_lock, which nobody holds over a yield, nor while calling a user.
+ *              at a time. What joins it to them (its list of parents, what they hold of it, the
+ *              table of names) is guarded by graph_lock, which nobody holds over a yield, nor while
+ *              calling a user.
  */
 #include "block/core.h"
 

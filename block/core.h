@@ -6,11 +6,11 @@
  * and options to nodes), backend/ (the users' side).
  *
  * INV-CORE-1  The graph changes at open, at close and under a drain; I/O goes down it without a
- * lock. (Up, from a node to its parents, which come and go: INV-GRAPH-1.) INV-CORE-2  Requests in
- * flight are counted once, where they enter the graph: at the BlockBackend, or at the node whose
- * own they are. What lies below needs no count. INV-CORE-3  A node with request_alignment == 1
- * tracks no requests unless it is asked to (bdrv_co_track_requests): then reads and changes are.
- * Else every change is tracked.
+ *             lock. (Up, from a node to its parents, which come and go: INV-GRAPH-1.)
+ * INV-CORE-2  Requests in flight are counted once, where they enter the graph: at the BlockBackend,
+ *             or at the node whose own they are. What lies below needs no count.
+ * INV-CORE-3  A node with request_alignment == 1 tracks no requests unless it is asked to
+ *             (bdrv_co_track_requests): then reads and changes are. Else every change is tracked.
  */
 #ifndef BLOCK_CORE_H
 #define BLOCK_CORE_H

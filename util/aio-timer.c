@@ -3,7 +3,8 @@
  * Timers of an AioContext: an array of those set, latest first. Few are ever set.
  *
  * INV-TIMER-1  Whoever ends a timer (an image that is closed in another thread than it was opened
- * in) does so under timer_lock, and waits for its function to return, unless it is called by that.
+ *              in) does so under timer_lock, and waits for its function to return, unless it is
+ *              called by that.
  */
 #include "util/aio-int.h"
 

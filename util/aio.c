@@ -4,7 +4,7 @@
  *
  * INV-AIO-1  Whoever adds work from another thread adds it first and then looks at poll_waits and
  *            source_waits; whoever is about to block sets one of them first and then looks for
- *            work.  One of them sees the other, so no wake-up is lost and the eventfd is written
+ *            work. One of them sees the other, so no wake-up is lost and the eventfd is written
  *            only for a blocked loop.
  * INV-AIO-2  Submissions go to the kernel before the loop blocks.
  * INV-AIO-3  What was taken to be run is in the context, not on a stack: a poll inside of a

@@ -2,8 +2,8 @@
 /*
  * CoMutex, CoQueue, CoRwLock: waiter lists under a spin lock.
  *
- * INV-LOCK-1  A waiter is taken off its list by whoever wakes it, and owns what it waited for
- *             from then on (a mutex is handed over, never raced for): FIFO, no lost wake-up.
+ * INV-LOCK-1  A waiter is taken off its list by whoever wakes it, and owns what it waited for from
+ *             then on (a mutex is handed over, never raced for): FIFO, no lost wake-up.
  * INV-LOCK-2  A waiter lives on the stack of its coroutine: nothing reads it after the wake.
  */
 #include "util/co-lock.h"

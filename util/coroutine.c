@@ -3,9 +3,9 @@
  * Stackful coroutines: life cycle, stack pool, nesting.
  *
  * INV-CO-1  A coroutine is entered by one thread at a time; `caller` is set while it runs.
- * INV-CO-2  A coroutine goes back to the pool only when nothing runs on its stack: after the
- *           switch away from it.  It is parked in coroutine_trampoline() then.
- * The switch itself is in coroutine-asm.c or coroutine-ucontext.c.
+ * INV-CO-2  A coroutine goes back to the pool only when nothing runs on its stack: after the switch
+ *           away from it. It is parked in coroutine_trampoline() then. The switch itself is in
+ *           coroutine-asm.c or coroutine-ucontext.c.
  */
 #include "util/coroutine-int.h"
 

@@ -5,7 +5,7 @@
  * thread can be made.)
  *
  * INV-POOL-1  A job is queued only while there is a thread, which looks into the queue before it
- * ends; where there is none to be had, the caller does the job itself.
+ *             ends; where there is none to be had, the caller does the job itself.
  */
 #include "util/aio-int.h"
 

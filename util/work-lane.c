@@ -3,7 +3,8 @@
  * WorkLane: jobs for the thread pool, one at a time, in order.
  *
  * INV-LANE-1  While `running`, one worker drains the queue and holds a reference; it clears
- * `running` under the lock that also guards the queue, so a job is never left without a worker.
+ *             `running` under the lock that also guards the queue, so a job is never left without a
+ *             worker.
  * INV-LANE-2  A job lives on the stack of its coroutine: nothing reads it after the wake.
  */
 #include "util/work-lane.h"

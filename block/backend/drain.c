@@ -4,11 +4,12 @@
  * and drains, which hold new ones back.
  *
  * INV-DRAIN-1  A drain marks every stripe's count, under the lock. A request that finds the mark as
- * it comes or goes takes the lock: so once a drain has seen no request under the lock, none touches
- * the graph below any more. INV-DRAIN-2  Whoever needs the image alone (a resize, a check, the
- * close) holds exclusive too: two drains run at a time.
+ *              it comes or goes takes the lock: so once a drain has seen no request under the lock,
+ *              none touches the graph below any more.
+ * INV-DRAIN-2  Whoever needs the image alone (a resize, a check, the close) holds exclusive too:
+ *              two drains run at a time.
  * INV-DRAIN-3  A close refuses requests first, those that a drain holds back too, and its drain
- * never ends: whoever comes at any moment finds the mark, and then the lock says why.
+ *              never ends: whoever comes at any moment finds the mark, and then the lock says why.
  */
 #include "block/backend/backend-int.h"
 

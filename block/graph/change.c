@@ -5,7 +5,7 @@
  * INV-CHANGE-1  An edge changes in one step under the graph's lock: lists of parents, permissions,
  *               limits and lengths are those of the new node before any request goes down it.
  * INV-CHANGE-2  A change makes no circle, and no path longer than BLK_MAX_CHAIN_DEPTH: requests
- * recurse.
+ *               recurse.
  */
 #include "block/graph/graph.h"
 #include "block/request/request.h"

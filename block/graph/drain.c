@@ -3,9 +3,9 @@
  * Drains of a node: all who send requests to it from outside of the graph hold theirs back, and so
  * do it, the nodes above and those below with what they do of their own.
  *
- * INV-PIN-1  A drain knows its nodes and owners from its beginning on, whatever becomes of the
- * graph: it pins the nodes (a node is freed when nobody has it pinned) and holds references of the
- * owners. It drops no reference of a node, so it closes none.
+ * INV-HOLD-1  A drain knows its nodes and owners from its beginning on, whatever becomes of the
+ *            graph: it pins the nodes (a node is freed when nobody has it pinned) and holds
+ *            references of the owners. It drops no reference of a node, so it closes none.
  */
 #include "block/graph/graph.h"
 

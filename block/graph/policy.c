@@ -3,8 +3,8 @@
  * Which references of an image are followed, and how much it may take.
  *
  * INV-POLICY-1  A name that an image holds passes block_policy_co_resolve() before any system call
- * sees it. INV-POLICY-2  A policy is made at a root only; nodes below inherit it, so no image
- * changes it.
+ *               sees it.
+ * INV-POLICY-2  A policy is made at a root only; nodes below inherit it, so no image changes it.
  */
 #include "block/graph/policy-int.h"
 

@@ -5,7 +5,7 @@
  * INV-CHAIN-1  No file is twice in a chain (device and inode): checked before a layer's driver
  *              reads anything.
  * INV-CHAIN-2  No path in a graph is over BLK_MAX_CHAIN_DEPTH nodes long: requests and opens
- * recurse on it.
+ *              recurse on it.
  */
 #include "block/backend.h"
 #include "block/filename.h"

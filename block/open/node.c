@@ -214,7 +214,7 @@ static bool coroutine_fn call_open(BlockDriverState *bs, OpenRequest *r, GError 
     int ret;
 
     bs->opaque = g_malloc0(MAX(bs->drv->instance_size, 1));
-    atomic_store(&bs->unsynced, !bs->read_only); /* INV-FLUSH-2 */
+    atomic_store(&bs->unsynced, !bs->read_only); /* INV-SYNC-2 */
     ret = bs->drv->co_open(bs, r->options, bs->open_flags, &err);
     if (ret < 0) {
         if (err) {

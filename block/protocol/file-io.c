@@ -6,8 +6,8 @@
  * thread.  Large buffered writes go through one lane: file systems let one into a file at a time.
  *
  * INV-FILE-1  A call is given up for good only when its error says that it is not to be had for
- * this file (call_is_missing()).  Every other error is about one request: its alignment, a moment
- * without memory, a sandbox's rule, an io_uring of one thread.
+ *             this file (call_is_missing()). Every other error is about one request: its alignment,
+ *             a moment without memory, a sandbox's rule, an io_uring of one thread.
  */
 #include "file.h"
 

@@ -7,7 +7,7 @@
  * move the end by themselves hold it for reading.
  *
  * INV-LEN-1  "known_length" is never more than the file's length, unless another program cuts it: a
- * write that ends there moves no end, and takes no lock.
+ *            write that ends there moves no end, and takes no lock.
  * INV-LEN-2  ftruncate() is called with length_lock held for writing.
  */
 #include "file.h"

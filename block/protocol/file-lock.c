@@ -5,9 +5,10 @@
  * for locks of others on 200 + n, and who does not share n looks on 100 + n.
  * Open-file-description locks: they belong to our descriptor, not to the process.
  *
- * INV-LOCK-1  Whether a file has locks is told by the first one that is asked for, and by none
- * after it: once one was had, a lock that fails is an error.  locking=auto goes on without locks
- * where there are none (NFS without its lock manager, some FUSE file systems); locking=on fails.
+ * INV-FLOCK-1  Whether a file has locks is told by the first one that is asked for, and by none
+ *             after it: once one was had, a lock that fails is an error. locking=auto goes on
+ *             without locks where there are none (NFS without its lock manager, some FUSE file
+ *             systems); locking=on fails.
  */
 #include "file.h"
 
@@ -95,7 +96,7 @@ static bool is_without_locks(int err)
     return err == ENOLCK || err == ENOSYS || err == EOPNOTSUPP || err == EINVAL;
 }
 
-/* A lock failed with @ret: 0 where the file goes without (INV-LOCK-1). */
+/* A lock failed with @ret: 0 where the file goes without (INV-FLOCK-1). */
 static int lock_failed(FileState *s, int ret, GError **errp)
 {
     if (s->has_locks || !is_without_locks(-ret)) {

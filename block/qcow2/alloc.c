@@ -2,8 +2,8 @@
 /*
  * Finding, taking and giving back clusters. meta_lock is held in all.
  *
- * INV-ALLOC-1  Every cluster below free_hint is in use (or its count is unknown: the hint
- *              only ever moves up over clusters that were seen in use or just taken).
+ * INV-ALLOC-1  Every cluster below free_hint is in use (or its count is unknown: the hint only ever
+ *              moves up over clusters that were seen in use or just taken).
  * INV-ALLOC-2  A cluster in quarantine (pin.c) still has its count, so no search finds it.
  * INV-ALLOC-3  compress_next, if not 0, is in a cluster with a count > 0 whose bytes from there on
  *              nobody else owns; a count that falls to 0, or a punch to come, resets it.

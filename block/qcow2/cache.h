@@ -2,11 +2,11 @@
 /*
  * Metadata cache of slices: L2 tables and refcount blocks.
  *
- * INV-CACHE-1  A slice's bytes change only under the image's meta_lock AND the cache's
- *              spin lock; so a reader may decode under the spin lock alone, and a holder of
- *              meta_lock may read without it.
- * INV-CACHE-2  A dirty slice is never evicted; the flusher (flush.h) writes it. When every slice
- *              is dirty or held, the cache exceeds its budget for the moment.
+ * INV-CACHE-1  A slice's bytes change only under the image's meta_lock AND the cache's spin lock;
+ *              so a reader may decode under the spin lock alone, and a holder of meta_lock may read
+ *              without it.
+ * INV-CACHE-2  A dirty slice is never evicted; the flusher (flush.h) writes it. When every slice is
+ *              dirty or held, the cache exceeds its budget for the moment.
  * INV-CACHE-3  A loading slice is found by others, who wait for it.
  */
 #ifndef QCOW2_CACHE_H

@@ -8,9 +8,9 @@
  *
  * INV-COW-1  A host cluster that was in use before is never taken to read zero.
  * INV-COW-2  In place, only subclusters that were not readable from the host are filled in: the
- * bytes of readable ones belong to concurrent overwrites.
+ *            bytes of readable ones belong to concurrent overwrites.
  * INV-COW-3  In clusters that were there before, nothing but the guest's data goes to the guest's
- * range: a run may hold readable clusters beside those that are filled in.
+ *            range: a run may hold readable clusters beside those that are filled in.
  */
 #include "rules.h"
 #include "write-int.h"

@@ -12,11 +12,12 @@
  *
  * INV-FLUSH-1  One flush at a time (flush_lock); a later one seals later.
  * INV-FLUSH-2  A step that fails leaves what it and the steps after it were to write dirty; the
- * next flush begins at the first step again. Until a flush has ended well nothing that was let go
- * of meanwhile leaves quarantine, and no count of what a table on disk may name falls: so whatever
- * part of a failed write reached the disk, it names nothing free. INV-FLUSH-3  After a failed sync
- * (the kernel may have dropped what it held, and says so once) nothing more is written until the
- * image is opened again.
+ *              next flush begins at the first step again. Until a flush has ended well nothing that
+ *              was let go of meanwhile leaves quarantine, and no count of what a table on disk may
+ *              name falls: so whatever part of a failed write reached the disk, it names nothing
+ *              free.
+ * INV-FLUSH-3  After a failed sync (the kernel may have dropped what it held, and says so once)
+ *              nothing more is written until the image is opened again.
  */
 #include "qcow2.h"
 #include "rules.h"
@@ -293,7 +294,8 @@ static const FlushStep steps[] = {
     { has_doubtful_header, co_write_header, NULL, RULE_NONE, RULE_NONE }, /* DOUBT_BEFORE_TABLES */
     { has_dirty_bit, co_write_dirty_bit, NULL, RULE_NONE, RULE_NONE }, /* DIRTY_BEFORE_LAZY */
     { has_refblocks, co_write_refblocks, put_back_refblocks, RULE_NONE, RULE_REFCOUNTS_BEFORE_L2 },
-    { has_reftable, co_write_reftable, NULL, RULE_REFBLOCKS_BEFORE_REFTABLE, RULE_REFTABLE_BEFORE_L2 },
+    { has_reftable, co_write_reftable, NULL, RULE_REFBLOCKS_BEFORE_REFTABLE,
+      RULE_REFTABLE_BEFORE_L2 },
     { has_switch, co_write_switch, NULL, RULE_REFTABLE_BEFORE_SWITCH, RULE_SWITCH_BEFORE_L2 },
     { has_l2, co_write_l2, put_back_l2, RULE_DATA_BEFORE_L2, RULE_NONE }, /* INV-W-1, INV-W-2 */
     { has_l1, co_write_l1, NULL, RULE_L2_BEFORE_L1, RULE_NONE }, /* INV-W-3 */

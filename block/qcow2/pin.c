@@ -15,7 +15,8 @@
  * INV-PIN-2  Entries are queued under meta_lock after the table's change, in the same hold of the
  *            lock; their epochs and generations never decrease, so the queue is FIFO.
  * INV-PIN-3  A request pins (a sequentially consistent add) before it reads a table; so whoever
- * sees a count of zero after the change of the table knows that no request holds the old mapping.
+ *            sees a count of zero after the change of the table knows that no request holds the old
+ *            mapping.
  */
 #include "refcount-int.h"
 #include "rules.h"

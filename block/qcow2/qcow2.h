@@ -7,9 +7,10 @@
  *
  * INV-W-1  A refcount reaches the disk before any table that refers to the cluster.
  * INV-W-2  Data (the guest's and what copy-on-write fills in) reaches the disk before the L2 entry
- * that shows it. INV-W-3  A new L2 table or refcount block reaches the disk whole before its parent
- * points to it. INV-W-4  The last reference to a cluster leaves the disk before its refcount drops,
- * and before the cluster is used again or punched (pin.h).
+ *          that shows it.
+ * INV-W-3  A new L2 table or refcount block reaches the disk whole before its parent points to it.
+ * INV-W-4  The last reference to a cluster leaves the disk before its refcount drops, and before
+ *          the cluster is used again or punched (pin.h).
  */
 #ifndef QCOW2_QCOW2_H
 #define QCOW2_QCOW2_H

@@ -7,8 +7,9 @@
  *
  * INV-RAW-1  What reads zero by its entry is zero in the file.
  * INV-RAW-2  An entry begins to show a part of the file before the guest's data gets there, and
- * after the part was made zero; it ceases to show one only after that was made zero. So neither a
- * write that fails in its middle nor an entry that never reached the disk parts the two.
+ *            after the part was made zero; it ceases to show one only after that was made zero. So
+ *            neither a write that fails in its middle nor an entry that never reached the disk
+ *            parts the two.
  *
  * We make such images with entries that show all of the file, so that these do not change at all.
  * Others may leave entries that show nothing; there, what a power loss takes of the entries is read

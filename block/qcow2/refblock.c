@@ -8,9 +8,9 @@
  * freed, through the quarantine (INV-W-4).
  *
  * INV-RB-1  hdr.reftable_offset is what the header on disk says; after a failed switch the header
- * may say reftable_new_offset, or what that was then.  Each of these keeps its count until a switch
- * has ended well, and names no block that is not on disk whole. INV-RB-2  A block that holds its
- * own refcount has it set before it is reachable from the table.
+ *           may say reftable_new_offset, or what that was then. Each of these keeps its count until
+ *           a switch has ended well, and names no block that is not on disk whole.
+ * INV-RB-2  A block that holds its own refcount has it set before it is reachable from the table.
  */
 #include "refcount-int.h"
 #include "rules.h"

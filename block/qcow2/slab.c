@@ -3,7 +3,7 @@
  * Slabs of buffers: see slab.h.
  *
  * INV-SLAB-1  A slab is in its pool's list exactly while one of its buffers is free and one is not;
- * with the last one back it is freed.
+ *             with the last one back it is freed.
  *
  * Slabs are mappings of their own: the heap keeps what is freed below something in use, and a cache
  * that is cleaned is to leave memory.

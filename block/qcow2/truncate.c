@@ -15,8 +15,8 @@
  * a backing file holds.
  *
  * INV-TR-1  q->l1 is replaced by a table with the same prefix under meta_lock, and the old one
- * lives until close: lookups without a lock may still read it, and a stale look at an entry is what
- *           they would have seen a moment before.
+ *           lives until close: lookups without a lock may still read it, and a stale look at an
+ *           entry is what they would have seen a moment before.
  */
 #include "rules.h"
 #include "write-int.h"

@@ -2,10 +2,10 @@
 /*
  * Flush: a node's caches into its children, the children, the disk, and the word back to the node.
  *
- * INV-FLUSH-1  unsynced is set after a write ended and cleared before the sync begins that covers
+ * INV-SYNC-1  unsynced is set after a write ended and cleared before the sync begins that covers
  *              it; syncs of a node follow each other, so a flush that finds it clear needs no own.
- * INV-FLUSH-2  It is set from the open on: a process that died may have written what the file shows
- * now and never synced it, and who reads that and flushes relies on it.
+ * INV-SYNC-2  It is set from the open on: a process that died may have written what the file shows
+ *              now and never synced it, and who reads that and flushes relies on it.
  */
 #include "block/request/request.h"
 

@@ -5,9 +5,9 @@
  * backing file: what makes another format of it is refused.
  *
  * INV-GUARD-1  Who changes the first bytes of the file holds the guessed node's guard_lock, from
- * before they are read for the check until all that was checked is written.  So the check sees them
- * whole, whatever parts are written at a time. INV-GUARD-2  What is written is a copy of what was
- * checked: the guest may still change its own.
+ *              before they are read for the check until all that was checked is written. So the
+ *              check sees them whole, whatever parts are written at a time.
+ * INV-GUARD-2  What is written is a copy of what was checked: the guest may still change its own.
  */
 #include "block/request/request.h"
 

@@ -12,7 +12,7 @@
  *
  * At every moment: whatever entry may be on disk, its cluster is counted in all that may be on disk, its
  * data is there, and no write that a flush has covered is missing.
- * INV-FLUSH-1 to 3, INV-W-1, INV-W-2, INV-W-4.
+ * INV-FLUSH-1, INV-FLUSH-2, INV-FLUSH-3, INV-W-1, INV-W-2, INV-W-4.
  * Code: block/qcow2/flush.c: seal_all co_flush_once co_take_steps co_take_step co_release
  * Code: block/qcow2/flush.c: co_sealed_clear co_sync qcow2_co_flush_metadata qcow2_co_flush_to_os
  * Code: block/qcow2/pin.c: qcow2_pin_synced qcow2_co_pin_reap release

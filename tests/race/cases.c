@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* The catalogue. Clusters 0 to 7 hold 0x11 to begin with, on disk; the others nothing. */
+/* Shows INV-RB-1, INV-TR-1, INV-WR-1, INV-WR-2, INV-WR-3. */
 #include "race.h"
 
 #include "block/qcow2/compress.h"

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* The event loop: bottom halves, timers, fds, threads, io_uring, GMainContext, locks over loops. */
+/* Shows INV-AIO-2. */
 #include "util/aio.h"
 #include "util/co-lock.h"
 

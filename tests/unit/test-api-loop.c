@@ -3,6 +3,7 @@
  * Callbacks of the public API: from the loop, on the thread's own stack, in order, and free to do
  * what a program does: send the next request, run a main loop, make blocking calls.
  */
+/* Shows INV-AIO-3, INV-DONE-1. */
 #include "cowlet/cowlet.h"
 
 #include <errno.h>

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* The public API in a process that forks, and in one that has no descriptor left. */
+/* Shows INV-RUN-1, INV-RUN-3. */
 #include "cowlet/cowlet.h"
 
 #include <errno.h>

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* The public API from several threads at a time; under TSan too. */
+/* Shows INV-API-1, INV-DRAIN-3, INV-GRAPH-1, INV-NAME-1. */
 #include "cowlet/cowlet.h"
 
 #include <errno.h>

@@ -3,6 +3,7 @@
  * The block core with drivers that live in the tests only: registration, the gates (end of node,
  * alignment, limits, zero detection), flush, drain, permissions, status through a chain.
  */
+/* Shows INV-DRAIN-1, INV-DRAIN-2, INV-GUARD-1, INV-GUARD-2, INV-TRACK-2. */
 #include "mem-driver.h"
 
 #include "block/backend.h"

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Coroutines: entry, yield, nesting, many at once, stacks kept apart. */
+/* Shows INV-CO-1, INV-CO-2. */
 #include "util/aio.h"
 #include "util/coroutine.h"
 

@@ -3,6 +3,7 @@
  * Drivers from outside of the tree: one that comes in a module, which tables are taken, and what is
  * filled in.
  */
+/* Shows INV-REG-1. */
 #include "dummy-driver.h"
 
 #include "block/backend.h"

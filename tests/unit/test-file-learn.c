@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* What the file driver learns from errors: INV-FILE-1, INV-LOCK-1.  The calls are this program's
+/* What the file driver learns from errors: INV-FILE-1, INV-FLOCK-1.  The calls are this program's
  * own, so that each can fail with any error once, or always. */
+/* Shows INV-FLOCK-1. */
 #include "block/backend.h"
 
 #include <errno.h>

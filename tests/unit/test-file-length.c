@@ -4,6 +4,7 @@
  * another that looked at the length before and sets it after.  ftruncate() is this program's, and
  * waits for the other thread where it is called.
  */
+/* Shows INV-LEN-1, INV-LEN-2. */
 #include "block/backend.h"
 #include "block/driver.h"
 #include "block/io.h"

@@ -3,6 +3,8 @@
  * The graph under those who use it: drains that count a node's own requests and those of owners of
  * any kind, changes while requests run, news of lengths, requests that are tracked.
  */
+/* Shows INV-CHAIN-2, INV-CHANGE-1, INV-CHANGE-2, INV-CORE-1, INV-CORE-2, INV-CORE-3,
+ * INV-HOLD-1, INV-TRACK-1. */
 #include "mem-driver.h"
 
 #include "block/backend.h"

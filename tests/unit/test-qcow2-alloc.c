@@ -4,6 +4,7 @@
  * second table that an operation needs cannot be read; packing; a refcount table that grows again
  * while it moves.
  */
+/* Shows INV-ALLOC-1, INV-ALLOC-2, INV-REF-1, INV-REF-2. */
 #include "mem-driver.h"
 #include "mem-image.h"
 

@@ -4,6 +4,7 @@
  * write back and what changes meanwhile; drop; faults of loads and writes; loads that others wait
  * for; several threads; and the memory that all images of a process share.
  */
+/* Shows INV-CACHE-2, INV-CACHE-3, INV-CACHE-4. */
 #include "mem-driver.h"
 
 #include "block/backend.h"

@@ -5,6 +5,7 @@
  * last; later requests do not hold it back for ever; compressed ranges, punching, errors; and
  * readers of several threads against a writer that frees.
  */
+/* Shows INV-PIN-2, INV-PIN-3. */
 #include "mem-driver.h"
 #include "mem-image.h"
 

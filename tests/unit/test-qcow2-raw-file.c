@@ -4,6 +4,7 @@
  * operations failed, and however far that got; in images as we make them and in images of others
  * whose entries show nothing yet.
  */
+/* Shows INV-RAW-1, INV-RAW-2. */
 #include "tests/lib/fake-file.h"
 #include "tests/lib/image.h"
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Slabs: buffers that do not overlap, aligned, given back in any order, at every size of a
  * slice. */
+/* Shows INV-SLAB-1. */
 #include "mem-driver.h"
 
 #include "block/backend.h"

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The thread pool: results, jobs that run at the same time, many more jobs than threads, several
  * loops, and a loop that ends right behind its last job. */
+/* Shows INV-POOL-1. */
 #include "sandbox.h"
 
 #include "util/aio.h"

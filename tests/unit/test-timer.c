@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Timers: order, moved, removed and freed from within callbacks, set again at once; sleeping
  * coroutines. */
+/* Shows INV-TIMER-1. */
 #include "util/aio.h"
 
 #include <stdatomic.h>

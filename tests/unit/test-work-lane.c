@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Lanes of the thread pool: one job at a time and in order, from several loops, and when a lane
  * pays. */
+/* Shows INV-LANE-1, INV-LANE-2. */
 #include "util/work-lane.h"
 
 #include <errno.h>

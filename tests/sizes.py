@@ -1,0 +1,137 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""Prints how large the code is and how it hangs together: lines by folder and file, the longest functions,
+the share of comments, callers that test drivers' callbacks for NULL, circles of calls among files.
+
+Usage: scripts/sizes [--check] BUILD-DIR
+--check: fails when the core's files call each other in a circle, when callers test callbacks for NULL in 5
+places or more, or a function of the tools is longer than 60 lines.
+"""
+import collections
+import os
+import re
+import subprocess
+import sys
+
+TOP = os.path.realpath(os.path.join(os.path.dirname(__file__), ".."))
+FOLDERS = ("util", "block", "tools", "include")
+# Functions begin and end in the first column: clang-format sees to it.
+FUNCTION = re.compile(r"^(?![ \t}#/])[^;\n]*?\b(\w+)\([^;{}]*\)\n\{\n(.*?)^\}", re.S | re.M)
+COMMENT = re.compile(r"/\*.*?\*/", re.S)
+
+
+def files():
+    out = subprocess.check_output(["git", "ls-files", *FOLDERS], cwd=TOP, text=True)
+    return [f for f in out.split("\n") if f.endswith((".c", ".h"))]
+
+
+def functions(text):
+    for m in FUNCTION.finditer(text):
+        yield m.group(1), m.group(2).count("\n") + 3
+
+
+def comment_lines(text):
+    return sum(m.group(0).count("\n") + 1 for m in COMMENT.finditer(text))
+
+
+def callbacks():
+    with open(TOP + "/include/block/driver.h", encoding="utf-8") as f:
+        return set(re.findall(r"\(\*(\w+)\)\(", f.read()))
+
+
+def null_tests(name, text, names):
+    for n, line in enumerate(text.split("\n"), 1):
+        for m in re.finditer(r"drv->(\w+)\b(?!\()", line):
+            if m.group(1) in names:
+                yield f"{name}:{n}"
+
+
+def calls(build):
+    """File -> file -> the names used."""
+    folder = os.path.join(build, "libcowlet-internal.a.p")
+    home, used = {}, collections.defaultdict(set)
+    for obj in sorted(os.listdir(folder)):
+        if not obj.endswith(".c.o"):
+            continue
+        name = obj[: -len(".c.o")].replace("_", "/") + ".c"
+        for line in subprocess.check_output(["nm", os.path.join(folder, obj)], text=True).split("\n"):
+            f = line.split()
+            if len(f) == 3 and f[1] in "TW":
+                home[f[2]] = name
+            elif len(f) == 2 and f[0] == "U":
+                used[name].add(f[1])
+    graph = collections.defaultdict(lambda: collections.defaultdict(set))
+    for name, symbols in used.items():
+        for s in symbols:
+            if home.get(s, name) != name:
+                graph[name][home[s]].add(s)
+    return graph
+
+
+def reachable(graph, start):
+    seen, todo = set(), [start]
+    while todo:
+        for n in graph.get(todo.pop(), {}):
+            if n not in seen:
+                seen.add(n)
+                todo.append(n)
+    return seen
+
+
+def circles(graph):
+    reach = {n: reachable(graph, n) for n in list(graph)}
+    left = {n for n in reach if n in reach[n]}
+    while left:
+        n = min(left)
+        circle = {m for m in left if m in reach[n] and n in reach[m]}
+        yield sorted(circle)
+        left -= circle
+
+
+def main(argv):
+    check = "--check" in argv
+    argv = [a for a in argv if a != "--check"]
+    if len(argv) != 1:
+        sys.exit(__doc__)
+    names, bad = callbacks(), 0
+    folders, longest, per_file, tests = collections.Counter(), [], [], []
+    comments = total = 0
+    for f in files():
+        with open(os.path.join(TOP, f), encoding="utf-8") as h:
+            text = h.read()
+        lines = text.count("\n")
+        folders[os.path.dirname(f)] += lines
+        total += lines
+        comments += comment_lines(text)
+        longest += [(n, f, fn) for fn, n in functions(text)]
+        per_file.append((lines, f))
+        if f.startswith(("block/", "tools/")):
+            tests += null_tests(f, text, names)
+    print(f"# {total} lines in {len(per_file)} files, {100 * comments / total:.0f} % of them comments; "
+          f"{len(longest)} functions, {sum(n for n, _, _ in longest) / len(longest):.1f} lines each")
+    for f, n in sorted(folders.items()):
+        print(f"{n:7} {f}/")
+    print("# the largest files")
+    for n, f in sorted(per_file, reverse=True)[:12]:
+        print(f"{n:7} {f}")
+    print("# the longest functions")
+    for n, f, fn in sorted(longest, reverse=True)[:12]:
+        print(f"{n:7} {f} {fn}()")
+    print(f"# tests of drivers' callbacks for NULL: {len(tests)} {' '.join(tests)}")
+    graph = calls(argv[0])
+    for c in circles(graph):
+        print(f"# circle of calls: {' '.join(c)}")
+        if all(n.startswith("block/") for n in c) and not all(n.startswith("block/qcow2/") for n in c):
+            print("not ok: the core's files call each other in a circle")
+            bad = 1
+    if len(tests) >= 5:
+        print("not ok: callers test callbacks for NULL; block/driver/defaults.c has what to call instead")
+        bad = 1
+    for n, f, fn in longest:
+        if f.startswith("tools/") and n > 60:
+            print(f"not ok: {f}: {fn}() has {n} lines")
+            bad = 1
+    return bad if check else 0
+
+
+sys.exit(main(sys.argv[1:]))
