@@ -291,9 +291,10 @@ static void test_refused(void)
     blk_close_reader(reader);
 }
 
-#if defined(__has_feature)
-#define IS_ASAN __has_feature(address_sanitizer)
-#elif defined(__SANITIZE_ADDRESS__)
+#ifndef __has_feature
+#define __has_feature(x) 0
+#endif
+#if __has_feature(address_sanitizer) || defined(__SANITIZE_ADDRESS__)
 #define IS_ASAN 1
 #else
 #define IS_ASAN 0
