@@ -5,6 +5,7 @@
  */
 /* Shows INV-DRAIN-1, INV-DRAIN-2, INV-GUARD-1, INV-GUARD-2, INV-TRACK-2. */
 #include "mem-driver.h"
+#include "open-opts.h"
 
 #include "block/backend.h"
 #include "block/io.h"
@@ -87,18 +88,6 @@ static const BlockDriver cow_driver = {
     .co_getlength = cow_co_getlength,
     .co_truncate = cow_co_truncate,
 };
-
-static BlockBackend *open_opts(const char *text, int flags)
-{
-    Options *o = opts_new();
-    BlockBackend *blk;
-    GError *err = NULL;
-
-    g_assert_true(opts_parse(o, text, NULL, NULL));
-    blk = blk_open(NULL, o, flags, &err);
-    g_assert_no_error(err);
-    return blk;
-}
 
 static void expect_error(const char *filename, const char *text, int flags, const char *message)
 {

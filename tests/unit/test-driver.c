@@ -5,6 +5,7 @@
  */
 /* Shows INV-REG-1. */
 #include "dummy-driver.h"
+#include "open-opts.h"
 
 #include "block/backend.h"
 
@@ -21,18 +22,6 @@ static BlockDriver named(const char *name)
     d.format_name = name;
     d.protocol_name = NULL;
     return d;
-}
-
-static BlockBackend *open_driver(const char *options, int flags)
-{
-    Options *o = opts_new();
-    GError *err = NULL;
-    BlockBackend *blk;
-
-    g_assert_true(opts_parse(o, options, NULL, NULL));
-    blk = blk_open(NULL, o, flags, &err);
-    g_assert_no_error(err);
-    return blk;
 }
 
 static void expect_byte(BlockBackend *blk, int64_t offset, uint8_t want)
@@ -142,7 +131,7 @@ static void test_short_table(void)
     memset((char *)&d + d.table_size, 0xff, sizeof(d) - d.table_size);
     g_assert_true(block_register_driver(&d, NULL));
     expect_complete("short");
-    blk = open_driver("driver=short", 0);
+    blk = open_opts("driver=short", 0);
     g_assert_cmpint(blk_getlength(blk), ==, 0);
 }
 
@@ -163,7 +152,7 @@ static void test_read_only(void)
     g_assert_nonnull(err);
     g_assert_cmpstr(err->message, ==, "Driver 'reader' can only be used for read-only devices");
     g_error_free(err);
-    blk = open_driver("driver=reader", 0);
+    blk = open_opts("driver=reader", 0);
     expect_byte(blk, 0, 0xd5);
     g_assert_cmpint(blk_pwrite(blk, 0, 1, "x", 0), ==, -EPERM);
     g_assert_cmpint(blk_pdiscard(blk, 0, 4096), ==, -EPERM);
@@ -171,7 +160,7 @@ static void test_read_only(void)
 
 static void test_protocol(void)
 {
-    g_autoptr(BlockBackend) blk = open_driver("driver=dummy", BLK_O_RDWR | BLK_O_UNMAP);
+    g_autoptr(BlockBackend) blk = open_opts("driver=dummy", BLK_O_RDWR | BLK_O_UNMAP);
     BlockCheckResult res = { 0 };
     BlockDriverInfo info;
     GError *err = NULL;
@@ -224,7 +213,7 @@ static void test_filter_that_writes(void)
     d.co_open = filter_co_open;
     d.co_pwritev = filter_co_pwritev;
     g_assert_true(block_register_driver(&d, NULL));
-    blk = open_driver("driver=watch,file.driver=dummy", BLK_O_RDWR | BLK_O_UNMAP);
+    blk = open_opts("driver=watch,file.driver=dummy", BLK_O_RDWR | BLK_O_UNMAP);
     writes = 0;
     g_assert_cmpint(blk_pwrite_zeroes(blk, 0, 512, BLK_REQ_MAY_UNMAP), ==, 0);
     g_assert_cmpint(writes, ==, 1);
