@@ -178,30 +178,11 @@ typedef struct BenchArgs {
     int flags;
 } BenchArgs;
 
-static bool show_help(void *record, const char *value)
+static bool take_cache(const ToolArg *a, void *record, void *field, const char *value)
 {
-    img_help(help_text);
-}
+    BenchArgs *b = record;
 
-static bool take_native(void *record, const char *value)
-{
-    return blk_parse_aio("native", &((BenchArgs *)record)->flags);
-}
-
-static bool take_aio(void *record, const char *value)
-{
-    if (!blk_parse_aio(value, &((BenchArgs *)record)->flags)) {
-        img_error("Invalid aio option: %s", value);
-        return false;
-    }
-    return true;
-}
-
-static bool take_cache(void *record, const char *value)
-{
-    BenchArgs *a = record;
-
-    if (!blk_parse_cache_mode(value, &a->flags, &a->writethrough)) {
+    if (!blk_parse_cache_mode(value, &b->flags, &b->writethrough)) {
         img_error("Invalid cache mode");
         return false;
     }
@@ -210,18 +191,18 @@ static bool take_cache(void *record, const char *value)
 
 #define FIELD(f) .at = offsetof(BenchArgs, f)
 static const ToolArg bench_args[] = {
-    { "help", 'h', ARG_DO, .call = show_help },
+    { "help", 'h', ARG_DO, .what = help_text, .call = img_show_help },
     { "flush-interval", 0, ARG_NUMBER, FIELD(b.flush_interval), "flush interval", 0, INT_MAX },
     { "pattern", 0, ARG_NUMBER, FIELD(b.pattern), "pattern byte", 0, 0xff },
     { "no-drain", 0, ARG_CLEAR, FIELD(b.drain_on_flush) },
     { "image-opts", 0, ARG_SET, FIELD(image_opts) },
     { "force-share", 'U', ARG_SET, FIELD(force_share) },
-    { "object", 0, ARG_TAKE, .call = img_refuse_object },
+    { "object", 0, ARG_TAKE, .call = arg_refuse_object },
     { "format", 'f', ARG_TEXT, FIELD(format) },
     { "count", 'c', ARG_NUMBER, FIELD(b.n), "request count", 1, INT_MAX },
     { "depth", 'd', ARG_NUMBER, FIELD(b.depth), "queue depth", 1, INT_MAX },
-    { "aio", 'i', ARG_TAKE, .call = take_aio },
-    { "native", 'n', ARG_DO, .call = take_native },
+    { "aio", 'i', ARG_TAKE, FIELD(flags), .call = arg_take_aio },
+    { "native", 'n', ARG_DO, FIELD(flags), .call = arg_native_aio },
     { "offset", 'o', ARG_SIZE, FIELD(b.offset), "offset", 0, INT64_MAX },
     { "quiet", 'q', ARG_SET, FIELD(quiet) },
     { "buffer-size", 's', ARG_SIZE, FIELD(b.size), "buffer size", 1, INT_MAX },

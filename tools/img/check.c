@@ -93,12 +93,7 @@ typedef struct CheckArgs {
     bool json, quiet, image_opts, force_share;
 } CheckArgs;
 
-static bool show_help(void *record, const char *value)
-{
-    img_help(help_text);
-}
-
-static bool take_repair(void *record, const char *value)
+static bool take_repair(const ToolArg *a, void *record, void *field, const char *value)
 {
     if (strcmp(value, "leaks") && strcmp(value, "all")) {
         img_usage_error("check", "--repair (-r) expects 'leaks' or 'all' not '%s'", value);
@@ -107,23 +102,19 @@ static bool take_repair(void *record, const char *value)
     return true;
 }
 
-static bool take_output(void *record, const char *value)
-{
-    ((CheckArgs *)record)->json = img_output_json("check", value);
-    return true;
-}
-
 #define FIELD(f) .at = offsetof(CheckArgs, f)
-static const ToolArg check_args[] = { { "help", 'h', ARG_DO, .call = show_help },
-                                      { "format", 'f', ARG_TEXT, FIELD(format) },
-                                      { "repair", 'r', ARG_TAKE, .call = take_repair },
-                                      { "output", 0, ARG_TAKE, .call = take_output },
-                                      { "object", 0, ARG_TAKE, .call = img_refuse_object },
-                                      { "image-opts", 0, ARG_SET, FIELD(image_opts) },
-                                      { "force-share", 'U', ARG_SET, FIELD(force_share) },
-                                      { "cache", 'T', ARG_TEXT, FIELD(cache) },
-                                      { "quiet", 'q', ARG_SET, FIELD(quiet) },
-                                      { NULL } };
+static const ToolArg check_args[] = {
+    { "help", 'h', ARG_DO, .what = help_text, .call = img_show_help },
+    { "format", 'f', ARG_TEXT, FIELD(format) },
+    { "repair", 'r', ARG_TAKE, .call = take_repair },
+    { "output", 0, ARG_TAKE, FIELD(json), "check", .call = img_take_output },
+    { "object", 0, ARG_TAKE, .call = arg_refuse_object },
+    { "image-opts", 0, ARG_SET, FIELD(image_opts) },
+    { "force-share", 'U', ARG_SET, FIELD(force_share) },
+    { "cache", 'T', ARG_TEXT, FIELD(cache) },
+    { "quiet", 'q', ARG_SET, FIELD(quiet) },
+    { NULL }
+};
 #undef FIELD
 
 static BlockBackend *open_to_check(const char *name, const CheckArgs *a)

@@ -56,21 +56,19 @@ void img_expect_one_image(const char *command, int argc)
     }
 }
 
-void img_help(const char *text)
+bool img_show_help(const ToolArg *a, void *record, void *field, const char *value)
 {
-    printf("Usage: %s %s", progname, text);
+    printf("Usage: %s %s", progname, a->what);
     exit(0);
 }
 
-bool img_output_json(const char *command, const char *arg)
+bool img_take_output(const ToolArg *a, void *record, void *field, const char *value)
 {
-    if (!strcmp(arg, "json")) {
-        return true;
+    *(bool *)field = !strcmp(value, "json");
+    if (strcmp(value, "json") && strcmp(value, "human")) {
+        img_usage_error(a->what, "--output expects 'human' or 'json' not '%s'", value);
     }
-    if (strcmp(arg, "human")) {
-        img_usage_error(command, "--output expects 'human' or 'json' not '%s'", arg);
-    }
-    return false;
+    return true;
 }
 
 void img_take_args(const char *command, const ToolArg *table, int argc, char **argv, void *record)
@@ -83,12 +81,6 @@ void img_take_args(const char *command, const ToolArg *table, int argc, char **a
     case ARGS_UNKNOWN:
         img_unknown_option(command);
     }
-}
-
-bool img_refuse_object(void *record, const char *arg)
-{
-    img_error("Objects are not supported: --object %s", arg);
-    return false;
 }
 
 /* A list neither begins nor ends with a comma (two of them are one in a value). */

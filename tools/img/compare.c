@@ -218,19 +218,15 @@ typedef struct CompareArgs {
     bool progress, image_opts, force_share;
 } CompareArgs;
 
-static bool show_help(void *record, const char *value)
+static bool refuse_object(const ToolArg *a, void *record, void *field, const char *value)
 {
-    img_help(help_text);
-}
-
-static bool refuse_object(void *record, const char *value)
-{
-    (void)img_refuse_object(record, value);
+    (void)arg_refuse_object(a, record, field, value);
     exit(2); /* 1 would mean: they differ */
 }
 
 #define FIELD(f) .at = offsetof(CompareArgs, f)
-static const ToolArg compare_args[] = { { "help", 'h', ARG_DO, .call = show_help },
+static const ToolArg compare_args[] = { { "help", 'h', ARG_DO, .what = help_text,
+                                          .call = img_show_help },
                                         { "object", 0, ARG_TAKE, .call = refuse_object },
                                         { "a-format", 'f', ARG_TEXT, FIELD(format_a) },
                                         { "b-format", 'F', ARG_TEXT, FIELD(format_b) },

@@ -56,12 +56,7 @@ typedef struct Convert {
     char *options;
 } Convert;
 
-static bool show_help(void *record, const char *value)
-{
-    img_help(help_text);
-}
-
-static bool take_sparse(void *record, const char *value)
+static bool take_sparse(const ToolArg *a, void *record, void *field, const char *value)
 {
     Convert *v = record;
     int64_t n = arg_size("buffer size for sparse output", value, 0, INT64_MAX);
@@ -81,7 +76,7 @@ static bool take_sparse(void *record, const char *value)
     return true;
 }
 
-static bool take_workers(void *record, const char *value)
+static bool take_workers(const ToolArg *a, void *record, void *field, const char *value)
 {
     char *end;
     long n = strtol(value, &end, 0);
@@ -99,12 +94,12 @@ static bool take_workers(void *record, const char *value)
     return true;
 }
 
-static bool take_options_text(void *record, const char *value)
+static bool take_options_text(const ToolArg *a, void *record, void *field, const char *value)
 {
     return img_add_options(&((Convert *)record)->options, value);
 }
 
-static bool refuse_snapshot(void *record, const char *value)
+static bool refuse_snapshot(const ToolArg *a, void *record, void *field, const char *value)
 {
     img_error("Reading an internal snapshot (-l) is not supported");
     return false;
@@ -112,7 +107,7 @@ static bool refuse_snapshot(void *record, const char *value)
 
 #define FIELD(f) .at = offsetof(Convert, f)
 static const ToolArg convert_args[] = {
-    { "help", 'h', ARG_DO, .call = show_help },
+    { "help", 'h', ARG_DO, .what = help_text, .call = img_show_help },
     { "source-format", 'f', ARG_TEXT, FIELD(src_format) },
     { "source-image-opts", 0, ARG_SET, FIELD(image_opts) },
     { "image-opts", 0, ARG_SET, FIELD(image_opts) },
@@ -138,7 +133,7 @@ static const ToolArg convert_args[] = {
     { "progress", 'p', ARG_SET, FIELD(progress) },
     { "quiet", 'q', ARG_SET, FIELD(copy.quiet) },
     { "salvage", 0, ARG_SET, FIELD(copy.salvage) },
-    { "object", 0, ARG_TAKE, .call = img_refuse_object },
+    { "object", 0, ARG_TAKE, .call = arg_refuse_object },
     { NULL }
 };
 #undef FIELD

@@ -6,7 +6,6 @@
  */
 #include "copy.h"
 
-
 #include <errno.h>
 #include <string.h>
 

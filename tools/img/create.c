@@ -92,19 +92,15 @@ typedef struct CreateArgs {
     bool quiet;
 } CreateArgs;
 
-static bool show_help(void *record, const char *value)
-{
-    img_help(help_text);
-}
-
-static bool take_options(void *record, const char *value)
+static bool take_options(const ToolArg *a, void *record, void *field, const char *value)
 {
     return img_add_options(&((CreateArgs *)record)->options, value);
 }
 
 #define FIELD(f) .at = offsetof(CreateArgs, f)
-static const ToolArg create_args[] = { { "help", 'h', ARG_DO, .call = show_help },
-                                       { "object", 0, ARG_TAKE, .call = img_refuse_object },
+static const ToolArg create_args[] = { { "help", 'h', ARG_DO, .what = help_text,
+                                         .call = img_show_help },
+                                       { "object", 0, ARG_TAKE, .call = arg_refuse_object },
                                        { "format", 'f', ARG_TEXT, FIELD(p.format) },
                                        { "options", 'o', ARG_TAKE, .call = take_options },
                                        { "backing", 'b', ARG_TEXT, FIELD(p.base_filename) },

@@ -21,12 +21,12 @@ void img_usage_error(const char *command, const char *fmt, ...) G_GNUC_PRINTF(2,
 void img_unknown_option(const char *command) G_GNUC_NORETURN;
 /* One argument is left behind the options. */
 void img_expect_one_image(const char *command, int argc);
-void img_help(const char *text) G_GNUC_NORETURN;
 
 /* The command's options, or the end: exit 1. */
 void img_take_args(const char *command, const ToolArg *table, int argc, char **argv, void *record);
-/* Of --object: there are none. */
-bool img_refuse_object(void *record, const char *arg);
+/* Calls for tables: --help, whose text is "what"; --output of the command "what", to a bool. */
+bool img_show_help(const ToolArg *a, void *record, void *field, const char *value);
+bool img_take_output(const ToolArg *a, void *record, void *field, const char *value);
 
 /* The text of -o options, several joined; false and told: it is no list. Free @all at the end. */
 bool img_add_options(char **all, const char *arg);
@@ -38,8 +38,6 @@ BlockBackend *img_open(const char *filename, const char *format, int flags, bool
 /* Flushes what is cached and closes. False: something that was written may be lost; told, if @tell
  * (no other error was). NULL is fine. */
 bool img_close(BlockBackend *blk, const char *name, bool tell);
-
-bool img_output_json(const char *command, const char *arg);
 
 /* JSON as the reference prints it: 4 spaces, members in order. */
 void img_print_json(JsonNode *node);

@@ -401,26 +401,17 @@ static int run(const char *filename, const InfoArgs *a)
     return 0;
 }
 
-static bool show_help(void *record, const char *value)
-{
-    img_help(help_text);
-}
-
-static bool take_output(void *record, const char *value)
-{
-    ((InfoArgs *)record)->json = img_output_json("info", value);
-    return true;
-}
-
 #define FIELD(f) .at = offsetof(InfoArgs, f)
-static const ToolArg info_args[] = { { "help", 'h', ARG_DO, .call = show_help },
-                                     { "format", 'f', ARG_TEXT, FIELD(format) },
-                                     { "output", 0, ARG_TAKE, .call = take_output },
-                                     { "backing-chain", 'b', ARG_SET, FIELD(chain) },
-                                     { "object", 0, ARG_TAKE, .call = img_refuse_object },
-                                     { "image-opts", 0, ARG_SET, FIELD(image_opts) },
-                                     { "force-share", 'U', ARG_SET, FIELD(force_share) },
-                                     { NULL } };
+static const ToolArg info_args[] = {
+    { "help", 'h', ARG_DO, .what = help_text, .call = img_show_help },
+    { "format", 'f', ARG_TEXT, FIELD(format) },
+    { "output", 0, ARG_TAKE, FIELD(json), "info", .call = img_take_output },
+    { "backing-chain", 'b', ARG_SET, FIELD(chain) },
+    { "object", 0, ARG_TAKE, .call = arg_refuse_object },
+    { "image-opts", 0, ARG_SET, FIELD(image_opts) },
+    { "force-share", 'U', ARG_SET, FIELD(force_share) },
+    { NULL }
+};
 #undef FIELD
 
 int img_info(int argc, char **argv)

@@ -2,7 +2,6 @@
 /* map: which layer and which place of it each run of the disk comes from. */
 #include "img.h"
 
-
 #include <errno.h>
 #include <getopt.h>
 #include <stdio.h>
@@ -147,23 +146,12 @@ typedef struct MapArgs {
     int64_t start, max;
 } MapArgs;
 
-static bool show_help(void *record, const char *value)
-{
-    img_help(help_text);
-}
-
-static bool take_output(void *record, const char *value)
-{
-    ((MapArgs *)record)->json = img_output_json("map", value);
-    return true;
-}
-
 #define FIELD(f) .at = offsetof(MapArgs, f)
 static const ToolArg map_args[] = {
-    { "help", 'h', ARG_DO, .call = show_help },
+    { "help", 'h', ARG_DO, .what = help_text, .call = img_show_help },
     { "format", 'f', ARG_TEXT, FIELD(format) },
-    { "output", 0, ARG_TAKE, .call = take_output },
-    { "object", 0, ARG_TAKE, .call = img_refuse_object },
+    { "output", 0, ARG_TAKE, FIELD(json), "map", .call = img_take_output },
+    { "object", 0, ARG_TAKE, .call = arg_refuse_object },
     { "image-opts", 0, ARG_SET, FIELD(image_opts) },
     { "force-share", 'U', ARG_SET, FIELD(force_share) },
     { "start-offset", 's', ARG_SIZE, FIELD(start), "start offset", 0, INT64_MAX },

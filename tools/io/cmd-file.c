@@ -2,9 +2,6 @@
 /* open, close. */
 #include "io.h"
 
-#include "tools/lib/args.h"
-#include "tools/lib/tell.h"
-
 #include <errno.h>
 #include <getopt.h>
 #include <stdio.h>
@@ -16,7 +13,7 @@ int io_open(const char *name, int flags, bool writethrough, bool force_share, Op
     GError *err = NULL;
 
     if (tool.blk) {
-        io_error("file open already, try 'help close'");
+        tool_error("file open already, try 'help close'");
         return -EINVAL;
     }
     if (force_share) {
@@ -24,7 +21,7 @@ int io_open(const char *name, int flags, bool writethrough, bool force_share, Op
     }
     tool.blk = blk_open(name, opts_copy(o), flags, &err);
     if (!tool.blk) {
-        io_error("can't open%s%s: %s", name ? " device " : "", name ? name : "", err->message);
+        tool_error("can't open%s%s: %s", name ? " device " : "", name ? name : "", err->message);
         g_error_free(err);
         return -EINVAL;
     }
@@ -49,7 +46,7 @@ int io_flush(void)
     AIO_WAIT_WHILE(aio_current(), tool.in_flight > 0);
     ret = tool.blk ? blk_flush(tool.blk) : 0;
     if (ret < 0) {
-        io_error("Error flushing drive: %s", strerror(-ret));
+        tool_error("Error flushing drive: %s", strerror(-ret));
     }
     return ret;
 }
@@ -59,7 +56,7 @@ int io_close(void)
     int ret = io_flush(), close_ret = blk_close(g_steal_pointer(&tool.blk));
 
     if (close_ret < 0 && ret == 0) {
-        io_error("Error closing drive: %s", strerror(-close_ret));
+        tool_error("Error closing drive: %s", strerror(-close_ret));
         ret = close_ret;
     }
     return ret;
@@ -92,98 +89,82 @@ static void open_help(void)
            tool.progname);
 }
 
-typedef struct OpenArgs {
-    Options *o;
-    int flags;
-    bool writethrough, force_share;
-    int ret;
-} OpenArgs;
-
-static bool bad(OpenArgs *a, const char *what, const char *value)
+bool io_take_cache(const ToolArg *a, void *record, void *field, const char *value)
 {
-    io_error("Invalid %s option: %s", what, value);
-    a->ret = -EINVAL;
-    return false;
-}
+    IoMode *m = field;
 
-static bool refuse_copy_on_read(void *record, const char *value)
-{
-    io_error("-C is not supported");
-    ((OpenArgs *)record)->ret = -ENOTSUP;
-    return false;
-}
-
-static bool take_nocache(void *record, const char *value)
-{
-    OpenArgs *a = record;
-
-    return blk_parse_cache_mode("none", &a->flags, &a->writethrough);
-}
-
-static bool take_read_only(void *record, const char *value)
-{
-    ((OpenArgs *)record)->flags &= ~BLK_O_RDWR;
+    if (!blk_parse_cache_mode(value, &m->flags, &m->writethrough)) {
+        tool_error("Invalid cache option: %s", value);
+        return false;
+    }
     return true;
 }
 
-static bool take_native(void *record, const char *value)
+bool io_take_nocache(const ToolArg *a, void *record, void *field, const char *value)
 {
-    return blk_parse_aio("native", &((OpenArgs *)record)->flags);
+    IoMode *m = field;
+
+    m->flags |= BLK_O_NOCACHE;
+    m->writethrough = false;
+    return true;
 }
 
-static bool take_aio(void *record, const char *value)
+typedef struct OpenArgs {
+    Options *o;
+    IoMode mode;
+    int bad; /* what a bad value ends with: -errno */
+} OpenArgs;
+
+static bool refuse_copy_on_read(const ToolArg *a, void *record, void *field, const char *value)
 {
-    return blk_parse_aio(value, &((OpenArgs *)record)->flags) || bad(record, "aio", value);
+    tool_error("-C is not supported");
+    ((OpenArgs *)record)->bad = -ENOTSUP;
+    return false;
 }
 
-static bool take_cache(void *record, const char *value)
+static bool take_read_only(const ToolArg *a, void *record, void *field, const char *value)
 {
-    OpenArgs *a = record;
-
-    return blk_parse_cache_mode(value, &a->flags, &a->writethrough) || bad(a, "cache", value);
+    *(int *)field &= ~BLK_O_RDWR;
+    return true;
 }
 
-static bool take_discard(void *record, const char *value)
+static bool take_options(const ToolArg *a, void *record, void *field, const char *value)
 {
-    return blk_parse_discard(value, &((OpenArgs *)record)->flags) || bad(record, "discard", value);
-}
-
-static bool take_options(void *record, const char *value)
-{
-    OpenArgs *a = record;
-
-    a->ret = parse_options(a->o, value) ? 0 : -EINVAL;
-    return a->ret == 0;
+    return parse_options(((OpenArgs *)record)->o, value);
 }
 
 #define FIELD(f) .at = offsetof(OpenArgs, f)
-static const ToolArg open_args[] = { { NULL, 's', ARG_BITS, FIELD(flags), .bits = BLK_O_TEMPORARY },
-                                     { NULL, 'n', ARG_DO, .call = take_nocache },
-                                     { NULL, 'C', ARG_DO, .call = refuse_copy_on_read },
-                                     { NULL, 'r', ARG_DO, .call = take_read_only },
-                                     { NULL, 'o', ARG_TAKE, .call = take_options },
-                                     { NULL, 'k', ARG_DO, .call = take_native },
-                                     { NULL, 'i', ARG_TAKE, .call = take_aio },
-                                     { NULL, 't', ARG_TAKE, .call = take_cache },
-                                     { NULL, 'd', ARG_TAKE, .call = take_discard },
-                                     { NULL, 'U', ARG_SET, FIELD(force_share) },
-                                     { NULL } };
+static const ToolArg open_args[] = {
+    { NULL, 's', ARG_BITS, FIELD(mode.flags), .bits = BLK_O_TEMPORARY },
+    { NULL, 'n', ARG_DO, FIELD(mode), .call = io_take_nocache },
+    { NULL, 'C', ARG_DO, .call = refuse_copy_on_read },
+    { NULL, 'r', ARG_DO, FIELD(mode.flags), .call = take_read_only },
+    { NULL, 'o', ARG_TAKE, .call = take_options },
+    { NULL, 'k', ARG_DO, FIELD(mode.flags), .call = arg_native_aio },
+    { NULL, 'i', ARG_TAKE, FIELD(mode.flags), .call = arg_take_aio },
+    { NULL, 't', ARG_TAKE, FIELD(mode), .call = io_take_cache },
+    { NULL, 'd', ARG_TAKE, FIELD(mode.flags), .call = arg_take_discard },
+    { NULL, 'U', ARG_SET, FIELD(mode.force_share) },
+    { NULL }
+};
 #undef FIELD
 
 static int cmd_open(int argc, char **argv)
 {
     g_autoptr(Options) o = opts_new();
-    OpenArgs a = { .o = o, .flags = BLK_O_UNMAP | BLK_O_RDWR, .writethrough = true };
+    OpenArgs a = { .o = o,
+                   .mode = { .flags = BLK_O_UNMAP | BLK_O_RDWR, .writethrough = true },
+                   .bad = -EINVAL };
     ArgsResult r = args_take(open_args, argc, argv, &a);
 
     if (r == ARGS_BAD) {
-        return a.ret;
+        return a.bad;
     }
     if (r == ARGS_UNKNOWN || optind < argc - 1 || (optind == argc && opts_count(o) == 0)) {
         return command_usage(command_find("open"));
     }
-    return io_open(optind < argc ? argv[optind] : NULL, a.flags, a.writethrough, a.force_share,
-                   g_steal_pointer(&o));
+    return io_open(optind < argc ? argv[optind] : NULL, a.mode.flags, a.mode.writethrough,
+                   a.mode.force_share, g_steal_pointer(&o));
 }
 
 const IoCommand file_commands[] = { { "open", "o", cmd_open, 1, -1, CMD_NOFILE_OK,

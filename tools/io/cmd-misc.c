@@ -38,7 +38,7 @@ static int cmd_truncate(int argc, char **argv)
         }
         prealloc = find_prealloc(optarg);
         if (prealloc < 0) {
-            io_error("Invalid preallocation mode '%s'", optarg);
+            tool_error("Invalid preallocation mode '%s'", optarg);
             return -EINVAL;
         }
     }
@@ -159,18 +159,18 @@ static int cmd_map(int argc, char **argv)
     char s1[64], s2[64];
 
     if (left < 0) {
-        io_error("Failed to query image length: %s", strerror((int)-left));
+        tool_error("Failed to query image length: %s", strerror((int)-left));
         return (int)left;
     }
     while (left > 0) {
         int ret = run_length(offset, left, &num);
 
         if (ret < 0) {
-            io_error("Failed to get allocation status: %s", strerror(-ret));
+            tool_error("Failed to get allocation status: %s", strerror(-ret));
             return ret;
         }
         if (num == 0) {
-            io_error("Unexpected end of image");
+            tool_error("Unexpected end of image");
             return -EIO;
         }
         cvt_bytes((double)num, s1, sizeof(s1));

@@ -52,7 +52,7 @@ static int take_options(int argc, char **argv, ReopenArgs *a)
         switch (c) {
         case 'c':
             if (!blk_parse_cache_mode(optarg, &a->flags, &a->writethrough)) {
-                io_error("Invalid cache option: %s", optarg);
+                tool_error("Invalid cache option: %s", optarg);
                 return -EINVAL;
             }
             a->has_cache = true;
@@ -65,7 +65,7 @@ static int take_options(int argc, char **argv, ReopenArgs *a)
         case 'r':
         case 'w':
             if (a->has_rw) {
-                io_error("Only one -r/-w option may be given");
+                tool_error("Only one -r/-w option may be given");
                 return -EINVAL;
             }
             a->flags &= ~BLK_O_RDWR;
@@ -104,16 +104,16 @@ static int check_options(const ReopenArgs *a)
     const char *bad = NULL;
 
     if (opts_has(a->o, "read-only") && a->has_rw) {
-        io_error("Cannot set both -r/-w and 'read-only'");
+        tool_error("Cannot set both -r/-w and 'read-only'");
         return -EINVAL;
     }
     if ((opts_has(a->o, "cache.direct") || opts_has(a->o, "cache.no-flush")) && a->has_cache) {
-        io_error("Cannot set both -c and the cache options");
+        tool_error("Cannot set both -c and the cache options");
         return -EINVAL;
     }
     opts_foreach(a->o, check_change, &bad);
     if (bad) {
-        io_error("Cannot change the option '%s'", bad);
+        tool_error("Cannot change the option '%s'", bad);
         return -EINVAL;
     }
     return 0;

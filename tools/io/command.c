@@ -131,7 +131,7 @@ int command_run(const char *line)
         return wrong_count(c, argv[0], n);
     }
     if ((c->flags & CMD_WRITES) && !blk_is_writable(tool.blk)) {
-        io_error("Block node is read-only");
+        tool_error("Block node is read-only");
         return -EPERM;
     }
     optind = 0; /* glibc: begin anew */

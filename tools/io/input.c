@@ -79,7 +79,7 @@ int run_input(void)
         }
     }
     if (in.error < 0) {
-        io_error("Could not read from standard input: %s", strerror(-in.error));
+        tool_error("Could not read from standard input: %s", strerror(-in.error));
     }
     g_string_free(in.text, TRUE);
     return in.error < 0 ? in.error : ret;

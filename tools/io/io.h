@@ -4,6 +4,8 @@
 #define TOOLS_IO_H
 
 #include "block/backend.h"
+#include "tools/lib/args.h"
+#include "tools/lib/tell.h"
 
 typedef struct IoTool {
     const char *progname;
@@ -53,7 +55,6 @@ void print_report(const char *op, int64_t ns, int64_t offset, int64_t count, int
                   bool machine);
 /* Print what GError says, after the program's name; frees it. */
 void print_error(GError *err);
-void io_error(const char *fmt, ...) G_GNUC_PRINTF(1, 2);
 /* Format-specific information as info prints it. */
 void print_specific_info(BlockBackend *blk);
 
@@ -105,6 +106,14 @@ void request_clear(IoRequest *r);
 int run_input(void);
 
 /* cmd-file.c */
+/* How an image is opened. */
+typedef struct IoMode {
+    int flags; /* BlockOpenFlags */
+    bool writethrough, force_share;
+} IoMode;
+/* Calls for tables, of an IoMode: -t, -n. */
+bool io_take_cache(const ToolArg *a, void *record, void *field, const char *value);
+bool io_take_nocache(const ToolArg *a, void *record, void *field, const char *value);
 int io_open(const char *name, int flags, bool writethrough, bool force_share, Options *opts);
 /* What was written is flushed; 0, or -errno and told: something may be lost. */
 int io_flush(void);

@@ -3,7 +3,6 @@
 #include "io.h"
 
 #include "config-host.h"
-#include "tools/lib/args.h"
 #include "tools/lib/process.h"
 
 #include <errno.h>
@@ -51,12 +50,12 @@ typedef struct Args {
     GPtrArray *commands;
     Options *opts;
     const char *format;
-    int flags;
-    bool read_only, image_opts, writethrough, force_share;
+    IoMode mode;
+    bool read_only, image_opts;
 } Args;
 
 /* There are no trace events: each that is named is unknown. */
-static bool warn_trace(void *record, const char *arg)
+static bool warn_trace(const ToolArg *a, void *record, void *field, const char *arg)
 {
     g_autoptr(Options) o = opts_new();
     const char *pattern;
@@ -66,104 +65,62 @@ static bool warn_trace(void *record, const char *arg)
     }
     pattern = opts_peek(o, "enable");
     if (pattern) {
-        io_error("warning: trace event '%s' does not exist", pattern);
+        tool_error("warning: trace event '%s' does not exist", pattern);
     }
     return true;
 }
 
-static bool bad(const char *what, const char *value)
+static bool refuse_copy_on_read(const ToolArg *a, void *record, void *field, const char *value)
 {
-    io_error("Invalid %s option: %s", what, value);
+    tool_error("-C (--copy-on-read) is not supported");
     return false;
 }
 
-static bool refuse_copy_on_read(void *record, const char *value)
-{
-    io_error("-C (--copy-on-read) is not supported");
-    return false;
-}
-
-static bool refuse_object(void *record, const char *value)
-{
-    io_error("Objects are not supported: --object %s", value);
-    return false;
-}
-
-static bool take_nocache(void *record, const char *value)
-{
-    Args *a = record;
-
-    a->flags |= BLK_O_NOCACHE;
-    a->writethrough = false;
-    return true;
-}
-
-static bool take_discard(void *record, const char *value)
-{
-    return blk_parse_discard(value, &((Args *)record)->flags) || bad("discard", value);
-}
-
-static bool take_command(void *record, const char *value)
+static bool take_command(const ToolArg *a, void *record, void *field, const char *value)
 {
     g_ptr_array_add(((Args *)record)->commands, (void *)(uintptr_t)value);
     return true;
 }
 
-static bool take_misalign(void *record, const char *value)
+static bool take_misalign(const ToolArg *a, void *record, void *field, const char *value)
 {
     tool.misalign = true;
     return true;
 }
 
-static bool take_native(void *record, const char *value)
-{
-    return blk_parse_aio("native", &((Args *)record)->flags);
-}
-
-static bool take_aio(void *record, const char *value)
-{
-    return blk_parse_aio(value, &((Args *)record)->flags) || bad("aio", value);
-}
-
-static bool take_cache(void *record, const char *value)
-{
-    Args *a = record;
-
-    return blk_parse_cache_mode(value, &a->flags, &a->writethrough) || bad("cache", value);
-}
-
-static bool show_help(void *record, const char *value)
+static bool show_help(const ToolArg *a, void *record, void *field, const char *value)
 {
     usage();
     exit(0);
 }
 
-static bool show_version(void *record, const char *value)
+static bool show_version(const ToolArg *a, void *record, void *field, const char *value)
 {
     printf("%s version " COWLET_VERSION "\n", tool.progname);
     exit(0);
 }
 
 #define FIELD(f) .at = offsetof(Args, f)
-static const ToolArg io_args[] = { { "help", 'h', ARG_DO, .call = show_help },
-                                   { "version", 'V', ARG_DO, .call = show_version },
-                                   { "cmd", 'c', ARG_TAKE, .call = take_command },
-                                   { "format", 'f', ARG_TEXT, FIELD(format) },
-                                   { "read-only", 'r', ARG_SET, FIELD(read_only) },
-                                   { "snapshot", 's', ARG_BITS, FIELD(flags),
-                                     .bits = BLK_O_TEMPORARY },
-                                   { "nocache", 'n', ARG_DO, .call = take_nocache },
-                                   { "copy-on-read", 'C', ARG_DO, .call = refuse_copy_on_read },
-                                   { "misalign", 'm', ARG_DO, .call = take_misalign },
-                                   { "native-aio", 'k', ARG_DO, .call = take_native },
-                                   { "aio", 'i', ARG_TAKE, .call = take_aio },
-                                   { "discard", 'd', ARG_TAKE, .call = take_discard },
-                                   { "cache", 't', ARG_TAKE, .call = take_cache },
-                                   { "trace", 'T', ARG_TAKE, .call = warn_trace },
-                                   { "force-share", 'U', ARG_SET, FIELD(force_share) },
-                                   { "object", 0, ARG_TAKE, .call = refuse_object },
-                                   { "image-opts", 0, ARG_SET, FIELD(image_opts) },
-                                   { NULL } };
+static const ToolArg io_args[] = {
+    { "help", 'h', ARG_DO, .call = show_help },
+    { "version", 'V', ARG_DO, .call = show_version },
+    { "cmd", 'c', ARG_TAKE, .call = take_command },
+    { "format", 'f', ARG_TEXT, FIELD(format) },
+    { "read-only", 'r', ARG_SET, FIELD(read_only) },
+    { "snapshot", 's', ARG_BITS, FIELD(mode.flags), .bits = BLK_O_TEMPORARY },
+    { "nocache", 'n', ARG_DO, FIELD(mode), .call = io_take_nocache },
+    { "copy-on-read", 'C', ARG_DO, .call = refuse_copy_on_read },
+    { "misalign", 'm', ARG_DO, .call = take_misalign },
+    { "native-aio", 'k', ARG_DO, FIELD(mode.flags), .call = arg_native_aio },
+    { "aio", 'i', ARG_TAKE, FIELD(mode.flags), .call = arg_take_aio },
+    { "discard", 'd', ARG_TAKE, FIELD(mode.flags), .call = arg_take_discard },
+    { "cache", 't', ARG_TAKE, FIELD(mode), .call = io_take_cache },
+    { "trace", 'T', ARG_TAKE, .call = warn_trace },
+    { "force-share", 'U', ARG_SET, FIELD(mode.force_share) },
+    { "object", 0, ARG_TAKE, .call = arg_refuse_object },
+    { "image-opts", 0, ARG_SET, FIELD(image_opts) },
+    { NULL }
+};
 #undef FIELD
 
 static void parse_args(int argc, char **argv, Args *a)
@@ -178,7 +135,7 @@ static void parse_args(int argc, char **argv, Args *a)
         exit(1);
     }
     if (a->format && a->image_opts) {
-        io_error("--image-opts and -f are mutually exclusive");
+        tool_error("--image-opts and -f are mutually exclusive");
         exit(1);
     }
 }
@@ -186,23 +143,25 @@ static void parse_args(int argc, char **argv, Args *a)
 static int open_image(Args *a, const char *arg)
 {
     if (!a->read_only) {
-        a->flags |= BLK_O_RDWR;
+        a->mode.flags |= BLK_O_RDWR;
     }
     if (a->format) {
         opts_set(a->opts, "driver", a->format);
     }
     if (!a->image_opts) {
-        return io_open(arg, a->flags, a->writethrough, a->force_share, g_steal_pointer(&a->opts));
+        return io_open(arg, a->mode.flags, a->mode.writethrough, a->mode.force_share,
+                       g_steal_pointer(&a->opts));
     }
     if (!parse_options(a->opts, arg)) {
         return -EINVAL;
     }
-    return io_open(NULL, a->flags, a->writethrough, a->force_share, g_steal_pointer(&a->opts));
+    return io_open(NULL, a->mode.flags, a->mode.writethrough, a->mode.force_share,
+                   g_steal_pointer(&a->opts));
 }
 
 int main(int argc, char **argv)
 {
-    Args a = { .flags = BLK_O_UNMAP, .writethrough = true };
+    Args a = { .mode = { .flags = BLK_O_UNMAP, .writethrough = true } };
     int ret = 0;
 
     tool.progname = strrchr(argv[0], '/') ? strrchr(argv[0], '/') + 1 : argv[0];

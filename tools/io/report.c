@@ -2,8 +2,6 @@
 /* Numbers in, figures and dumps out: the forms that scripts parse. */
 #include "io.h"
 
-#include "tools/lib/tell.h"
-
 #include "util/size.h"
 
 #include <ctype.h>
@@ -119,18 +117,9 @@ void print_report(const char *op, int64_t ns, int64_t offset, int64_t count, int
     printf("%s, %d ops; %s (%s/sec and %.4f ops/sec)\n", s1, cnt, ts, s2, cnt / secs);
 }
 
-void io_error(const char *fmt, ...)
-{
-    va_list ap;
-
-    va_start(ap, fmt);
-    tool_verror(fmt, ap);
-    va_end(ap);
-}
-
 void print_error(GError *err)
 {
-    io_error("%s", err->message);
+    tool_error("%s", err->message);
     g_error_free(err);
 }
 
@@ -158,7 +147,7 @@ bool parse_options(Options *o, const char *arg)
             end += *end == ',' ? 2 : 1;
         }
         if (end > p && !memchr(p, '=', (size_t)(end - p))) {
-            io_error("warning: short-form boolean option '%.*s' deprecated", (int)(end - p), p);
+            tool_error("warning: short-form boolean option '%.*s' deprecated", (int)(end - p), p);
             fprintf(stderr, "Please use %.*s=on instead\n", (int)(end - p), p);
         }
         p = *end ? end + 1 : end;

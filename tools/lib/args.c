@@ -48,6 +48,35 @@ int64_t arg_size(const char *what, const char *arg, int64_t min, int64_t max)
     return (int64_t)v;
 }
 
+bool arg_take_aio(const ToolArg *a, void *record, void *field, const char *value)
+{
+    if (!blk_parse_aio(value, field)) {
+        tool_error("Invalid aio option: %s", value);
+        return false;
+    }
+    return true;
+}
+
+bool arg_native_aio(const ToolArg *a, void *record, void *field, const char *value)
+{
+    return blk_parse_aio("native", field);
+}
+
+bool arg_take_discard(const ToolArg *a, void *record, void *field, const char *value)
+{
+    if (!blk_parse_discard(value, field)) {
+        tool_error("Invalid discard option: %s", value);
+        return false;
+    }
+    return true;
+}
+
+bool arg_refuse_object(const ToolArg *a, void *record, void *field, const char *value)
+{
+    tool_error("Objects are not supported: --object %s", value);
+    return false;
+}
+
 static bool takes_value(const ToolArg *a)
 {
     return a->kind == ARG_TEXT || a->kind == ARG_SIZE || a->kind == ARG_NUMBER ||
@@ -76,7 +105,7 @@ static bool take_one(const ToolArg *a, void *record)
         return *(int64_t *)field >= 0;
     case ARG_DO:
     case ARG_TAKE:
-        return a->call(record, optarg);
+        return a->call(a, record, field, optarg);
     }
     g_assert_not_reached();
 }

@@ -21,16 +21,18 @@ typedef enum ToolArgKind {
     ARG_TAKE    /* calls with the value */
 } ToolArgKind;
 
-typedef struct ToolArg {
+typedef struct ToolArg ToolArg;
+struct ToolArg {
     const char *name; /* --name; NULL: none */
     int letter;       /* -x; 0: none */
     ToolArgKind kind;
     size_t at;        /* of the field in the record: offsetof */
-    const char *what; /* sizes and numbers: "queue depth", for messages */
+    const char *what; /* sizes and numbers: "queue depth", for messages; calls: theirs */
     int64_t min, max;
     int bits;
-    bool (*call)(void *record, const char *value); /* false: told, and the command ends */
-} ToolArg;
+    /* @field is at "at" in @record. False: told, and the command ends. */
+    bool (*call)(const ToolArg *a, void *record, void *field, const char *value);
+};
 
 typedef enum ArgsResult {
     ARGS_OK,      /* optind is the first argument that is no option */
@@ -41,6 +43,14 @@ typedef enum ArgsResult {
 /* Takes options out of @argv into @record by @table, which a row without names ends. Where no row
  * has a long name, a command takes none. */
 ArgsResult args_take(const ToolArg *table, int argc, char **argv, void *record);
+
+/* Calls for tables. Of an int of BlockOpenFlags: how files do I/O, or by the kernel's own way; what
+ * becomes of discards. */
+bool arg_take_aio(const ToolArg *a, void *record, void *field, const char *value);
+bool arg_native_aio(const ToolArg *a, void *record, void *field, const char *value);
+bool arg_take_discard(const ToolArg *a, void *record, void *field, const char *value);
+/* Of --object: there are none. */
+bool arg_refuse_object(const ToolArg *a, void *record, void *field, const char *value);
 
 /* A size argument; -1 and told. @what: "image size" */
 int64_t arg_size(const char *what, const char *arg, int64_t min, int64_t max);
