@@ -38,3 +38,13 @@ void bdrv_unpin(BlockDriverState *bs)
     co_queue_all(&bs->core->idle_queue);
     spin_unlock(&bs->core->lock);
 }
+
+void bdrv_add_owner(GArray *owners, const BdrvChild *c)
+{
+    BdrvOwner o = { c->ops, c->owner };
+
+    if (c->ops) {
+        c->ops->ref(c->owner);
+        g_array_append_val(owners, o);
+    }
+}

@@ -41,6 +41,11 @@ struct BdrvParentOps {
     void (*report)(void *owner, const char *line); /* under the graph's lock */
 };
 
+typedef struct BdrvOwner {
+    const BdrvParentOps *ops;
+    void *owner;
+} BdrvOwner;
+
 typedef struct BdrvCore {
     SpinLock lock;
     TrackedReq *head, **tail; /* writes in order of arrival; lock */
@@ -72,5 +77,8 @@ void bdrv_graph_unlock(void);
 /* @bs, found under the graph's lock, is not freed until bdrv_unpin() (it may close, though). */
 void bdrv_pin(BlockDriverState *bs);
 void bdrv_unpin(BlockDriverState *bs);
+/* Under the graph's lock: who holds @c from outside, if anybody does, goes to @owners (of
+ * BdrvOwner) with a reference of its memory. */
+void bdrv_add_owner(GArray *owners, const BdrvChild *c);
 
 #endif

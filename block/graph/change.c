@@ -102,8 +102,6 @@ static void refresh_above(BlockDriverState *bs)
 
         if (p) {
             bdrv_refresh_limits(p);
-            p->debug_below =
-                (p->drv->features & BLK_TAKES_EVENTS) || (p->file && p->file->bs->debug_below);
             refresh_above(p);
         }
     }
@@ -114,50 +112,42 @@ static void refresh_above(BlockDriverState *bs)
 /* What leads to @from and is to lead to @to, under the graph's lock. */
 typedef GPtrArray *EdgesFunc(void *what, BlockDriverState *to);
 
-/* One try: -EAGAIN when somebody came who is not held back; else the number of edges that moved, or
- * -errno. */
-static int try_change(EdgesFunc *edges_of, void *what, BlockDriverState *from, BlockDriverState *to,
-                      const BdrvDrain *d, GError **errp)
+/* Under the graph's lock and a drain: the number of edges that moved, or -errno. */
+static int move_edges(GPtrArray *edges, BlockDriverState *from, BlockDriverState *to, GError **errp)
 {
-    g_autoptr(GPtrArray) edges = NULL;
-    int ret = -EAGAIN;
+    for (guint i = 0; i < edges->len; i++) {
+        BdrvChild *c = g_ptr_array_index(edges, i);
 
-    bdrv_graph_lock();
-    if (bdrv_drain_covers(d, from)) {
-        edges = edges_of(what, to);
-        ret = (int)edges->len;
-        for (guint i = 0; i < edges->len && ret >= 0; i++) {
-            BdrvChild *c = g_ptr_array_index(edges, i);
-
-            ret = check_edge(c->parent, to, errp) ? ret : -ELOOP;
-        }
-        ret = ret < 0 || point_all(edges, from, to, errp) ? ret : -EPERM;
-        for (int i = 0; i < ret; i++) {
-            bdrv_ref(to);
-        }
-        if (ret > 0) {
-            refresh_above(to);
+        if (!check_edge(c->parent, to, errp)) {
+            return -ELOOP;
         }
     }
-    bdrv_graph_unlock();
-    return ret;
+    if (!point_all(edges, from, to, errp)) {
+        return -EPERM;
+    }
+    for (guint i = 0; i < edges->len; i++) {
+        bdrv_ref(to);
+    }
+    refresh_above(to);
+    return (int)edges->len;
 }
 
 static bool coroutine_fn change(EdgesFunc *edges_of, void *what, BlockDriverState *from,
                                 BlockDriverState *to, int *ret, GError **errp)
 {
+    g_autoptr(GPtrArray) edges = NULL;
     int moved, r = 0;
+    BdrvDrain *d;
 
     bdrv_ref(from);
-    do {
-        BdrvDrain *d = bdrv_co_drain_begin(from);
-
-        moved = try_change(edges_of, what, from, to, d, errp);
-        if (moved > 0) {
-            bdrv_co_tell_parents(to);
-        }
-        bdrv_drain_end(d);
-    } while (moved == -EAGAIN);
+    d = bdrv_co_drain_and_lock(from);
+    edges = edges_of(what, to);
+    moved = move_edges(edges, from, to, errp);
+    bdrv_graph_unlock();
+    if (moved > 0) {
+        bdrv_co_tell_parents(to);
+    }
+    bdrv_drain_end(d);
     for (int i = 0; i <= MAX(moved, 0); i++) { /* the edges' references, and ours */
         int closed = bdrv_co_unref(from);
 
@@ -225,31 +215,23 @@ bool coroutine_fn bdrv_co_remove_filter(BlockDriverState *filter, int *ret, GErr
 
 /* ---- Backing files ---- */
 
-/* One try, under the graph's lock: @backing comes, or (NULL) the one there goes, to *old. */
-static int try_set_backing(BlockDriverState *bs, BlockDriverState *backing, const BdrvDrain *d,
-                           BlockDriverState **old, GError **errp)
+/* Under the graph's lock and a drain. */
+static bool link_backing(BlockDriverState *bs, BlockDriverState *backing, GError **errp)
 {
-    if (!bdrv_drain_covers(d, bs)) {
-        return -EAGAIN;
+    if (!check_edge(bs, backing, errp) ||
+        !bdrv_link(bs, backing, "backing", BDRV_ROLE_BACKING, errp)) {
+        return false;
     }
-    if (!backing) {
-        *old = bdrv_unlink(bs->backing);
-    } else if (!check_edge(bs, backing, errp)) {
-        return -ELOOP;
-    } else if (!bdrv_link(bs, backing, "backing", BDRV_ROLE_BACKING, errp)) {
-        return -EPERM;
-    } else {
-        bdrv_ref(backing);
-    }
-    bdrv_refresh_limits(bs);
-    refresh_above(bs);
-    return 0;
+    bdrv_ref(backing);
+    return true;
 }
 
 bool coroutine_fn bdrv_co_set_backing(BlockDriverState *bs, BlockDriverState *backing, int *ret,
                                       GError **errp)
 {
     BlockDriverState *old = NULL;
+    bool ok = true;
+    BdrvDrain *d;
     int r;
 
     if (backing && !bs->drv->supports_backing) {
@@ -259,23 +241,21 @@ bool coroutine_fn bdrv_co_set_backing(BlockDriverState *bs, BlockDriverState *ba
     if (backing && bs->backing) {
         return bdrv_co_replace_child(bs->backing, backing, ret, errp);
     }
-    do {
-        BdrvDrain *d = bdrv_co_drain_begin(bs);
-
-        bdrv_graph_lock();
-        r = backing || bs->backing ? try_set_backing(bs, backing, d, &old, errp) : 0;
-        bdrv_graph_unlock();
-        bdrv_drain_end(d);
-    } while (r == -EAGAIN);
+    d = bdrv_co_drain_and_lock(bs);
+    if (backing) {
+        ok = link_backing(bs, backing, errp);
+    } else if (bs->backing) {
+        old = bdrv_unlink(bs->backing);
+    }
+    if (ok) {
+        bdrv_refresh_limits(bs);
+        refresh_above(bs);
+    }
+    bdrv_graph_unlock();
+    bdrv_drain_end(d);
+    r = bdrv_co_unref(old);
     if (ret) {
-        *ret = 0;
+        *ret = r;
     }
-    if (old) {
-        int closed = bdrv_co_unref(old);
-
-        if (ret) {
-            *ret = closed;
-        }
-    }
-    return r == 0;
+    return ok;
 }

@@ -9,14 +9,9 @@
  */
 #include "block/graph/graph.h"
 
-typedef struct Owner {
-    const BdrvParentOps *ops;
-    void *owner;
-} Owner;
-
 struct BdrvDrain {
     GPtrArray *nodes; /* pinned */
-    GArray *owners;   /* of Owner, referenced */
+    GArray *owners;   /* of BdrvOwner, referenced */
 };
 
 /* ---- What a node does of its own ---- */
@@ -107,15 +102,9 @@ static void add_above(BdrvDrain *d, BlockDriverState *bs)
     for (guint i = 0; i < bs->core->parents->len; i++) {
         BdrvChild *c = g_ptr_array_index(bs->core->parents, i);
 
-        if (c->parent) {
-            if (add_node(d, c->parent)) {
-                add_above(d, c->parent);
-            }
-        } else if (c->ops) {
-            Owner o = { c->ops, c->owner };
-
-            c->ops->ref(c->owner);
-            g_array_append_val(d->owners, o);
+        bdrv_add_owner(d->owners, c);
+        if (c->parent && add_node(d, c->parent)) {
+            add_above(d, c->parent);
         }
     }
 }
@@ -127,14 +116,14 @@ BdrvDrain *coroutine_fn bdrv_co_drain_begin(BlockDriverState *bs)
     BdrvDrain *d = g_new(BdrvDrain, 1);
 
     d->nodes = g_ptr_array_new();
-    d->owners = g_array_new(FALSE, FALSE, sizeof(Owner));
+    d->owners = g_array_new(FALSE, FALSE, sizeof(BdrvOwner));
     bdrv_graph_lock();
     add_node(d, bs);
     add_below(d, bs);
     add_above(d, bs);
     bdrv_graph_unlock();
     for (guint i = 0; i < d->owners->len; i++) {
-        Owner *o = &g_array_index(d->owners, Owner, i);
+        BdrvOwner *o = &g_array_index(d->owners, BdrvOwner, i);
 
         o->ops->co_drain_begin(o->owner);
     }
@@ -150,7 +139,7 @@ void bdrv_drain_end(BdrvDrain *d)
         let_go(g_ptr_array_index(d->nodes, i));
     }
     for (guint i = 0; i < d->owners->len; i++) {
-        Owner *o = &g_array_index(d->owners, Owner, i);
+        BdrvOwner *o = &g_array_index(d->owners, BdrvOwner, i);
 
         o->ops->drain_end(o->owner);
         o->ops->unref(o->owner);
@@ -163,7 +152,7 @@ void bdrv_drain_end(BdrvDrain *d)
 static bool knows_owner(const BdrvDrain *d, const void *owner)
 {
     for (guint i = 0; i < d->owners->len; i++) {
-        if (g_array_index(d->owners, Owner, i).owner == owner) {
+        if (g_array_index(d->owners, BdrvOwner, i).owner == owner) {
             return true;
         }
     }
@@ -185,11 +174,26 @@ bool bdrv_drain_covers(const BdrvDrain *d, BlockDriverState *bs)
     return true;
 }
 
+BdrvDrain *coroutine_fn bdrv_co_drain_and_lock(BlockDriverState *bs)
+{
+    for (;;) {
+        BdrvDrain *d = bdrv_co_drain_begin(bs);
+
+        bdrv_graph_lock();
+        if (bdrv_drain_covers(d, bs)) {
+            return d;
+        }
+        bdrv_graph_unlock();
+        bdrv_drain_end(d);
+    }
+}
+
 void coroutine_fn bdrv_co_track_requests(BlockDriverState *bs, bool on)
 {
-    BdrvDrain *d = bdrv_co_drain_begin(bs);
+    BdrvDrain *d = bdrv_co_drain_and_lock(bs);
 
     g_assert(on || bs->tracked > 0);
     bs->tracked += on ? 1 : -1;
+    bdrv_graph_unlock();
     bdrv_drain_end(d);
 }

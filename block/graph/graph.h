@@ -33,6 +33,9 @@ int coroutine_fn bdrv_co_detach(BdrvChild *c);
 /* Are all who can reach @bs held back by @d, those too that came after its beginning? Under the
  * graph's lock, and true for as long as it is held. */
 bool bdrv_drain_covers(const BdrvDrain *d, BlockDriverState *bs);
+/* A drain that covers all who can reach @bs; the graph's lock is held at the return, so that nobody
+ * comes before what is to change has changed. */
+BdrvDrain *coroutine_fn bdrv_co_drain_and_lock(BlockDriverState *bs);
 /* Until nobody goes on knowing @bs, which has no parents any more. */
 void coroutine_fn bdrv_co_wait_unknown(BlockDriverState *bs);
 

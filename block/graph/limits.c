@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* What a node can take in one request, by its driver and its children. */
+/* What a node derives of its driver and its children: the limits of a request, and whether debug
+ * events have a taker. */
 #include "block/graph/graph.h"
 
 /* A limit that no aligned request could keep is none that a driver can have meant. */
@@ -28,4 +29,6 @@ void bdrv_refresh_limits(BlockDriverState *bs)
     l->request_alignment = MAX(l->request_alignment, 1);
     l->max_iov = l->max_iov > 0 ? l->max_iov : IOV_MAX_ELEMS;
     fit_to_alignment(l);
+    bs->debug_below =
+        (bs->drv->features & BLK_TAKES_EVENTS) || (bs->file && bs->file->bs->debug_below);
 }

@@ -228,8 +228,6 @@ static bool coroutine_fn call_open(BlockDriverState *bs, OpenRequest *r, GError 
         error_set(errp, EINVAL, "Filter '%s' has opened no file", bs->drv->format_name);
         return false;
     }
-    bs->debug_below =
-        (bs->drv->features & BLK_TAKES_EVENTS) || (bs->file && bs->file->bs->debug_below);
     bdrv_refresh_limits(bs);
     len = bdrv_co_refresh_length(bs);
     if (len < 0) {

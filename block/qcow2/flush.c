@@ -265,11 +265,6 @@ static int coroutine_fn co_write_l1(Qcow2 *q, Sealed *s)
                           s->l1_n * INT64_C(8), s->l1, 0);
 }
 
-static bool is_always_due(const Qcow2 *q, const Sealed *s)
-{
-    return true;
-}
-
 static int coroutine_fn co_release(Qcow2 *q, Sealed *s)
 {
     qcow2_pin_synced(q, s->mark);
@@ -301,8 +296,7 @@ static const FlushStep steps[] = {
     { has_l1, co_write_l1, NULL, RULE_L2_BEFORE_L1, RULE_NONE }, /* INV-W-3 */
 };
 /* INV-W-4: what was let go of may leave quarantine. */
-static const FlushStep release = { is_always_due, co_release, NULL, RULE_SYNC_BEFORE_RELEASE,
-                                   RULE_NONE };
+static const FlushStep release = { .co_write = co_release, .sync = RULE_SYNC_BEFORE_RELEASE };
 /* clang-format on */
 
 static int coroutine_fn co_take_step(Qcow2 *q, Sealed *s, const FlushStep *step)

@@ -4,25 +4,22 @@
 #include "block/request/request.h"
 
 typedef struct Above {
-    GPtrArray *nodes;  /* pinned */
-    GPtrArray *owners; /* BdrvParentOps *, owner, in turn; referenced */
+    GPtrArray *nodes; /* pinned */
+    GArray *owners;   /* of BdrvOwner, referenced */
 } Above;
 
 static Above parents_of(BlockDriverState *bs)
 {
-    Above a = { g_ptr_array_new(), g_ptr_array_new() };
+    Above a = { g_ptr_array_new(), g_array_new(FALSE, FALSE, sizeof(BdrvOwner)) };
 
     bdrv_graph_lock();
     for (guint i = 0; i < bs->core->parents->len; i++) {
         BdrvChild *c = g_ptr_array_index(bs->core->parents, i);
 
+        bdrv_add_owner(a.owners, c);
         if (c->parent) {
             bdrv_pin(c->parent);
             g_ptr_array_add(a.nodes, c->parent);
-        } else if (c->ops) {
-            c->ops->ref(c->owner);
-            g_ptr_array_add(a.owners, (void *)(uintptr_t)c->ops);
-            g_ptr_array_add(a.owners, c->owner);
         }
     }
     bdrv_graph_unlock();
@@ -43,17 +40,16 @@ void coroutine_fn bdrv_co_tell_parents(BlockDriverState *bs)
 {
     Above a = parents_of(bs);
 
-    for (guint i = 0; i < a.owners->len; i += 2) {
-        const BdrvParentOps *ops = g_ptr_array_index(a.owners, i);
-        void *owner = g_ptr_array_index(a.owners, i + 1);
+    for (guint i = 0; i < a.owners->len; i++) {
+        BdrvOwner *o = &g_array_index(a.owners, BdrvOwner, i);
 
-        ops->resized(owner);
-        ops->unref(owner);
+        o->ops->resized(o->owner);
+        o->ops->unref(o->owner);
     }
     for (guint i = 0; i < a.nodes->len; i++) {
         look_again(g_ptr_array_index(a.nodes, i));
         bdrv_unpin(g_ptr_array_index(a.nodes, i));
     }
     g_ptr_array_unref(a.nodes);
-    g_ptr_array_unref(a.owners);
+    g_array_unref(a.owners);
 }
