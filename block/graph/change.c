@@ -31,7 +31,9 @@ static int depth_below(BlockDriverState *bs)
     int most = 0;
 
     for (guint i = 0; i < bs->children->len; i++) {
-        most = MAX(most, depth_below(((BdrvChild *)g_ptr_array_index(bs->children, i))->bs));
+        int n = depth_below(((BdrvChild *)g_ptr_array_index(bs->children, i))->bs);
+
+        most = MAX(most, n); /* the macro looks twice: a call in it would double at each level */
     }
     return most + 1;
 }
@@ -43,7 +45,9 @@ static int depth_above(BlockDriverState *bs)
     for (guint i = 0; i < bs->core->parents->len; i++) {
         BdrvChild *c = g_ptr_array_index(bs->core->parents, i);
 
-        most = MAX(most, c->parent ? depth_above(c->parent) : 0);
+        int n = c->parent ? depth_above(c->parent) : 0;
+
+        most = MAX(most, n);
     }
     return most + 1;
 }
