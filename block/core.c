@@ -9,18 +9,16 @@
  */
 #include "block/core.h"
 
-#include <pthread.h>
-
-static pthread_mutex_t graph_lock = PTHREAD_MUTEX_INITIALIZER;
+ThreadMutex bdrv_graph_mutex = THREAD_MUTEX_INIT;
 
 void bdrv_graph_lock(void)
 {
-    pthread_mutex_lock(&graph_lock);
+    thread_mutex_lock(&bdrv_graph_mutex);
 }
 
 void bdrv_graph_unlock(void)
 {
-    pthread_mutex_unlock(&graph_lock);
+    thread_mutex_unlock(&bdrv_graph_mutex);
 }
 
 void bdrv_pin(BlockDriverState *bs)

@@ -16,6 +16,7 @@
 #define BLOCK_CORE_H
 
 #include "block/io.h"
+#include "util/thread-mutex.h"
 
 /* Of a file, what drivers see to know their format by; a guessed image's guard watches over it. The
  * formats that the reference knows need 512 bytes. */
@@ -72,8 +73,9 @@ typedef struct BdrvCore {
 
 /* ---- core.c ---- */
 /* INV-GRAPH-1; never held over a yield. */
-void bdrv_graph_lock(void);
-void bdrv_graph_unlock(void);
+extern ThreadMutex bdrv_graph_mutex;
+void bdrv_graph_lock(void) ACQUIRES_LOCK(bdrv_graph_mutex);
+void bdrv_graph_unlock(void) RELEASES_LOCK(bdrv_graph_mutex);
 /* @bs, found under the graph's lock, is not freed until bdrv_unpin() (it may close, though). */
 void bdrv_pin(BlockDriverState *bs);
 void bdrv_unpin(BlockDriverState *bs);

@@ -223,7 +223,7 @@ void aio_at_fork(void (*lock)(void), void (*unlock)(bool child))
     layers[n].lock = lock;
 }
 
-static void before_fork(void)
+static void before_fork(void) UNCHECKED_LOCKS
 {
     for (unsigned i = atomic_load(&nlayers); i-- > 0;) { /* upper layers first */
         layers[i].lock();
@@ -233,7 +233,7 @@ static void before_fork(void)
     coroutine_fork_lock();
 }
 
-static void after_fork(bool child)
+static void after_fork(bool child) UNCHECKED_LOCKS
 {
     coroutine_fork_unlock();
     spin_unlock(&all.lock);

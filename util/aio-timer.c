@@ -28,25 +28,22 @@ AioTimer *aio_timer_new(AioContext *ctx, AioFunc *fn, void *opaque)
     return t;
 }
 
-/* Under timer_lock. */
-static void unset(AioTimer *t)
+static void unset(AioContext *ctx, AioTimer *t) REQUIRES_LOCK(ctx->timer_lock)
 {
     if (t->set) {
-        g_ptr_array_remove(t->ctx->timers, t);
+        g_ptr_array_remove(ctx->timers, t);
         t->set = false;
-        atomic_store_explicit(&t->ctx->timers_set, t->ctx->timers->len, memory_order_relaxed);
+        atomic_store_explicit(&ctx->timers_set, ctx->timers->len, memory_order_relaxed);
     }
 }
 
-/* Under timer_lock, dropped meanwhile: until @t's function does not run in another thread. */
-static void wait_returned(AioTimer *t)
+/* The lock is dropped meanwhile: until @t's function does not run in another thread. */
+static void wait_returned(AioTimer *t) REQUIRES_LOCK(t->ctx->timer_lock)
 {
-    AioContext *ctx = t->ctx;
-
-    while (ctx->timer_running == t && ctx->timer_thread != g_thread_self()) {
-        spin_unlock(&ctx->timer_lock);
+    while (t->ctx->timer_running == t && t->ctx->timer_thread != g_thread_self()) {
+        spin_unlock(&t->ctx->timer_lock);
         sched_yield();
-        spin_lock(&ctx->timer_lock);
+        spin_lock(&t->ctx->timer_lock);
     }
 }
 
@@ -54,7 +51,7 @@ void aio_timer_del(AioTimer *t)
 {
     spin_lock(&t->ctx->timer_lock);
     wait_returned(t);
-    unset(t);
+    unset(t->ctx, t);
     spin_unlock(&t->ctx->timer_lock);
 }
 
@@ -64,7 +61,7 @@ void aio_timer_mod(AioTimer *t, int64_t expire_ns)
     guint i;
 
     spin_lock(&t->ctx->timer_lock);
-    unset(t);
+    unset(t->ctx, t);
     t->expire_ns = expire_ns;
     t->set = true;
     for (i = 0; i < a->len; i++) {
@@ -130,7 +127,7 @@ bool aio_timer_run(AioContext *ctx)
         if (t->expire_ns > now) {
             break;
         }
-        unset(t);
+        unset(ctx, t);
         ctx->timer_running = t;
         ctx->timer_thread = g_thread_self();
         spin_unlock(&ctx->timer_lock);

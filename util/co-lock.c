@@ -62,7 +62,7 @@ void co_mutex_init(CoMutex *m)
     list_init(&m->waiters);
 }
 
-bool co_mutex_trylock(CoMutex *m)
+bool co_mutex_trylock(CoMutex *m) UNCHECKED_LOCKS
 {
     bool taken;
 
@@ -76,7 +76,7 @@ bool co_mutex_trylock(CoMutex *m)
     return taken;
 }
 
-void coroutine_fn co_mutex_lock(CoMutex *m)
+void coroutine_fn co_mutex_lock(CoMutex *m) UNCHECKED_LOCKS
 {
     CoWaiter w;
 
@@ -94,7 +94,7 @@ void coroutine_fn co_mutex_lock(CoMutex *m)
     coroutine_yield(); /* INV-LOCK-1: we hold it when we are back */
 }
 
-void coroutine_fn co_mutex_unlock(CoMutex *m)
+void coroutine_fn co_mutex_unlock(CoMutex *m) UNCHECKED_LOCKS
 {
     CoWaiter *w;
     Coroutine *next = NULL;
@@ -132,7 +132,7 @@ static void queue_push(CoQueue *q, CoWaiter *w)
     spin_unlock(&q->guard);
 }
 
-void coroutine_fn co_queue_wait(CoQueue *q, CoMutex *m)
+void coroutine_fn co_queue_wait(CoQueue *q, CoMutex *m) UNCHECKED_LOCKS
 {
     CoWaiter w;
 
@@ -235,8 +235,8 @@ void coroutine_fn co_rwlock_wrlock(CoRwLock *l)
     rwlock_lock(l, true);
 }
 
-/* Give the lock to all waiters in front that may have it now: a list of them; guard held. */
-static CoWaiter *rwlock_grant(CoRwLock *l)
+/* Give the lock to all waiters in front that may have it now: a list of them. */
+static CoWaiter *rwlock_grant(CoRwLock *l) REQUIRES_LOCK(l->guard)
 {
     CoWaiter *granted = NULL, **tail = &granted;
 

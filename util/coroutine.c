@@ -186,12 +186,12 @@ static void pool_put(ThreadState *ts, Coroutine *co)
     }
 }
 
-void coroutine_fork_lock(void)
+void coroutine_fork_lock(void) UNCHECKED_LOCKS
 {
     spin_lock(&global_pool.lock);
 }
 
-void coroutine_fork_unlock(void)
+void coroutine_fork_unlock(void) UNCHECKED_LOCKS
 {
     spin_unlock(&global_pool.lock);
 }

@@ -8,9 +8,9 @@
  *             ends; where there is none to be had, the caller does the job itself.
  */
 #include "util/aio-int.h"
+#include "util/thread-mutex.h"
 
 #include <errno.h>
-#include <pthread.h>
 #include <signal.h>
 #include <time.h>
 
@@ -26,14 +26,14 @@ typedef struct PoolItem { /* on the stack of its coroutine, or on the heap */
 } PoolItem;
 
 static struct {
-    pthread_mutex_t lock; /* guards the fields below */
+    ThreadMutex lock; /* guards the fields below */
     pthread_cond_t cond;
     PoolItem *head, *tail;
     unsigned queued, threads, idle;
-} pool = { .lock = PTHREAD_MUTEX_INITIALIZER, .cond = PTHREAD_COND_INITIALIZER };
+} pool = { .lock = THREAD_MUTEX_INIT, .cond = PTHREAD_COND_INITIALIZER };
 
-/* Lock held. NULL: none came for too long, the thread is to end. */
-static PoolItem *pop(void)
+/* NULL: none came for too long, the thread is to end. */
+static PoolItem *pop(void) REQUIRES_LOCK(pool.lock)
 {
     PoolItem *item;
     struct timespec until;
@@ -43,7 +43,7 @@ static PoolItem *pop(void)
     until.tv_sec += IDLE_SECONDS;
     while (!pool.head && !late) {
         pool.idle++;
-        late = pthread_cond_timedwait(&pool.cond, &pool.lock, &until) == ETIMEDOUT;
+        late = pthread_cond_timedwait(&pool.cond, &pool.lock.m, &until) == ETIMEDOUT;
         pool.idle--;
     }
     item = pool.head;
@@ -69,20 +69,20 @@ static void *worker(void *unused)
 {
     PoolItem *item;
 
-    pthread_mutex_lock(&pool.lock);
+    thread_mutex_lock(&pool.lock);
     while ((item = pop())) {
-        pthread_mutex_unlock(&pool.lock);
+        thread_mutex_unlock(&pool.lock);
         run(item);
-        pthread_mutex_lock(&pool.lock);
+        thread_mutex_lock(&pool.lock);
     }
     pool.threads--;
-    pthread_mutex_unlock(&pool.lock);
+    thread_mutex_unlock(&pool.lock);
     return NULL;
 }
 
-/* Lock held, so that the count of threads is true. The embedder's signals are not for our
+/* Under the lock, so that the count of threads is true. The embedder's signals are not for our
  * threads. */
-static void add_thread(void)
+static void add_thread(void) REQUIRES_LOCK(pool.lock)
 {
     pthread_attr_t attr;
     sigset_t all, old;
@@ -106,7 +106,7 @@ static bool push(PoolItem *item)
 {
     bool queued;
 
-    pthread_mutex_lock(&pool.lock);
+    thread_mutex_lock(&pool.lock);
     if (pool.idle <= pool.queued && pool.threads < MAX_THREADS) {
         add_thread();
     }
@@ -121,23 +121,23 @@ static bool push(PoolItem *item)
         pool.queued++;
         pthread_cond_signal(&pool.cond);
     }
-    pthread_mutex_unlock(&pool.lock);
+    thread_mutex_unlock(&pool.lock);
     return queued;
 }
 
-void thread_pool_fork_lock(void)
+void thread_pool_fork_lock(void) UNCHECKED_LOCKS
 {
-    pthread_mutex_lock(&pool.lock);
+    thread_mutex_lock(&pool.lock);
 }
 
-void thread_pool_fork_unlock(bool child)
+void thread_pool_fork_unlock(bool child) UNCHECKED_LOCKS
 {
     if (child) { /* the threads are the parent's, and so is what they wait for */
         pool.head = pool.tail = NULL;
         pool.queued = pool.threads = pool.idle = 0;
         pthread_cond_init(&pool.cond, NULL);
     }
-    pthread_mutex_unlock(&pool.lock);
+    thread_mutex_unlock(&pool.lock);
 }
 
 int coroutine_fn co_thread_pool_run(ThreadPoolFunc *fn, void *opaque)

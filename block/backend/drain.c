@@ -31,9 +31,9 @@ static void count(BlockBackend *blk, int n)
     atomic_fetch_add(&blk->in_flight[blk_stripe()].n, n);
 }
 
-/* Under the lock, with the marks on. A stripe may be below zero: who leaves may run in another
+/* With the marks on. A stripe may be below zero: who leaves may run in another
  * thread by now. */
-static bool is_busy(BlockBackend *blk)
+static bool is_busy(BlockBackend *blk) REQUIRES_LOCK(blk->lock)
 {
     int64_t n = 0;
 
@@ -43,7 +43,7 @@ static bool is_busy(BlockBackend *blk)
     return n > 0;
 }
 
-static void mark(BlockBackend *blk, int by)
+static void mark(BlockBackend *blk, int by) REQUIRES_LOCK(blk->lock)
 {
     for (int i = 0; i < BLK_STRIPES; i++) {
         atomic_fetch_add(&blk->in_flight[i].n, by);
@@ -108,13 +108,13 @@ void blk_drain_end(BlockBackend *blk)
     spin_unlock(&blk->lock);
 }
 
-void coroutine_fn blk_co_alone_begin(BlockBackend *blk)
+void coroutine_fn blk_co_alone_begin(BlockBackend *blk) UNCHECKED_LOCKS
 {
     co_mutex_lock(&blk->exclusive);
     blk_co_drain_begin(blk);
 }
 
-void coroutine_fn blk_co_alone_end(BlockBackend *blk)
+void coroutine_fn blk_co_alone_end(BlockBackend *blk) UNCHECKED_LOCKS
 {
     blk_drain_end(blk);
     co_mutex_unlock(&blk->exclusive);

@@ -92,7 +92,7 @@ char **blk_warnings(BlockBackend *blk)
 
 static __thread bool reporting; /* this thread calls a report, and holds the graph's lock */
 
-void blk_set_report(BlockBackend *blk, BlockReportFunc *report, void *opaque)
+void blk_set_report(BlockBackend *blk, BlockReportFunc *report, void *opaque) UNCHECKED_LOCKS
 {
     bool locked = reporting;
 
@@ -106,8 +106,7 @@ void blk_set_report(BlockBackend *blk, BlockReportFunc *report, void *opaque)
     }
 }
 
-/* Under the graph's lock. */
-static void report_up(BlockDriverState *bs, const char *line)
+static void report_up(BlockDriverState *bs, const char *line) REQUIRES_LOCK(bdrv_graph_mutex)
 {
     for (guint i = 0; i < bs->core->parents->len; i++) {
         BdrvChild *c = g_ptr_array_index(bs->core->parents, i);

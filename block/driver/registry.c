@@ -10,8 +10,8 @@
 #include "block/backend.h"
 #include "block/driver/registry.h"
 #include "block/filename.h"
+#include "util/thread-mutex.h"
 
-#include <pthread.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -21,9 +21,9 @@ struct Registered {
     _Atomic(Registered *) next;
 };
 
-static _Atomic(Registered *) drivers;         /* INV-REG-1 */
-static _Atomic(Registered *) *end = &drivers; /* under register_lock */
-static pthread_mutex_t register_lock = PTHREAD_MUTEX_INITIALIZER;
+static _Atomic(Registered *) drivers; /* INV-REG-1 */
+static ThreadMutex register_lock = THREAD_MUTEX_INIT;
+static _Atomic(Registered *) *end GUARDED_BY(register_lock) = &drivers;
 
 const char *const blk_prealloc_names[] = { "off", "metadata", "falloc", "full", NULL };
 
@@ -36,8 +36,8 @@ const char *const blkdebug_event_names[] = {
 
 /* ---- Registering ---- */
 
-/* Is @name that of a driver or, with @protocol, of a protocol? Under register_lock. */
-static bool is_taken(const char *name, bool protocol)
+/* Is @name that of a driver or, with @protocol, of a protocol? */
+static bool is_taken(const char *name, bool protocol) REQUIRES_LOCK(register_lock)
 {
     for (Registered *r = atomic_load(&drivers); r; r = atomic_load(&r->next)) {
         if (!g_strcmp0(protocol ? r->drv.protocol_name : r->drv.format_name, name)) {
@@ -48,7 +48,7 @@ static bool is_taken(const char *name, bool protocol)
 }
 
 /* What no driver can do without; @d is as long as our own tables. */
-static bool check_table(const BlockDriver *d, GError **errp)
+static bool check_table(const BlockDriver *d, GError **errp) REQUIRES_LOCK(register_lock)
 {
     const char *name = d->format_name;
 
@@ -87,8 +87,7 @@ static bool check_version(const BlockDriver *drv, GError **errp)
     return false;
 }
 
-/* Under register_lock. */
-static bool add(const BlockDriver *drv, GError **errp)
+static bool add(const BlockDriver *drv, GError **errp) REQUIRES_LOCK(register_lock)
 {
     g_autofree Registered *r = NULL;
     _Atomic(Registered *) *next;
@@ -110,14 +109,14 @@ static bool add(const BlockDriver *drv, GError **errp)
 
 static gpointer add_builtin(gpointer unused)
 {
-    pthread_mutex_lock(&register_lock);
+    thread_mutex_lock(&register_lock);
     for (size_t i = 0; bdrv_builtin[i]; i++) {
         GError *err = NULL;
 
         (void)add(bdrv_builtin[i], &err);
         g_assert_no_error(err);
     }
-    pthread_mutex_unlock(&register_lock);
+    thread_mutex_unlock(&register_lock);
     return NULL;
 }
 
@@ -134,9 +133,9 @@ bool block_register_driver(const BlockDriver *drv, GError **errp)
     bool ok;
 
     (void)first_driver(); /* what is in the tree has its name first */
-    pthread_mutex_lock(&register_lock);
+    thread_mutex_lock(&register_lock);
     ok = add(drv, errp);
-    pthread_mutex_unlock(&register_lock);
+    thread_mutex_unlock(&register_lock);
     return ok;
 }
 

@@ -69,9 +69,9 @@ static bool check_edge(BlockDriverState *parent, BlockDriverState *to, GError **
     return true;
 }
 
-/* ---- Edges; under the graph's lock and a drain ---- */
+/* ---- Edges; under a drain ---- */
 
-static void point(BdrvChild *c, BlockDriverState *to)
+static void point(BdrvChild *c, BlockDriverState *to) REQUIRES_LOCK(bdrv_graph_mutex)
 {
     g_ptr_array_remove(c->bs->core->parents, c);
     g_ptr_array_add(to->core->parents, c);
@@ -83,6 +83,7 @@ static void point(BdrvChild *c, BlockDriverState *to)
 
 /* All of @edges, which lead to @from, to @to; undone if permissions forbid it. */
 static bool point_all(GPtrArray *edges, BlockDriverState *from, BlockDriverState *to, GError **errp)
+    REQUIRES_LOCK(bdrv_graph_mutex)
 {
     for (guint i = 0; i < edges->len; i++) {
         point(g_ptr_array_index(edges, i), to);
@@ -99,7 +100,7 @@ static bool point_all(GPtrArray *edges, BlockDriverState *from, BlockDriverState
     return false;
 }
 
-static void refresh_above(BlockDriverState *bs)
+static void refresh_above(BlockDriverState *bs) REQUIRES_LOCK(bdrv_graph_mutex)
 {
     for (guint i = 0; i < bs->core->parents->len; i++) {
         BlockDriverState *p = ((BdrvChild *)g_ptr_array_index(bs->core->parents, i))->parent;
@@ -116,8 +117,9 @@ static void refresh_above(BlockDriverState *bs)
 /* What leads to @from and is to lead to @to, under the graph's lock. */
 typedef GPtrArray *EdgesFunc(void *what, BlockDriverState *to);
 
-/* Under the graph's lock and a drain: the number of edges that moved, or -errno. */
+/* The number of edges that moved, or -errno. */
 static int move_edges(GPtrArray *edges, BlockDriverState *from, BlockDriverState *to, GError **errp)
+    REQUIRES_LOCK(bdrv_graph_mutex)
 {
     for (guint i = 0; i < edges->len; i++) {
         BdrvChild *c = g_ptr_array_index(edges, i);
@@ -219,8 +221,8 @@ bool coroutine_fn bdrv_co_remove_filter(BlockDriverState *filter, int *ret, GErr
 
 /* ---- Backing files ---- */
 
-/* Under the graph's lock and a drain. */
 static bool link_backing(BlockDriverState *bs, BlockDriverState *backing, GError **errp)
+    REQUIRES_LOCK(bdrv_graph_mutex)
 {
     if (!check_edge(bs, backing, errp) ||
         !bdrv_link(bs, backing, "backing", BDRV_ROLE_BACKING, errp)) {

@@ -74,9 +74,9 @@ void coroutine_fn bdrv_co_wait_unknown(BlockDriverState *bs)
     spin_unlock(&core->lock);
 }
 
-/* ---- Whom it concerns; under the graph's lock ---- */
+/* ---- Whom it concerns ---- */
 
-static bool add_node(BdrvDrain *d, BlockDriverState *bs)
+static bool add_node(BdrvDrain *d, BlockDriverState *bs) REQUIRES_LOCK(bdrv_graph_mutex)
 {
     if (g_ptr_array_find(d->nodes, bs, NULL)) {
         return false;
@@ -86,7 +86,7 @@ static bool add_node(BdrvDrain *d, BlockDriverState *bs)
     return true;
 }
 
-static void add_below(BdrvDrain *d, BlockDriverState *bs)
+static void add_below(BdrvDrain *d, BlockDriverState *bs) REQUIRES_LOCK(bdrv_graph_mutex)
 {
     for (guint i = 0; i < bs->children->len; i++) {
         BlockDriverState *child = ((BdrvChild *)g_ptr_array_index(bs->children, i))->bs;
@@ -97,7 +97,7 @@ static void add_below(BdrvDrain *d, BlockDriverState *bs)
     }
 }
 
-static void add_above(BdrvDrain *d, BlockDriverState *bs)
+static void add_above(BdrvDrain *d, BlockDriverState *bs) REQUIRES_LOCK(bdrv_graph_mutex)
 {
     for (guint i = 0; i < bs->core->parents->len; i++) {
         BdrvChild *c = g_ptr_array_index(bs->core->parents, i);

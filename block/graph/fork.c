@@ -2,7 +2,7 @@
 /* A process that forks: the child has a graph of its own, and a lock that nobody holds. */
 #include "block/graph/graph.h"
 
-static void after_fork(bool child)
+static void after_fork(bool child) UNCHECKED_LOCKS
 {
     if (child) {
         bdrv_names_forget();

@@ -15,11 +15,11 @@ BlockDriverState *bdrv_ref(BlockDriverState *bs);
 /* The last reference closes the node and what only it holds, whatever fails: 0, or the first error
  * of what had to be written. NULL is fine. */
 int coroutine_fn bdrv_co_unref(BlockDriverState *bs);
-/* The edge alone, under the graph's lock: the reference stays the caller's when NULL, else it is
+/* The edge alone: the reference stays the caller's when NULL, else it is
  * the edge's; bdrv_unlink() gives it back. */
 BdrvChild *bdrv_link(BlockDriverState *parent, BlockDriverState *bs, const char *name,
-                     BdrvRole role, GError **errp);
-BlockDriverState *bdrv_unlink(BdrvChild *c);
+                     BdrvRole role, GError **errp) REQUIRES_LOCK(bdrv_graph_mutex);
+BlockDriverState *bdrv_unlink(BdrvChild *c) REQUIRES_LOCK(bdrv_graph_mutex);
 /* Takes over the reference @bs. NULL and the reference dropped if the permissions are refused. */
 BdrvChild *coroutine_fn bdrv_co_attach(BlockDriverState *parent, BlockDriverState *bs,
                                        const char *name, BdrvRole role, GError **errp);
@@ -30,22 +30,25 @@ BdrvChild *bdrv_root_attach(BlockDriverState *bs, const BdrvParentOps *ops, void
 int coroutine_fn bdrv_co_detach(BdrvChild *c);
 
 /* ---- drain.c ---- */
-/* Are all who can reach @bs held back by @d, those too that came after its beginning? Under the
- * graph's lock, and true for as long as it is held. */
-bool bdrv_drain_covers(const BdrvDrain *d, BlockDriverState *bs);
-/* A drain that covers all who can reach @bs; the graph's lock is held at the return, so that nobody
- * comes before what is to change has changed. */
-BdrvDrain *coroutine_fn bdrv_co_drain_and_lock(BlockDriverState *bs);
+/* Are all who can reach @bs held back by @d, those too that came after its beginning?
+ * True for as long as the lock is held. */
+bool bdrv_drain_covers(const BdrvDrain *d, BlockDriverState *bs) REQUIRES_LOCK(bdrv_graph_mutex);
+/* A drain that covers all who can reach @bs; with the lock, so that nobody comes before what is to
+ * change has changed. */
+BdrvDrain *coroutine_fn bdrv_co_drain_and_lock(BlockDriverState *bs)
+    ACQUIRES_LOCK(bdrv_graph_mutex);
 /* Until nobody goes on knowing @bs, which has no parents any more. */
 void coroutine_fn bdrv_co_wait_unknown(BlockDriverState *bs);
 
 /* ---- perm.c ---- */
 /* Recompute what @bs's parents hold, tell the driver, and go on to its children; undone on
- * failure. This, the next and the last under the graph's lock. */
-bool bdrv_refresh_perms(BlockDriverState *bs, GError **errp);
-bool bdrv_change_perm(BdrvChild *c, unsigned perm, unsigned shared, GError **errp);
+ * failure. */
+bool bdrv_refresh_perms(BlockDriverState *bs, GError **errp) REQUIRES_LOCK(bdrv_graph_mutex);
+bool bdrv_change_perm(BdrvChild *c, unsigned perm, unsigned shared, GError **errp)
+    REQUIRES_LOCK(bdrv_graph_mutex);
 bool bdrv_child_set_perm(BdrvChild *c, unsigned perm, unsigned shared, GError **errp);
-void bdrv_default_child_perm(BdrvChild *c, unsigned perm, unsigned shared);
+void bdrv_default_child_perm(BdrvChild *c, unsigned perm, unsigned shared)
+    REQUIRES_LOCK(bdrv_graph_mutex);
 
 /* ---- limits.c ---- */
 void bdrv_refresh_limits(BlockDriverState *bs);

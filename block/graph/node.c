@@ -90,9 +90,8 @@ int coroutine_fn bdrv_co_unref(BlockDriverState *bs)
     return ret;
 }
 
-/* Under graph_lock. */
 static BdrvChild *child_new(BlockDriverState *parent, BlockDriverState *bs, const char *name,
-                            BdrvRole role)
+                            BdrvRole role) REQUIRES_LOCK(bdrv_graph_mutex)
 {
     BdrvChild *c = g_new0(BdrvChild, 1);
 

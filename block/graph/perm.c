@@ -3,11 +3,11 @@
  * Permissions: what the parents of a node hold together (the union) and let others do (the
  * intersection).  At the bottom they are the lock bytes on the file, so they follow the
  * reference's: a format guards its file against writers and resizers, a backing file is shared.
- * All of it under the graph's lock (INV-GRAPH-1).
  */
 #include "block/graph/graph.h"
 
 static void node_perms(BlockDriverState *bs, unsigned *perm, unsigned *shared)
+    REQUIRES_LOCK(bdrv_graph_mutex)
 {
     *perm = 0;
     *shared = BLK_PERM_ALL;
@@ -33,7 +33,7 @@ void bdrv_default_child_perm(BdrvChild *c, unsigned perm, unsigned shared)
     c->shared = child_shared;
 }
 
-static bool conflict(BlockDriverState *bs, GError **errp)
+static bool conflict(BlockDriverState *bs, GError **errp) REQUIRES_LOCK(bdrv_graph_mutex)
 {
     for (guint i = 0; i < bs->core->parents->len; i++) {
         for (guint j = 0; j < bs->core->parents->len; j++) {

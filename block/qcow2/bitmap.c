@@ -1,16 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/*
- * Persistent bitmaps.  They are kept, not kept up to date: those that must tell of every change of
- * the disk (auto) are marked as in use before the first one, which is what the format has for a
- * bitmap that is not to be believed.  An image that nobody writes to stays as it is, to the byte.
- *
- * INV-BM-1  The marks are on stable storage before any change of what the guest reads is written.
- * INV-BM-2  Only flags change, each within one sector: a torn write marks some bitmaps and leaves
- *           others, and both are true, as nothing else has changed yet.
- */
 #include "bitmap.h"
 
-#include "rules.h"
 #include "util/bytes.h"
 
 #include <errno.h>
@@ -19,11 +9,10 @@
 #define ENTRY_FLAGS 12
 #define MIN_GRANULARITY_BITS 9
 #define MAX_NAME 1023
-#define AUTOCLEAR_AT 88 /* in the header */
 
 /* ---- The directory ---- */
 
-bool bitmap_dir_next(const uint8_t *dir, uint64_t size, uint64_t *at, BitmapEntry *e)
+bool qcow2_bitmap_dir_next(const uint8_t *dir, uint64_t size, uint64_t *at, BitmapEntry *e)
 {
     const uint8_t *p = dir + *at;
     uint64_t whole;
@@ -125,7 +114,7 @@ static int coroutine_fn list_fn(void *opaque)
     for (uint32_t i = 0; i < h->nb_bitmaps && ret == 0; i++) {
         BitmapEntry e;
 
-        if (!bitmap_dir_next(dir, h->bitmap_dir_size, &at, &e) ||
+        if (!qcow2_bitmap_dir_next(dir, h->bitmap_dir_size, &at, &e) ||
             e.granularity_bits > BITMAP_MAX_GRANULARITY_BITS) {
             return error_set(a->errp, EINVAL, "Broken bitmap directory");
         }
@@ -134,7 +123,7 @@ static int coroutine_fn list_fn(void *opaque)
     return ret;
 }
 
-bool qcow2_list_bitmaps(Qcow2 *q, Options *o, GError **errp)
+bool qcow2_bitmap_list(Qcow2 *q, Options *o, GError **errp)
 {
     ListArgs a = { q, o, errp };
 
@@ -167,15 +156,15 @@ static int check_entry(const Qcow2 *q, const BitmapEntry *e, uint64_t file_lengt
     return 0;
 }
 
-int coroutine_fn qcow2_co_bitmaps_open(Qcow2 *q, GError **errp)
+int coroutine_fn qcow2_bitmap_co_open(Qcow2 *q, bool *to_mark, GError **errp)
 {
     const Qcow2Header *h = &q->hdr;
     int64_t length = bdrv_co_getlength(q->file->bs);
     uint64_t at = 0, left = (uint64_t)MAX(length, 0);
     g_autofree uint8_t *dir = NULL;
-    bool mark = false;
     int ret;
 
+    *to_mark = false;
     if (!h->has_bitmaps) {
         return 0;
     }
@@ -183,32 +172,26 @@ int coroutine_fn qcow2_co_bitmaps_open(Qcow2 *q, GError **errp)
     for (uint32_t i = 0; i < h->nb_bitmaps && ret == 0; i++) {
         BitmapEntry e;
 
-        if (!bitmap_dir_next(dir, h->bitmap_dir_size, &at, &e)) {
+        if (!qcow2_bitmap_dir_next(dir, h->bitmap_dir_size, &at, &e)) {
             return error_set(errp, EINVAL, "Broken bitmap directory");
         }
         ret = check_entry(q, &e, (uint64_t)length, &left, errp);
         if (ret == 0) {
-            qcow2_metadata_add(q, e.table_offset, e.table_entries * UINT64_C(8), "bitmap table");
-            mark |= (e.flags & (BITMAP_AUTO | BITMAP_IN_USE)) == BITMAP_AUTO;
+            qcow2_metadata_add(q->metadata, e.table_offset, e.table_entries * UINT64_C(8),
+                               "bitmap table");
+            *to_mark |= (e.flags & (BITMAP_AUTO | BITMAP_IN_USE)) == BITMAP_AUTO;
         }
     }
     if (ret == 0) {
-        qcow2_metadata_add(q, h->bitmap_dir_offset, h->bitmap_dir_size, "bitmap directory");
-        atomic_fetch_or(&q->unmarked, mark ? QCOW2_CHANGE_DISK : 0);
+        qcow2_metadata_add(q->metadata, h->bitmap_dir_offset, h->bitmap_dir_size,
+                           "bitmap directory");
     }
     return ret;
 }
 
-uint64_t qcow2_autoclear_kept(const Qcow2 *q)
-{
-    return q->hdr.autoclear & ((q->geo.external_data ? QCOW2_AUTOCLEAR_DATA_RAW : 0) |
-                               (q->hdr.has_bitmaps ? QCOW2_AUTOCLEAR_BITMAPS : 0));
-}
-
 /* ---- Before a change ---- */
 
-/* Bitmaps that must tell of every change are in use from now on. Not synced. */
-static int coroutine_fn co_mark_bitmaps(Qcow2 *q)
+int coroutine_fn qcow2_bitmap_co_mark_in_use(Qcow2 *q)
 {
     const Qcow2Header *h = &q->hdr;
     g_autofree uint8_t *dir = NULL;
@@ -220,7 +203,7 @@ static int coroutine_fn co_mark_bitmaps(Qcow2 *q)
         return ret;
     }
     for (uint32_t i = 0; i < h->nb_bitmaps; i++) {
-        if (!bitmap_dir_next(dir, h->bitmap_dir_size, &at, &e)) {
+        if (!qcow2_bitmap_dir_next(dir, h->bitmap_dir_size, &at, &e)) {
             return -EIO; /* it was whole when the image was opened */
         }
         if (e.flags & BITMAP_AUTO) {
@@ -229,41 +212,4 @@ static int coroutine_fn co_mark_bitmaps(Qcow2 *q)
     }
     return bdrv_co_pwrite(q->file, (int64_t)h->bitmap_dir_offset, (int64_t)h->bitmap_dir_size, dir,
                           0);
-}
-
-/* Features that we do not keep true are no longer claimed. One field, within a sector. */
-static int coroutine_fn co_clear_features(Qcow2 *q)
-{
-    uint64_t keep = qcow2_autoclear_kept(q);
-    uint8_t field[8];
-    int ret;
-
-    stbe64(field, keep);
-    ret = bdrv_co_pwrite(q->file, AUTOCLEAR_AT, sizeof(field), field, 0);
-    if (ret == 0) {
-        q->hdr.autoclear = keep;
-    }
-    return ret;
-}
-
-int coroutine_fn qcow2_co_mark_change(Qcow2 *q, unsigned what)
-{
-    int ret = 0;
-
-    co_mutex_lock(&q->feature_lock);
-    what &= atomic_load(&q->unmarked); /* somebody may have done it while we waited */
-    if (what & QCOW2_CHANGE_DISK) {
-        ret = co_mark_bitmaps(q);
-    }
-    if (ret == 0 && (what & QCOW2_CHANGE_IMAGE)) {
-        ret = co_clear_features(q);
-    }
-    if (ret == 0 && what && !RULE_BROKEN(BITMAPS_BEFORE_CHANGE)) {
-        ret = bdrv_co_flush(q->file->bs); /* INV-BM-1 */
-    }
-    if (ret == 0) {
-        atomic_fetch_and(&q->unmarked, ~what);
-    }
-    co_mutex_unlock(&q->feature_lock);
-    return ret;
 }

@@ -44,7 +44,7 @@ uint64_t qcow2_budget_take(uint64_t want, uint64_t floor)
     return get;
 }
 
-void qcow2_budget_give(uint64_t bytes)
+void qcow2_budget_return(uint64_t bytes)
 {
     atomic_fetch_sub(&taken, (int_fast64_t)bytes);
 }

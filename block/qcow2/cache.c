@@ -29,11 +29,11 @@ struct MetaCache {
     size_t dirty_count;
     MetaSlice *clock_hand; /* a ring of all slices in the hash */
     MetaSlice *dirty_head;
-    unsigned cleanings; /* calls of meta_cache_clean() */
+    unsigned cleanings; /* calls of qcow2_cache_clean() */
     CoQueue load_queue; /* those who wait for a loading slice */
 };
 
-MetaCache *meta_cache_new(BdrvChild *file, size_t slice_size, uint64_t budget, BlkdebugEvent event)
+MetaCache *qcow2_cache_new(BdrvChild *file, size_t slice_size, uint64_t budget, BlkdebugEvent event)
 {
     MetaCache *c = g_try_new0(MetaCache, 1);
 
@@ -50,9 +50,9 @@ MetaCache *meta_cache_new(BdrvChild *file, size_t slice_size, uint64_t budget, B
         c->nbuckets *= 2;
     }
     c->buckets = g_try_new0(MetaSlice *, c->nbuckets);
-    c->slabs = slab_pool_new(file->bs, slice_size);
+    c->slabs = qcow2_slab_pool_new(file->bs, slice_size);
     if (!c->buckets || !c->slabs) {
-        slab_pool_free(c->slabs);
+        qcow2_slab_pool_free(c->slabs);
         g_free(c->buckets);
         g_free(c);
         return NULL;
@@ -64,11 +64,11 @@ MetaCache *meta_cache_new(BdrvChild *file, size_t slice_size, uint64_t budget, B
 
 static void slice_free(MetaSlice *s)
 {
-    slab_put(s->slab, s->data);
+    qcow2_slab_put(s->slab, s->data);
     g_free(s);
 }
 
-void meta_cache_free(MetaCache *c)
+void qcow2_cache_free(MetaCache *c)
 {
     if (!c) {
         return;
@@ -81,22 +81,22 @@ void meta_cache_free(MetaCache *c)
             slice_free(s);
         }
     }
-    slab_pool_free(c->slabs);
+    qcow2_slab_pool_free(c->slabs);
     g_free(c->buckets);
     g_free(c);
 }
 
-size_t meta_cache_slice_size(const MetaCache *c)
+size_t qcow2_cache_slice_size(const MetaCache *c)
 {
     return c->slice_size;
 }
 
-uint64_t meta_cache_budget(MetaCache *c)
+uint64_t qcow2_cache_budget(MetaCache *c)
 {
     return c->budget;
 }
 
-size_t meta_cache_dirty_bytes(MetaCache *c)
+size_t qcow2_cache_dirty_bytes(MetaCache *c)
 {
     size_t n;
 
@@ -106,7 +106,7 @@ size_t meta_cache_dirty_bytes(MetaCache *c)
     return n;
 }
 
-/* ---- Hash, clock ring, dirty list; lock held in all ---- */
+/* ---- Hash, clock ring, dirty list ---- */
 
 static MetaSlice **bucket_of(MetaCache *c, uint64_t offset)
 {
@@ -115,7 +115,7 @@ static MetaSlice **bucket_of(MetaCache *c, uint64_t offset)
     return &c->buckets[(h >> 32) & (c->nbuckets - 1)];
 }
 
-static MetaSlice *lookup(MetaCache *c, uint64_t offset)
+static MetaSlice *lookup(MetaCache *c, uint64_t offset) REQUIRES_LOCK(c->lock)
 {
     MetaSlice *s = *bucket_of(c, offset);
 
@@ -125,7 +125,7 @@ static MetaSlice *lookup(MetaCache *c, uint64_t offset)
     return s;
 }
 
-static void insert(MetaCache *c, MetaSlice *s)
+static void insert(MetaCache *c, MetaSlice *s) REQUIRES_LOCK(c->lock)
 {
     MetaSlice **b = bucket_of(c, s->offset);
 
@@ -144,7 +144,7 @@ static void insert(MetaCache *c, MetaSlice *s)
     c->count++;
 }
 
-static void set_clean(MetaCache *c, MetaSlice *s)
+static void set_clean(MetaCache *c, MetaSlice *s) REQUIRES_LOCK(c->lock)
 {
     if (!s->dirty) {
         return;
@@ -162,7 +162,7 @@ static void set_clean(MetaCache *c, MetaSlice *s)
     c->dirty_count--;
 }
 
-static void set_dirty(MetaCache *c, MetaSlice *s)
+static void set_dirty(MetaCache *c, MetaSlice *s) REQUIRES_LOCK(c->lock)
 {
     if (s->dirty || s->dead) {
         return;
@@ -178,7 +178,7 @@ static void set_dirty(MetaCache *c, MetaSlice *s)
 }
 
 /* Out of the hash: nobody finds it any more. */
-static void unhash(MetaCache *c, MetaSlice *s)
+static void unhash(MetaCache *c, MetaSlice *s) REQUIRES_LOCK(c->lock)
 {
     MetaSlice **b = bucket_of(c, s->offset);
 
@@ -212,7 +212,7 @@ static bool may_free(const MetaSlice *s)
 }
 
 /* When the budget is used up: a slice to take the place of, out of the hash; NULL: none, grow. */
-static MetaSlice *evict(MetaCache *c)
+static MetaSlice *evict(MetaCache *c) REQUIRES_LOCK(c->lock)
 {
     if ((c->count + 1) * c->slice_size <= c->budget) {
         return NULL;
@@ -241,7 +241,7 @@ static MetaSlice *slice_alloc(MetaCache *c)
     MetaSlice *s = g_try_new0(MetaSlice, 1);
 
     if (s) {
-        s->data = slab_get(c->slabs, &s->slab);
+        s->data = qcow2_slab_get(c->slabs, &s->slab);
         if (!s->data) {
             g_clear_pointer(&s, g_free);
         }
@@ -250,7 +250,7 @@ static MetaSlice *slice_alloc(MetaCache *c)
 }
 
 /* An empty slice object, the lock dropped and taken again; NULL without memory. */
-static MetaSlice *make_slice(MetaCache *c)
+static MetaSlice *make_slice(MetaCache *c) REQUIRES_LOCK(c->lock)
 {
     MetaSlice *s = evict(c), *spare;
 
@@ -271,8 +271,8 @@ static MetaSlice *make_slice(MetaCache *c)
     return s;
 }
 
-/* Wait for @s, which somebody loads; lock held on entry, dropped at the end. */
-static int coroutine_fn co_wait_loaded(MetaCache *c, MetaSlice *s)
+/* Wait for @s, which somebody loads. */
+static int coroutine_fn co_wait_loaded(MetaCache *c, MetaSlice *s) RELEASES_LOCK(c->lock)
 {
     bool free_it;
     int ret;
@@ -319,7 +319,7 @@ static int coroutine_fn co_load(MetaCache *c, MetaSlice *s)
     return ret;
 }
 
-int coroutine_fn meta_cache_co_get(MetaCache *c, uint64_t offset, MetaSlice **ret)
+int coroutine_fn qcow2_cache_co_get(MetaCache *c, uint64_t offset, MetaSlice **ret)
 {
     MetaSlice *s, *fresh;
     int r;
@@ -343,7 +343,7 @@ int coroutine_fn meta_cache_co_get(MetaCache *c, uint64_t offset, MetaSlice **re
         if (fresh) {
             spin_unlock(&c->lock);
             slice_free(fresh);
-            return meta_cache_co_get(c, offset, ret);
+            return qcow2_cache_co_get(c, offset, ret);
         }
         if (!s) {
             spin_unlock(&c->lock);
@@ -361,7 +361,7 @@ int coroutine_fn meta_cache_co_get(MetaCache *c, uint64_t offset, MetaSlice **re
     return 0;
 }
 
-int meta_cache_get_new(MetaCache *c, uint64_t offset, MetaSlice **ret)
+int qcow2_cache_get_new(MetaCache *c, uint64_t offset, MetaSlice **ret)
 {
     MetaSlice *s, *old;
 
@@ -388,7 +388,7 @@ int meta_cache_get_new(MetaCache *c, uint64_t offset, MetaSlice **ret)
     return 0;
 }
 
-void meta_cache_put(MetaCache *c, MetaSlice *s)
+void qcow2_cache_put(MetaCache *c, MetaSlice *s)
 {
     bool free_it;
 
@@ -401,7 +401,7 @@ void meta_cache_put(MetaCache *c, MetaSlice *s)
     }
 }
 
-MetaSlice *meta_cache_peek_begin(MetaCache *c, uint64_t offset)
+MetaSlice *qcow2_cache_peek_begin(MetaCache *c, uint64_t offset) UNCHECKED_LOCKS
 {
     MetaSlice *s;
 
@@ -420,28 +420,28 @@ MetaSlice *meta_cache_peek_begin(MetaCache *c, uint64_t offset)
     return s;
 }
 
-void meta_cache_lock(MetaCache *c)
+void qcow2_cache_lock(MetaCache *c) UNCHECKED_LOCKS
 {
     spin_lock(&c->lock);
 }
 
-void meta_cache_peek_end(MetaCache *c)
+void qcow2_cache_peek_end(MetaCache *c) UNCHECKED_LOCKS
 {
     spin_unlock(&c->lock);
 }
 
-void meta_cache_modify_begin(MetaCache *c, MetaSlice *s)
+void qcow2_cache_modify_begin(MetaCache *c, MetaSlice *s) UNCHECKED_LOCKS
 {
     spin_lock(&c->lock);
 }
 
-void meta_cache_modify_end(MetaCache *c, MetaSlice *s)
+void qcow2_cache_modify_end(MetaCache *c, MetaSlice *s) UNCHECKED_LOCKS
 {
     set_dirty(c, s);
     spin_unlock(&c->lock);
 }
 
-void meta_cache_drop(MetaCache *c, uint64_t offset, uint64_t bytes)
+void qcow2_cache_drop(MetaCache *c, uint64_t offset, uint64_t bytes)
 {
     for (uint64_t end = offset + bytes; offset < end; offset += c->slice_size) {
         MetaSlice *s;
@@ -459,7 +459,7 @@ void meta_cache_drop(MetaCache *c, uint64_t offset, uint64_t bytes)
     }
 }
 
-void meta_cache_clean(MetaCache *c)
+void qcow2_cache_clean(MetaCache *c)
 {
     MetaSlice *gone = NULL;
 
@@ -496,7 +496,7 @@ static int by_offset(const void *a, const void *b)
 }
 
 /* Dirty slices change under meta_lock only, which the caller holds: so the list stands still. */
-int meta_cache_seal(MetaCache *c, SealedSet *set)
+int qcow2_cache_seal(MetaCache *c, SealedSet *set)
 {
     size_t n = c->dirty_count, i = 0;
     g_autofree MetaSlice **list = g_try_new(MetaSlice *, MAX(n, 1));
@@ -551,7 +551,7 @@ static void sealed_written(MetaCache *c, SealedSet *set, bool failed)
     }
 }
 
-int coroutine_fn meta_cache_co_write_sealed(MetaCache *c, SealedSet *set, BlkdebugEvent event)
+int coroutine_fn qcow2_cache_co_write_sealed(MetaCache *c, SealedSet *set, BlkdebugEvent event)
 {
     int ret = 0;
 
@@ -569,12 +569,12 @@ int coroutine_fn meta_cache_co_write_sealed(MetaCache *c, SealedSet *set, Blkdeb
     return ret;
 }
 
-void meta_cache_unseal(MetaCache *c, SealedSet *set)
+void qcow2_cache_unseal(MetaCache *c, SealedSet *set)
 {
     sealed_written(c, set, true);
 }
 
-void sealed_set_clear(SealedSet *set)
+void qcow2_cache_sealed_clear(SealedSet *set)
 {
     if (set->slices) {
         mem_align_free(set->slices[0].data);

@@ -33,33 +33,34 @@ typedef struct MetaSlice {
 } MetaSlice;
 
 /* @event: debug event of a load. Budget in bytes. NULL without memory. */
-MetaCache *meta_cache_new(BdrvChild *file, size_t slice_size, uint64_t budget, BlkdebugEvent event);
-void meta_cache_free(MetaCache *c); /* slices must be clean or to be lost */
-size_t meta_cache_slice_size(const MetaCache *c);
+MetaCache *qcow2_cache_new(BdrvChild *file, size_t slice_size, uint64_t budget,
+                           BlkdebugEvent event);
+void qcow2_cache_free(MetaCache *c); /* slices must be clean or to be lost */
+size_t qcow2_cache_slice_size(const MetaCache *c);
 
 /* Slice that holds image offset @offset (any byte of it); loads it if need be.
  * Holds a reference. */
-int coroutine_fn meta_cache_co_get(MetaCache *c, uint64_t offset, MetaSlice **ret);
+int coroutine_fn qcow2_cache_co_get(MetaCache *c, uint64_t offset, MetaSlice **ret);
 /* A new slice of zeroes, without a load; @offset aligned; replaces what was cached. Not dirty
  * yet. */
-int meta_cache_get_new(MetaCache *c, uint64_t offset, MetaSlice **ret);
-void meta_cache_put(MetaCache *c, MetaSlice *s);
+int qcow2_cache_get_new(MetaCache *c, uint64_t offset, MetaSlice **ret);
+void qcow2_cache_put(MetaCache *c, MetaSlice *s);
 
 /* Hit path: spin lock held from begin to end; NULL (and no lock held) on a miss. No reference. */
-MetaSlice *meta_cache_peek_begin(MetaCache *c, uint64_t offset);
-void meta_cache_peek_end(MetaCache *c);
-/* The same lock for a slice that the caller holds; ends with meta_cache_peek_end(). */
-void meta_cache_lock(MetaCache *c);
+MetaSlice *qcow2_cache_peek_begin(MetaCache *c, uint64_t offset);
+void qcow2_cache_peek_end(MetaCache *c);
+/* The same lock for a slice that the caller holds; ends with qcow2_cache_peek_end(). */
+void qcow2_cache_lock(MetaCache *c);
 
 /* Bracket a change of s->data (caller holds meta_lock and a reference). end marks dirty. */
-void meta_cache_modify_begin(MetaCache *c, MetaSlice *s);
-void meta_cache_modify_end(MetaCache *c, MetaSlice *s);
+void qcow2_cache_modify_begin(MetaCache *c, MetaSlice *s);
+void qcow2_cache_modify_end(MetaCache *c, MetaSlice *s);
 
 /* Forget slices of a freed table [@offset, @offset + bytes): dirty content is dropped. */
-void meta_cache_drop(MetaCache *c, uint64_t offset, uint64_t bytes);
+void qcow2_cache_drop(MetaCache *c, uint64_t offset, uint64_t bytes);
 
-size_t meta_cache_dirty_bytes(MetaCache *c);
-uint64_t meta_cache_budget(MetaCache *c);
+size_t qcow2_cache_dirty_bytes(MetaCache *c);
+uint64_t qcow2_cache_budget(MetaCache *c);
 
 /* Flusher: copies of all dirty slices, which become clean. Caller holds meta_lock. -ENOMEM leaves
  * all as it was. */
@@ -73,15 +74,15 @@ typedef struct SealedSet {
     size_t count;
     size_t slice_size;
 } SealedSet;
-int meta_cache_seal(MetaCache *c, SealedSet *set);
+int qcow2_cache_seal(MetaCache *c, SealedSet *set);
 /* Write the set (sorted, contiguous ones merged). On error the slices are dirty again. */
-int coroutine_fn meta_cache_co_write_sealed(MetaCache *c, SealedSet *set, BlkdebugEvent event);
+int coroutine_fn qcow2_cache_co_write_sealed(MetaCache *c, SealedSet *set, BlkdebugEvent event);
 /* The set is not going to be written: its slices are dirty again. */
-void meta_cache_unseal(MetaCache *c, SealedSet *set);
-void sealed_set_clear(SealedSet *set);
+void qcow2_cache_unseal(MetaCache *c, SealedSet *set);
+void qcow2_cache_sealed_clear(SealedSet *set);
 
 /* Drop clean slices that were not used since the call before (cache-clean-interval); the first call
  * drops none. */
-void meta_cache_clean(MetaCache *c);
+void qcow2_cache_clean(MetaCache *c);
 
 #endif

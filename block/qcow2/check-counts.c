@@ -19,26 +19,26 @@
 static uint64_t block_offset(const Check *c, uint64_t b)
 {
     const Qcow2 *q = c->q;
-    uint64_t e = b < q->reftable_entries ? q->reftable[b] & ~UINT64_C(511) : 0;
+    uint64_t e = b < q->alloc.reftable_entries ? q->alloc.reftable[b] & ~UINT64_C(511) : 0;
 
     return !geo_in_cluster(&q->geo, e) && e >> q->geo.cluster_bits < c->map.clusters ? e : 0;
 }
 
-int check_counts_init(CheckCounts *n, Check *c)
+int qcow2_check_counts_init(CheckCounts *n, Check *c)
 {
     const Qcow2 *q = c->q;
 
     *n = (CheckCounts){ .c = c, .loaded = UINT64_MAX };
     n->scratch = g_try_malloc(q->geo.cluster_size);
-    n->kept = g_try_new0(uint8_t *, MAX(q->reftable_entries, 1));
-    n->bad = g_try_malloc0(q->reftable_entries / 8 + 1);
+    n->kept = g_try_new0(uint8_t *, MAX(q->alloc.reftable_entries, 1));
+    n->bad = g_try_malloc0(q->alloc.reftable_entries / 8 + 1);
     n->single = g_try_malloc0(c->map.clusters / 8 + 1);
     return n->scratch && n->kept && n->bad && n->single ? 0 : -ENOMEM;
 }
 
-void check_counts_clear(CheckCounts *n)
+void qcow2_check_counts_clear(CheckCounts *n)
 {
-    for (uint64_t b = 0; n->kept && b < n->c->q->reftable_entries; b++) {
+    for (uint64_t b = 0; n->kept && b < n->c->q->alloc.reftable_entries; b++) {
         g_free(n->kept[b]);
     }
     g_free(n->kept);
@@ -66,7 +66,7 @@ static int coroutine_fn co_block(CheckCounts *n, uint64_t b, uint64_t offset, co
         return -EIO;
     }
     n->loaded = UINT64_MAX;
-    r = check_co_read(n->c, offset, size, n->scratch, "refcount block");
+    r = qcow2_check_co_read(n->c, offset, size, n->scratch, "refcount block");
     if (r < 0) {
         n->bad[b / 8] |= (uint8_t)(1u << b % 8);
         return r;
@@ -83,7 +83,7 @@ static int coroutine_fn co_block(CheckCounts *n, uint64_t b, uint64_t offset, co
     return 0;
 }
 
-int coroutine_fn check_co_count_of(CheckCounts *n, uint64_t cluster, uint64_t *ret)
+int coroutine_fn qcow2_check_counts_co_get(CheckCounts *n, uint64_t cluster, uint64_t *ret)
 {
     const Geometry *g = &n->c->q->geo;
     uint64_t b = cluster >> g->refblock_bits, offset = block_offset(n->c, b);
@@ -96,8 +96,8 @@ int coroutine_fn check_co_count_of(CheckCounts *n, uint64_t cluster, uint64_t *r
     }
     r = co_block(n, b, offset, &block);
     if (r == 0) {
-        *ret = refcount_entry_get(g->refcount_order, block,
-                                  cluster & ((UINT64_C(1) << g->refblock_bits) - 1));
+        *ret = qcow2_refcount_codec_get(g->refcount_order, block,
+                                        cluster & ((UINT64_C(1) << g->refblock_bits) - 1));
     }
     return r;
 }
@@ -110,18 +110,18 @@ static void note_singles(CheckCounts *n, uint64_t b, const uint8_t *block)
     uint64_t end = MIN(first + (UINT64_C(1) << g->refblock_bits), n->c->map.clusters);
 
     for (uint64_t i = first; i < end; i++) {
-        if (refcount_entry_get(g->refcount_order, block, i - first) == 1) {
+        if (qcow2_refcount_codec_get(g->refcount_order, block, i - first) == 1) {
             n->single[i / 8] |= (uint8_t)(1u << i % 8);
         }
     }
 }
 
-void coroutine_fn check_co_counts_load(CheckCounts *n)
+void coroutine_fn qcow2_check_counts_co_load(CheckCounts *n)
 {
     uint64_t covered =
         n->c->map.clusters ? (n->c->map.clusters - 1) >> n->c->q->geo.refblock_bits : 0;
 
-    for (uint64_t b = 0; b < n->c->q->reftable_entries && b <= covered; b++) {
+    for (uint64_t b = 0; b < n->c->q->alloc.reftable_entries && b <= covered; b++) {
         uint64_t offset = block_offset(n->c, b);
         const uint8_t *block;
 
@@ -131,7 +131,20 @@ void coroutine_fn check_co_counts_load(CheckCounts *n)
     }
 }
 
-bool check_is_single(const CheckCounts *n, uint64_t cluster)
+bool qcow2_check_counts_is_single(const CheckCounts *n, uint64_t cluster)
 {
     return cluster < n->c->map.clusters && bit_of(n->single, cluster);
+}
+
+bool qcow2_check_counts_is_suspect(const CheckCounts *n, uint64_t host, bool copied)
+{
+    return qcow2_check_counts_is_single(n, host >> n->c->q->geo.cluster_bits) != copied;
+}
+
+bool qcow2_check_counts_copied_is_suspect(const CheckCounts *n, L2Entry e)
+{
+    const Geometry *g = &n->c->q->geo;
+
+    return !(e.desc & L2E_COMPRESSED) && qcow2_l2_has_host(g, e) && !g->external_data &&
+           qcow2_check_counts_is_suspect(n, qcow2_l2_host(g, e), qcow2_l2_copied(e));
 }

@@ -3,6 +3,7 @@
 #include "bitmap.h"
 #include "check.h"
 
+#include "snapshot.h"
 #include "util/bytes.h"
 
 #include <errno.h>
@@ -13,113 +14,24 @@
 #define L2_RESERVED_EXT UINT64_C(0x3f000000000001ff)
 #define BITMAP_ENTRY_OFFSET UINT64_C(0x00fffffffffffe00)
 
-/* ---- The map ---- */
-
-int refmap_init(RefMap *m, Qcow2 *q, int64_t file_length)
-{
-    m->length = (uint64_t)file_length;
-    m->clusters = geo_clusters(&q->geo, m->length);
-    m->refs = g_try_new0(uint32_t, MAX(m->clusters, 1));
-    m->beyond = g_hash_table_new(NULL, NULL);
-    return m->refs ? 0 : -ENOMEM;
-}
-
-void refmap_clear(RefMap *m)
-{
-    g_clear_pointer(&m->refs, g_free);
-    g_clear_pointer(&m->beyond, g_hash_table_unref);
-}
-
-uint64_t refmap_get(const RefMap *m, uint64_t cluster)
-{
-    return cluster < m->clusters
-               ? m->refs[cluster]
-               : GPOINTER_TO_SIZE(g_hash_table_lookup(m->beyond, GSIZE_TO_POINTER(cluster)));
-}
-
-/* @data: of the guest. Counts made anew have to keep others from what its references dangle to. */
-static void add_refs(Check *c, uint64_t offset, uint64_t bytes, uint64_t n, bool data)
-{
-    uint64_t last;
-
-    if (bytes == 0 || offset > QCOW2_MAX_OFFSET || bytes > QCOW2_MAX_OFFSET - offset) {
-        return;
-    }
-    /* The last cluster may be cut short by the file's end. */
-    if (offset + bytes > c->map.length &&
-        offset + bytes - c->map.length >= c->q->geo.cluster_size &&
-        !(data && c->without_refcounts)) {
-        check_report(c,
-                     "ERROR: counting reference for region exceeding the end of the file by one "
-                     "cluster or more: "
-                     "offset 0x%" G_GINT64_MODIFIER "x size 0x%" G_GINT64_MODIFIER "x",
-                     offset, bytes);
-        c->res->corruptions++;
-        return;
-    }
-    last = (offset + bytes - 1) >> c->q->geo.cluster_bits;
-    for (uint64_t i = offset >> c->q->geo.cluster_bits; i <= last; i++) {
-        if (i < c->map.clusters) {
-            c->map.refs[i] = (uint32_t)MIN(c->map.refs[i] + n, UINT32_MAX);
-        } else {
-            gpointer key = GSIZE_TO_POINTER(i);
-            gsize old = GPOINTER_TO_SIZE(g_hash_table_lookup(c->map.beyond, key));
-
-            g_hash_table_insert(c->map.beyond, key, GSIZE_TO_POINTER(old + n));
-        }
-    }
-}
-
-void refmap_add(Check *c, uint64_t offset, uint64_t bytes)
-{
-    add_refs(c, offset, bytes, 1, false);
-}
-
-void check_report(Check *c, const char *fmt, ...)
-{
-    g_autofree char *line = NULL;
-    va_list ap;
-
-    if (!c->report) {
-        return;
-    }
-    va_start(ap, fmt);
-    line = g_strdup_vprintf(fmt, ap);
-    va_end(ap);
-    c->report(line, c->opaque);
-}
-
-int coroutine_fn check_co_read(Check *c, uint64_t offset, uint64_t bytes, void *buf,
-                               const char *what)
-{
-    int ret = bdrv_co_pread(c->q->file, (int64_t)offset, (int64_t)bytes, buf, 0);
-
-    if (ret < 0) {
-        check_report(c, "ERROR: I/O error in %s at offset 0x%" G_GINT64_MODIFIER "x: %s", what,
-                     offset, g_strerror(-ret));
-        c->res->check_errors++;
-    }
-    return ret;
-}
-
 /* ---- L2 ---- */
 
 /* @refs: how many L1 entries name the table that @e is in. */
 static void count_normal(Check *c, L2Entry e, uint64_t guest, bool active, uint64_t refs)
 {
     const Geometry *g = &c->q->geo;
-    uint64_t host = l2_host(g, e);
-    bool in_use = l2_has_host(g, e);
+    uint64_t host = qcow2_l2_host(g, e);
+    bool in_use = qcow2_l2_has_host(g, e);
 
     if (g->extended_l2 && (e.bitmap & e.bitmap >> 32 & UINT32_MAX)) {
-        check_report(c,
-                     "ERROR offset=%" G_GINT64_MODIFIER
-                     "x: Allocated cluster has corrupted subcluster "
-                     "allocation bitmap",
-                     host);
+        qcow2_check_report(c,
+                           "ERROR offset=%" G_GINT64_MODIFIER
+                           "x: Allocated cluster has corrupted subcluster "
+                           "allocation bitmap",
+                           host);
         c->res->corruptions++;
     } else if (g->extended_l2 && !in_use && (uint32_t)e.bitmap) {
-        check_report(c, "ERROR: Unallocated cluster has non-zero subcluster allocation map");
+        qcow2_check_report(c, "ERROR: Unallocated cluster has non-zero subcluster allocation map");
         c->res->corruptions++;
     }
     if (!in_use) {
@@ -133,21 +45,21 @@ static void count_normal(Check *c, L2Entry e, uint64_t guest, bool active, uint6
         c->next_contiguous = host + g->cluster_size;
     }
     if (geo_in_cluster(g, host)) {
-        check_report(c,
-                     "ERROR offset=%" G_GINT64_MODIFIER
-                     "x: Data cluster is not properly aligned; L2 entry "
-                     "corrupted.",
-                     host);
+        qcow2_check_report(c,
+                           "ERROR offset=%" G_GINT64_MODIFIER
+                           "x: Data cluster is not properly aligned; L2 entry "
+                           "corrupted.",
+                           host);
         c->res->corruptions++;
     }
     if (!g->external_data) {
-        add_refs(c, host, g->cluster_size, refs, true);
+        qcow2_check_refmap_add_refs(c, host, g->cluster_size, refs, true);
     } else if (active && host != geo_cluster_start(g, guest)) {
-        check_report(c,
-                     "ERROR offset=%" G_GINT64_MODIFIER
-                     "x: host cluster offset in the external data file "
-                     "is not the guest's",
-                     host);
+        qcow2_check_report(c,
+                           "ERROR offset=%" G_GINT64_MODIFIER
+                           "x: host cluster offset in the external data file "
+                           "is not the guest's",
+                           host);
         c->res->corruptions++;
     }
 }
@@ -156,24 +68,24 @@ static void count_compressed(Check *c, L2Entry e, bool active, uint64_t refs)
 {
     uint64_t host, bytes;
 
-    l2_compressed_range(&c->q->geo, e, &host, &bytes);
-    if (l2_copied(e)) {
-        check_report(c,
-                     "ERROR: coffset=0x%" G_GINT64_MODIFIER
-                     "x: copied flag must never be set for compressed "
-                     "clusters",
-                     e.desc & QCOW2_OFFSET_MASK);
+    qcow2_l2_compressed_range(&c->q->geo, e, &host, &bytes);
+    if (qcow2_l2_copied(e)) {
+        qcow2_check_report(c,
+                           "ERROR: coffset=0x%" G_GINT64_MODIFIER
+                           "x: copied flag must never be set for compressed "
+                           "clusters",
+                           e.desc & QCOW2_OFFSET_MASK);
         c->res->corruptions++;
     }
     if (c->q->geo.external_data) {
-        check_report(c,
-                     "ERROR compressed cluster %" G_GUINT64_FORMAT
-                     " with data file, entry=0x%" G_GINT64_MODIFIER "x",
-                     host >> c->q->geo.cluster_bits, e.desc);
+        qcow2_check_report(c,
+                           "ERROR compressed cluster %" G_GUINT64_FORMAT
+                           " with data file, entry=0x%" G_GINT64_MODIFIER "x",
+                           host >> c->q->geo.cluster_bits, e.desc);
         c->res->corruptions++;
         return;
     }
-    add_refs(c, host, bytes, refs, true);
+    qcow2_check_refmap_add_refs(c, host, bytes, refs, true);
     if (active) {
         c->res->allocated_clusters++;
         c->res->compressed_clusters++;
@@ -191,8 +103,8 @@ static void count_l2_entry(Check *c, L2Entry e, uint64_t guest, bool active, uin
         return;
     }
     if (e.desc & reserved) {
-        check_report(c, "ERROR found l2 entry with reserved bits set: %" G_GINT64_MODIFIER "x",
-                     e.desc);
+        qcow2_check_report(
+            c, "ERROR found l2 entry with reserved bits set: %" G_GINT64_MODIFIER "x", e.desc);
         c->res->corruptions++;
     }
     count_normal(c, e, guest, active, refs);
@@ -202,13 +114,13 @@ static int coroutine_fn co_count_l2(Check *c, uint64_t table, uint64_t guest, ui
                                     bool active, uint64_t refs)
 {
     const Geometry *g = &c->q->geo;
-    int ret = check_co_read(c, table, g->cluster_size, buf, "check_refcounts_l2");
+    int ret = qcow2_check_co_read(c, table, g->cluster_size, buf, "check_refcounts_l2");
 
     for (unsigned i = 0; i < 1u << g->l2_bits && ret == 0; i++) {
-        L2Entry e = l2_load(g, buf, i);
+        L2Entry e = qcow2_l2_load(g, buf, i);
 
         count_l2_entry(c, e, guest + ((uint64_t)i << g->cluster_bits), active, refs);
-        if (active && c->counts && check_copied_is_suspect(c->counts, e)) {
+        if (active && c->counts && qcow2_check_counts_copied_is_suspect(c->counts, e)) {
             g_hash_table_add(c->suspects, GSIZE_TO_POINTER(table));
         }
     }
@@ -227,16 +139,17 @@ static uint64_t count_l1_entry(Check *c, uint64_t e)
         return 0;
     }
     if (e & L1_RESERVED) {
-        check_report(c, "ERROR found L1 entry with reserved bits set: %" G_GINT64_MODIFIER "x", e);
+        qcow2_check_report(
+            c, "ERROR found L1 entry with reserved bits set: %" G_GINT64_MODIFIER "x", e);
         c->res->corruptions++;
     }
-    refmap_add(c, table, g->cluster_size);
+    qcow2_check_refmap_add(c, table, g->cluster_size);
     if (geo_in_cluster(g, table)) {
-        check_report(c,
-                     "ERROR l2_offset=%" G_GINT64_MODIFIER
-                     "x: Table is not cluster aligned; L1 entry "
-                     "corrupted",
-                     table);
+        qcow2_check_report(c,
+                           "ERROR l2_offset=%" G_GINT64_MODIFIER
+                           "x: Table is not cluster aligned; L1 entry "
+                           "corrupted",
+                           table);
         c->res->corruptions++;
         return 0;
     }
@@ -250,9 +163,9 @@ static uint64_t count_l1_entry(Check *c, uint64_t e)
 static int coroutine_fn co_collect_l1(Check *c, uint64_t offset, uint32_t entries, uint64_t *l1,
                                       GHashTable *into)
 {
-    int ret = check_co_read(c, offset, entries * UINT64_C(8), l1, "check_refcounts_l1");
+    int ret = qcow2_check_co_read(c, offset, entries * UINT64_C(8), l1, "check_refcounts_l1");
 
-    refmap_add(c, offset, entries * UINT64_C(8));
+    qcow2_check_refmap_add(c, offset, entries * UINT64_C(8));
     for (uint32_t i = 0; i < entries && ret == 0; i++) {
         uint64_t table = count_l1_entry(c, ldbe64(&l1[i]));
         gpointer key = GSIZE_TO_POINTER(table);
@@ -311,7 +224,7 @@ static uint64_t snapshot_table_bytes(Qcow2 *q)
 /* Snapshots' tables are walked after all L1 tables, by offset. */
 static int coroutine_fn co_count_inactive(Check *c, GHashTable *tables)
 {
-    g_autoptr(GList) keys = g_list_sort(g_hash_table_get_keys(tables), check_compare_keys);
+    g_autoptr(GList) keys = g_list_sort(g_hash_table_get_keys(tables), qcow2_check_compare_keys);
     g_autofree uint8_t *buf = g_try_malloc(c->q->geo.cluster_size);
     int ret = buf ? 0 : -ENOMEM;
 
@@ -337,11 +250,11 @@ static int coroutine_fn co_count_snapshots(Check *c)
 
         if (!qcow2_snapshot_l1_sound(q, s, length) ||
             bytes > left) { /* too long in sum: they overlap */
-            check_report(c,
-                         "ERROR snapshot %s (%s) l1_offset=%#" G_GINT64_MODIFIER
-                         "x: L1 table is not cluster "
-                         "aligned, or not inside of the file; snapshot table entry corrupted",
-                         s->id, s->name, s->l1_offset);
+            qcow2_check_report(c,
+                               "ERROR snapshot %s (%s) l1_offset=%#" G_GINT64_MODIFIER
+                               "x: L1 table is not cluster "
+                               "aligned, or not inside of the file; snapshot table entry corrupted",
+                               s->id, s->name, s->l1_offset);
             c->res->corruptions++;
             continue;
         }
@@ -355,7 +268,7 @@ static int coroutine_fn co_count_snapshots(Check *c)
                              : 0; /* what cannot be read is told, and the others are looked at */
     }
     ret = ret < 0 ? ret : co_count_inactive(c, tables);
-    refmap_add(c, q->hdr.snapshots_offset, snapshot_table_bytes(q));
+    qcow2_check_refmap_add(c, q->hdr.snapshots_offset, snapshot_table_bytes(q));
     return ret == -ENOMEM ? ret : 0;
 }
 
@@ -370,7 +283,7 @@ static int coroutine_fn co_count_bitmap(Check *c, uint64_t offset, uint32_t entr
 
     if (bytes > MIN((uint64_t)QCOW2_MAX_L1_BYTES, *left) || geo_in_cluster(&c->q->geo, offset) ||
         (bytes && (offset > length || bytes > length - offset))) {
-        check_report(c, "ERROR bitmap table at 0x%" G_GINT64_MODIFIER "x is invalid", offset);
+        qcow2_check_report(c, "ERROR bitmap table at 0x%" G_GINT64_MODIFIER "x is invalid", offset);
         c->res->corruptions++;
         return 0;
     }
@@ -379,13 +292,14 @@ static int coroutine_fn co_count_bitmap(Check *c, uint64_t offset, uint32_t entr
     if (!table) {
         return -ENOMEM;
     }
-    refmap_add(c, offset, bytes);
-    ret = entries ? check_co_read(c, offset, entries * UINT64_C(8), table, "bitmap table") : 0;
+    qcow2_check_refmap_add(c, offset, bytes);
+    ret =
+        entries ? qcow2_check_co_read(c, offset, entries * UINT64_C(8), table, "bitmap table") : 0;
     for (uint32_t i = 0; i < entries && ret == 0; i++) {
         uint64_t host = ldbe64(&table[i]) & BITMAP_ENTRY_OFFSET;
 
         if (host) {
-            refmap_add(c, host, c->q->geo.cluster_size);
+            qcow2_check_refmap_add(c, host, c->q->geo.cluster_size);
         }
     }
     return 0;
@@ -402,7 +316,7 @@ static int coroutine_fn co_count_bitmaps(Check *c)
         return 0;
     }
     if (h->bitmap_dir_offset > length || h->bitmap_dir_size > length - h->bitmap_dir_offset) {
-        check_report(c, "ERROR bitmap directory is not inside of the file");
+        qcow2_check_report(c, "ERROR bitmap directory is not inside of the file");
         c->res->corruptions++;
         return 0;
     }
@@ -410,13 +324,13 @@ static int coroutine_fn co_count_bitmaps(Check *c)
     if (!dir) {
         return -ENOMEM;
     }
-    refmap_add(c, h->bitmap_dir_offset, h->bitmap_dir_size);
-    ret = check_co_read(c, h->bitmap_dir_offset, h->bitmap_dir_size, dir, "bitmap directory");
+    qcow2_check_refmap_add(c, h->bitmap_dir_offset, h->bitmap_dir_size);
+    ret = qcow2_check_co_read(c, h->bitmap_dir_offset, h->bitmap_dir_size, dir, "bitmap directory");
     for (uint32_t i = 0; i < h->nb_bitmaps && ret == 0; i++) {
         BitmapEntry e;
 
-        if (!bitmap_dir_next(dir, h->bitmap_dir_size, &at, &e)) {
-            check_report(c, "ERROR bitmap directory is too short");
+        if (!qcow2_bitmap_dir_next(dir, h->bitmap_dir_size, &at, &e)) {
+            qcow2_check_report(c, "ERROR bitmap directory is too short");
             c->res->corruptions++;
             return 0;
         }
@@ -430,49 +344,50 @@ static void count_refcount_structures(Check *c)
     Qcow2 *q = c->q;
     const Geometry *g = &q->geo;
 
-    refmap_add(c, q->hdr.reftable_offset, (uint64_t)q->hdr.reftable_clusters << g->cluster_bits);
-    for (uint64_t i = 0; i < q->reftable_entries; i++) {
-        uint64_t e = q->reftable[i];
+    qcow2_check_refmap_add(c, q->hdr.reftable_offset,
+                           (uint64_t)q->hdr.reftable_clusters << g->cluster_bits);
+    for (uint64_t i = 0; i < q->alloc.reftable_entries; i++) {
+        uint64_t e = q->alloc.reftable[i];
 
         if (!e) {
             continue;
         }
         if (e & 511) {
-            check_report(
+            qcow2_check_report(
                 c, "ERROR refcount table entry %" G_GUINT64_FORMAT " has reserved bits set", i);
             c->res->corruptions++;
             continue;
         }
         if (geo_in_cluster(g, e)) {
-            check_report(c,
-                         "ERROR refcount block %" G_GUINT64_FORMAT
-                         " is not cluster aligned; refcount table "
-                         "entry corrupted",
-                         i);
+            qcow2_check_report(c,
+                               "ERROR refcount block %" G_GUINT64_FORMAT
+                               " is not cluster aligned; refcount table "
+                               "entry corrupted",
+                               i);
             c->res->corruptions++;
             continue;
         }
         if (e >> g->cluster_bits >= c->map.clusters) {
-            check_report(c, "ERROR refcount block %" G_GUINT64_FORMAT " is outside image", i);
+            qcow2_check_report(c, "ERROR refcount block %" G_GUINT64_FORMAT " is outside image", i);
             c->res->corruptions++;
             continue;
         }
-        refmap_add(c, e, g->cluster_size);
-        if (refmap_get(&c->map, e >> g->cluster_bits) != 1) {
-            check_report(c,
-                         "ERROR refcount block %" G_GUINT64_FORMAT " refcount=%" G_GUINT64_FORMAT,
-                         i, refmap_get(&c->map, e >> g->cluster_bits));
+        qcow2_check_refmap_add(c, e, g->cluster_size);
+        if (qcow2_check_refmap_get(&c->map, e >> g->cluster_bits) != 1) {
+            qcow2_check_report(
+                c, "ERROR refcount block %" G_GUINT64_FORMAT " refcount=%" G_GUINT64_FORMAT, i,
+                qcow2_check_refmap_get(&c->map, e >> g->cluster_bits));
             c->res->corruptions++;
         }
     }
 }
 
-int coroutine_fn check_co_count_references(Check *c)
+int coroutine_fn qcow2_check_tables_co_count(Check *c)
 {
     Qcow2 *q = c->q;
     int ret;
 
-    refmap_add(c, 0, q->geo.cluster_size);
+    qcow2_check_refmap_add(c, 0, q->geo.cluster_size);
     ret = co_count_l1(c, q->hdr.l1_offset, q->hdr.l1_size);
     ret = ret < 0 ? ret : co_count_snapshots(c);
     ret = ret < 0 ? ret : co_count_bitmaps(c);

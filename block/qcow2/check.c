@@ -8,6 +8,9 @@
  */
 #include "check.h"
 
+#include "callbacks.h"
+#include "flush.h"
+
 #include "util/bytes.h"
 
 #include <errno.h>
@@ -17,17 +20,17 @@
 static int coroutine_fn co_compare_one(CheckCounts *n, uint64_t cluster, uint64_t *ret_count)
 {
     Check *c = n->c;
-    uint64_t count, refs = refmap_get(&c->map, cluster);
-    int ret = check_co_count_of(n, cluster, &count);
+    uint64_t count, refs = qcow2_check_refmap_get(&c->map, cluster);
+    int ret = qcow2_check_counts_co_get(n, cluster, &count);
 
     *ret_count = count;
     if (ret < 0 || count == refs) {
         return ret;
     }
-    check_report(c,
-                 "%s cluster %" G_GUINT64_FORMAT " refcount=%" G_GUINT64_FORMAT
-                 " reference=%" G_GUINT64_FORMAT,
-                 count > refs ? "Leaked" : "ERROR", cluster, count, refs);
+    qcow2_check_report(c,
+                       "%s cluster %" G_GUINT64_FORMAT " refcount=%" G_GUINT64_FORMAT
+                       " reference=%" G_GUINT64_FORMAT,
+                       count > refs ? "Leaked" : "ERROR", cluster, count, refs);
     if (count > refs) {
         c->res->leaks++;
     } else {
@@ -36,17 +39,11 @@ static int coroutine_fn co_compare_one(CheckCounts *n, uint64_t cluster, uint64_
     return 0;
 }
 
-int check_compare_keys(gconstpointer a, gconstpointer b)
-{
-    gsize x = GPOINTER_TO_SIZE(a), y = GPOINTER_TO_SIZE(b);
-
-    return x < y ? -1 : x > y;
-}
-
 static int coroutine_fn co_compare(CheckCounts *n)
 {
     Check *c = n->c;
-    g_autoptr(GList) beyond = g_list_sort(g_hash_table_get_keys(c->map.beyond), check_compare_keys);
+    g_autoptr(GList) beyond =
+        g_list_sort(g_hash_table_get_keys(c->map.beyond), qcow2_check_compare_keys);
     uint64_t end = 0, count;
 
     for (uint64_t i = 0; i < c->map.clusters; i++) {
@@ -64,37 +61,24 @@ static int coroutine_fn co_compare(CheckCounts *n)
 
 /* ---- COPIED ---- */
 
-static bool is_suspect(const CheckCounts *n, uint64_t host, bool copied)
-{
-    return check_is_single(n, host >> n->c->q->geo.cluster_bits) != copied;
-}
-
-bool check_copied_is_suspect(const CheckCounts *n, L2Entry e)
-{
-    const Geometry *g = &n->c->q->geo;
-
-    return !(e.desc & L2E_COMPRESSED) && l2_has_host(g, e) && !g->external_data &&
-           is_suspect(n, l2_host(g, e), l2_copied(e));
-}
-
 static void coroutine_fn check_l2_copied(CheckCounts *n, const uint8_t *table)
 {
     Check *c = n->c;
     const Geometry *g = &c->q->geo;
 
     for (unsigned i = 0; i < 1u << g->l2_bits; i++) {
-        L2Entry e = l2_load(g, table, i);
+        L2Entry e = qcow2_l2_load(g, table, i);
         uint64_t count;
 
-        if (!check_copied_is_suspect(n, e) ||
-            check_co_count_of(n, l2_host(g, e) >> g->cluster_bits, &count) < 0) {
+        if (!qcow2_check_counts_copied_is_suspect(n, e) ||
+            qcow2_check_counts_co_get(n, qcow2_l2_host(g, e) >> g->cluster_bits, &count) < 0) {
             continue;
         }
-        if ((count == 1) != l2_copied(e)) {
-            check_report(c,
-                         "ERROR OFLAG_COPIED data cluster: l2_entry=%" G_GINT64_MODIFIER
-                         "x refcount=%" G_GUINT64_FORMAT,
-                         e.desc, count);
+        if ((count == 1) != qcow2_l2_copied(e)) {
+            qcow2_check_report(c,
+                               "ERROR OFLAG_COPIED data cluster: l2_entry=%" G_GINT64_MODIFIER
+                               "x refcount=%" G_GUINT64_FORMAT,
+                               e.desc, count);
             c->res->corruptions++;
         }
     }
@@ -117,17 +101,18 @@ static int coroutine_fn co_check_copied(CheckCounts *n)
         if (!off || geo_in_cluster(&q->geo, off)) {
             continue;
         }
-        if (is_suspect(n, off, e & L2E_COPIED) &&
-            check_co_count_of(n, off >> q->geo.cluster_bits, &count) == 0 &&
+        if (qcow2_check_counts_is_suspect(n, off, e & L2E_COPIED) &&
+            qcow2_check_counts_co_get(n, off >> q->geo.cluster_bits, &count) == 0 &&
             (count == 1) != ((e & L2E_COPIED) != 0)) {
-            check_report(c,
-                         "ERROR OFLAG_COPIED L2 cluster: l1_index=%u l1_entry=%" G_GINT64_MODIFIER
-                         "x refcount=%" G_GUINT64_FORMAT,
-                         i, e, count);
+            qcow2_check_report(
+                c,
+                "ERROR OFLAG_COPIED L2 cluster: l1_index=%u l1_entry=%" G_GINT64_MODIFIER
+                "x refcount=%" G_GUINT64_FORMAT,
+                i, e, count);
             c->res->corruptions++;
         }
         if (g_hash_table_remove(c->suspects, GSIZE_TO_POINTER(off)) && /* once, whoever names it */
-            check_co_read(c, off, q->geo.cluster_size, table, "check_oflag_copied") == 0) {
+            qcow2_check_co_read(c, off, q->geo.cluster_size, table, "check_oflag_copied") == 0) {
             check_l2_copied(n, table);
         }
     }
@@ -140,8 +125,8 @@ static int coroutine_fn co_check_all(Check *c, CheckCounts *n)
 {
     int ret;
 
-    check_co_counts_load(n);
-    ret = check_co_count_references(c);
+    qcow2_check_counts_co_load(n);
+    ret = qcow2_check_tables_co_count(c);
     ret = ret < 0 ? ret : co_compare(n);
     return ret < 0 ? ret : co_check_copied(n);
 }
@@ -159,7 +144,7 @@ int coroutine_fn qcow2_co_check(BlockDriverState *bs, BlockCheckResult *res, uns
         return -ENOTSUP;
     }
     if (!bs->read_only) {
-        ret = qcow2_co_settle(q);
+        ret = qcow2_flush_co_all(q);
     }
     length = bdrv_co_getlength(q->file->bs);
     if (ret < 0 || length < 0) {
@@ -168,11 +153,11 @@ int coroutine_fn qcow2_co_check(BlockDriverState *bs, BlockCheckResult *res, uns
     res->total_clusters = (int64_t)geo_clusters(&q->geo, q->hdr.size);
     c.counts = &n;
     c.suspects = g_hash_table_new(NULL, NULL);
-    ret = refmap_init(&c.map, q, length);
-    ret = ret < 0 ? ret : check_counts_init(&n, &c);
+    ret = qcow2_check_refmap_init(&c.map, q, length);
+    ret = ret < 0 ? ret : qcow2_check_counts_init(&n, &c);
     ret = ret < 0 ? ret : co_check_all(&c, &n);
-    check_counts_clear(&n);
-    refmap_clear(&c.map);
+    qcow2_check_counts_clear(&n);
+    qcow2_check_refmap_clear(&c.map);
     g_hash_table_unref(c.suspects);
     return ret;
 }

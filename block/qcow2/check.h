@@ -37,31 +37,37 @@ struct CheckCounts {
     uint8_t *single;  /* a bit for each cluster of the file whose count is 1 */
 };
 /* After the map; clear in any case. */
-int check_counts_init(CheckCounts *n, Check *c);
-void check_counts_clear(CheckCounts *n);
+int qcow2_check_counts_init(CheckCounts *n, Check *c);
+void qcow2_check_counts_clear(CheckCounts *n);
 /* Read all blocks, in order; before anything else is asked. */
-void coroutine_fn check_co_counts_load(CheckCounts *n);
-int coroutine_fn check_co_count_of(CheckCounts *n, uint64_t cluster, uint64_t *ret);
+void coroutine_fn qcow2_check_counts_co_load(CheckCounts *n);
+int coroutine_fn qcow2_check_counts_co_get(CheckCounts *n, uint64_t cluster, uint64_t *ret);
 /* The COPIED flag of @e (an active entry) does not fit the count, as far as is known without I/O.
  */
-bool check_copied_is_suspect(const CheckCounts *n, L2Entry e);
+bool qcow2_check_counts_copied_is_suspect(const CheckCounts *n, L2Entry e);
+/* The flag @copied of a reference to @host does not fit the count, as far as is known without
+ * I/O. */
+bool qcow2_check_counts_is_suspect(const CheckCounts *n, uint64_t host, bool copied);
 /* Without I/O; false of clusters past the end of the file, too. */
-bool check_is_single(const CheckCounts *n, uint64_t cluster);
+bool qcow2_check_counts_is_single(const CheckCounts *n, uint64_t cluster);
 
-void check_report(Check *c, const char *fmt, ...) G_GNUC_PRINTF(2, 3);
-int refmap_init(RefMap *m, Qcow2 *q, int64_t file_length);
-void refmap_clear(RefMap *m);
-/* References to all clusters that [offset, offset + bytes) touches. */
-void refmap_add(Check *c, uint64_t offset, uint64_t bytes);
-uint64_t refmap_get(const RefMap *m, uint64_t cluster);
+void qcow2_check_report(Check *c, const char *fmt, ...) G_GNUC_PRINTF(2, 3);
+int qcow2_check_refmap_init(RefMap *m, Qcow2 *q, int64_t file_length);
+void qcow2_check_refmap_clear(RefMap *m);
+/* @n references to each of the clusters that [offset, offset + bytes) touches. @data: of the guest;
+ * counts made anew have to keep others from what its references dangle to. */
+void qcow2_check_refmap_add_refs(Check *c, uint64_t offset, uint64_t bytes, uint64_t n, bool data);
+/* One to each, from a table. */
+void qcow2_check_refmap_add(Check *c, uint64_t offset, uint64_t bytes);
+uint64_t qcow2_check_refmap_get(const RefMap *m, uint64_t cluster);
 
 /* For lists of a hash's keys that are numbers. */
-int check_compare_keys(gconstpointer a, gconstpointer b);
+int qcow2_check_compare_keys(gconstpointer a, gconstpointer b);
 
 /* check-tables.c: count what the header, L1, L2, snapshot, bitmap and refcount tables refer to. */
-int coroutine_fn check_co_count_references(Check *c);
+int coroutine_fn qcow2_check_tables_co_count(Check *c);
 /* Read a whole L2 table or other cluster; -EIO with a report. */
-int coroutine_fn check_co_read(Check *c, uint64_t offset, uint64_t bytes, void *buf,
-                               const char *what);
+int coroutine_fn qcow2_check_co_read(Check *c, uint64_t offset, uint64_t bytes, void *buf,
+                                     const char *what);
 
 #endif

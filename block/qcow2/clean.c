@@ -4,7 +4,9 @@
  * loop that opened the image does it, as long as a thread runs that loop; where none does, whoever
  * uses the image does it, when it has to wait for the disk anyway.
  */
-#include "qcow2.h"
+#include "clean.h"
+
+#include "cow-buffer.h"
 
 void qcow2_clean_if_due(Qcow2 *q)
 {
@@ -16,9 +18,9 @@ void qcow2_clean_if_due(Qcow2 *q)
     now = aio_clock_ns();
     if (now >= due && atomic_compare_exchange_strong(&q->clean_due, &due,
                                                      now + (int64_t)q->cache_clean_interval_ns)) {
-        meta_cache_clean(q->l2_cache);
-        meta_cache_clean(q->ref_cache);
-        cow_buffers_trim(q);
+        qcow2_cache_clean(q->l2_cache);
+        qcow2_cache_clean(q->alloc.ref_cache);
+        qcow2_cow_buffer_trim(q);
     }
 }
 

@@ -7,7 +7,13 @@
  */
 #include "compress.h"
 #include "config-host.h"
-#include "write-int.h"
+#include "alloc.h"
+#include "callbacks.h"
+#include "change.h"
+#include "entry.h"
+#include "inflight.h"
+#include "refcount.h"
+#include "room.h"
 #include "util/co-pieces.h"
 
 #include <errno.h>
@@ -75,7 +81,7 @@ struct PackOrder {
     CoQueue queue;
 };
 
-bool qcow2_has_compression(unsigned type)
+bool qcow2_compress_is_built(unsigned type)
 {
 #ifdef CONFIG_ZSTD
     return type == QCOW2_COMPRESSION_ZLIB || type == QCOW2_COMPRESSION_ZSTD;
@@ -124,36 +130,31 @@ static void pass_turn(struct PackOrder *o)
     co_queue_all(&o->queue);
 }
 
-/* Under meta_lock: room for @bytes, the entry of @guest in flight and its slice held. */
+/* Room for @bytes, the entry of @guest in flight and its slice held. */
 static int coroutine_fn co_plan(Qcow2 *q, uint64_t guest, size_t bytes, InflightAlloc *a,
                                 MetaSlice **slice, unsigned *index, uint64_t *host)
+    REQUIRES_LOCK(q->alloc.meta_lock)
 {
-    uint64_t cluster = guest >> q->geo.cluster_bits;
     L2Entry old;
-    int ret;
+    uint64_t room;
+    int ret = qcow2_inflight_co_get_idle(q, guest, guest + 1, NULL, slice, index, &room);
 
-    do {
-        ret = qcow2_co_l2_get_writable(q, guest, slice, index);
-        if (ret < 0) {
-            return ret;
-        }
-        if (!qcow2_co_wait_allocs(q, guest, 1)) {
-            break;
-        }
-        meta_cache_put(q->l2_cache, *slice);
-    } while (true);
-    old = l2_load(&q->geo, (*slice)->data, *index);
-    ret = entry_co_check(q, old, guest);
-    if (ret == 0 && !(old.desc & L2E_COMPRESSED) && l2_has_host(&q->geo, old) && l2_copied(old)) {
+    if (ret < 0) {
+        return ret;
+    }
+    old = qcow2_l2_load(&q->geo, (*slice)->data, *index);
+    ret = qcow2_entry_co_check(q, old, guest);
+    if (ret == 0 && !(old.desc & L2E_COMPRESSED) && qcow2_l2_has_host(&q->geo, old) &&
+        qcow2_l2_copied(old)) {
         ret = -EIO; /* compressed data replaces no cluster that is written in place, as in the
                        reference */
     }
-    ret = ret < 0 ? ret : qcow2_co_alloc_bytes(q, bytes, host);
+    ret = ret < 0 ? ret : qcow2_alloc_co_bytes(&q->alloc, bytes, host);
     if (ret < 0) {
-        meta_cache_put(q->l2_cache, *slice);
+        qcow2_cache_put(q->l2_cache, *slice);
         return ret;
     }
-    inflight_begin(q, a, cluster, cluster);
+    qcow2_inflight_begin(q, a, guest, guest + q->geo.cluster_size);
     return 0;
 }
 
@@ -165,30 +166,30 @@ static int coroutine_fn co_store(Qcow2 *q, uint64_t guest, const uint8_t *data, 
     uint64_t host;
     int ret;
 
-    co_mutex_lock(&q->meta_lock);
+    co_mutex_lock(&q->alloc.meta_lock);
     ret = co_plan(q, guest, bytes, &a, &slice, &index, &host);
-    co_mutex_unlock(&q->meta_lock);
+    co_mutex_unlock(&q->alloc.meta_lock);
     pass_turn(q->pack_order);
     if (ret < 0) {
         return ret;
     }
     bdrv_co_debug_event(q->file, BLKDBG_WRITE_COMPRESSED);
     ret = bdrv_co_pwrite(q->file, (int64_t)host, (int64_t)bytes, data, 0);
-    co_mutex_lock(&q->meta_lock);
+    co_mutex_lock(&q->alloc.meta_lock);
     if (ret == 0) {
-        L2Entry old = l2_load(&q->geo, slice->data, index);
+        L2Entry old = qcow2_l2_load(&q->geo, slice->data, index);
 
         bdrv_co_debug_event(q->file, BLKDBG_L2_UPDATE_COMPRESSED);
-        meta_cache_modify_begin(q->l2_cache, slice);
-        l2_store(&q->geo, slice->data, index, l2_make_compressed(&q->geo, host, bytes));
-        meta_cache_modify_end(q->l2_cache, slice);
-        qcow2_free_entry_later(q, old, q->discard_other);
+        qcow2_cache_modify_begin(q->l2_cache, slice);
+        qcow2_l2_store(&q->geo, slice->data, index, qcow2_l2_make_compressed(&q->geo, host, bytes));
+        qcow2_cache_modify_end(q->l2_cache, slice);
+        qcow2_entry_free_later(q, old, q->alloc.discard_other);
     } else {
-        qcow2_co_free_unused(q, host, bytes);
+        qcow2_refcount_co_free_unused(&q->alloc, host, bytes);
     }
-    inflight_end(q, &a);
-    meta_cache_put(q->l2_cache, slice);
-    co_mutex_unlock(&q->meta_lock);
+    qcow2_inflight_end(q, &a);
+    qcow2_cache_put(q->l2_cache, slice);
+    co_mutex_unlock(&q->alloc.meta_lock);
     return ret;
 }
 
@@ -221,14 +222,14 @@ static int coroutine_fn co_write_one(Qcow2 *q, uint64_t guest, IOVector *v, size
         pass_turn(q->pack_order);
         return ret;
     }
-    ret = ret < 0 ? ret : qcow2_co_relieve(q);
+    ret = ret < 0 ? ret : qcow2_room_co_make(q);
     if (ret < 0) {
         pass_turn(q->pack_order);
         return ret;
     }
-    pin = qcow2_pin_enter(q);
+    pin = qcow2_pin_enter(q->pin);
     ret = co_store(q, guest, out, j.packed);
-    qcow2_pin_leave(q, pin);
+    qcow2_pin_leave(q->pin, pin);
     return ret;
 }
 
@@ -272,7 +273,7 @@ int coroutine_fn qcow2_co_pwritev_compressed(BlockDriverState *bs, int64_t offse
     Qcow2 *q = bs->opaque;
     const Geometry *g = &q->geo;
     uint64_t guest = (uint64_t)offset, end = guest + v->size;
-    int ret = qcow2_may_write(q);
+    int ret = qcow2_health_may_write(&q->health);
 
     if (g->external_data) {
         return -ENOTSUP;
@@ -288,7 +289,7 @@ int coroutine_fn qcow2_co_pwritev_compressed(BlockDriverState *bs, int64_t offse
         (geo_in_cluster(g, end) && end != (uint64_t)atomic_load(&q->bs->total_bytes))) {
         return -EINVAL;
     }
-    ret = ret < 0 ? ret : qcow2_co_begin_change(q, QCOW2_CHANGE_DISK | QCOW2_CHANGE_IMAGE);
+    ret = ret < 0 ? ret : qcow2_change_co_begin(q, QCOW2_CHANGE_DISK | QCOW2_CHANGE_IMAGE);
     ret = ret < 0 ? ret : co_pack_all(q, guest, v);
-    return qcow2_co_retry(q, ret) ? co_pack_all(q, guest, v) : ret;
+    return qcow2_room_co_retry(q, ret) ? co_pack_all(q, guest, v) : ret;
 }

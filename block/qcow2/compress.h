@@ -6,11 +6,15 @@
 #include "qcow2.h"
 
 /* Whether this build reads and writes compression type @type of the header. */
-bool qcow2_has_compression(unsigned type);
+bool qcow2_compress_is_built(unsigned type);
+int qcow2_compress_init(Qcow2 *q);
+void qcow2_compress_fini(Qcow2 *q);
 int qcow2_decompress_init(Qcow2 *q);
 void qcow2_decompress_fini(Qcow2 *q);
 /* @len bytes from offset @at in the cluster of @e into @v at @v_offset. Pinned. */
-int coroutine_fn qcow2_co_read_from_compressed(Qcow2 *q, L2Entry e, uint64_t at, IOVector *v,
-                                               size_t v_offset, size_t len);
+int coroutine_fn qcow2_decompress_co_read(Qcow2 *q, L2Entry e, uint64_t at, IOVector *v,
+                                          size_t v_offset, size_t len);
+/* Whole cluster of @e, unpacked into @buf (cluster_size bytes). */
+int coroutine_fn qcow2_decompress_co_cluster(Qcow2 *q, L2Entry e, void *buf);
 
 #endif

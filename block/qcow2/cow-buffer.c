@@ -4,21 +4,21 @@
  * costs about as much as copying the page; so a few are kept, until the image has not needed them
  * for a while.
  */
-#include "write-int.h"
+#include "cow-buffer.h"
 
 #include <errno.h>
 
 #define KEPT 4
 #define KEEP_MIN (128 * KiB) /* smaller ones malloc() itself keeps */
 
-struct CowBuffers {
+typedef struct CowBuffers {
     SpinLock lock; /* guards the fields below */
     unsigned n;
     void *buf[KEPT]; /* a cluster each */
     bool used;       /* since the last trim */
-};
+} CowBuffers;
 
-int cow_buffers_init(Qcow2 *q)
+int qcow2_cow_buffer_init(Qcow2 *q)
 {
     q->cow_buffers = g_try_new0(CowBuffers, 1);
     if (!q->cow_buffers) {
@@ -28,7 +28,7 @@ int cow_buffers_init(Qcow2 *q)
     return 0;
 }
 
-void cow_buffers_fini(Qcow2 *q)
+void qcow2_cow_buffer_fini(Qcow2 *q)
 {
     CowBuffers *b = q->cow_buffers;
 
@@ -43,7 +43,7 @@ static bool is_kept(const Qcow2 *q, uint64_t bytes)
     return bytes >= KEEP_MIN && bytes <= q->geo.cluster_size;
 }
 
-void *cow_buffer_get(Qcow2 *q, uint64_t bytes)
+void *qcow2_cow_buffer_get(Qcow2 *q, uint64_t bytes)
 {
     CowBuffers *b = q->cow_buffers;
     void *buf = NULL;
@@ -60,7 +60,7 @@ void *cow_buffer_get(Qcow2 *q, uint64_t bytes)
     return buf ? buf : bdrv_try_blockalign(q->data->bs, q->geo.cluster_size);
 }
 
-void cow_buffer_put(Qcow2 *q, void *buf, uint64_t bytes)
+void qcow2_cow_buffer_put(Qcow2 *q, void *buf, uint64_t bytes)
 {
     CowBuffers *b = q->cow_buffers;
 
@@ -75,7 +75,7 @@ void cow_buffer_put(Qcow2 *q, void *buf, uint64_t bytes)
     mem_align_free(buf);
 }
 
-void cow_buffers_trim(Qcow2 *q)
+void qcow2_cow_buffer_trim(Qcow2 *q)
 {
     CowBuffers *b = q->cow_buffers;
     void *gone[KEPT];

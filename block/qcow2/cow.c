@@ -13,7 +13,11 @@
  *            range: a run may hold readable clusters beside those that are filled in.
  */
 #include "rules.h"
-#include "write-int.h"
+#include "cow.h"
+
+#include "callbacks.h"
+#include "cow-buffer.h"
+#include "entry.h"
 #include "util/co-pieces.h"
 
 #define MERGE_MIDDLE (16 * KiB) /* a hole this small between head and tail is read along */
@@ -24,10 +28,10 @@ static const _Alignas(4096) uint8_t zeroes[ZERO_CHUNK];
 
 static bool is_normal(const Geometry *g, L2Entry e, unsigned sc, uint64_t guest)
 {
-    return l2_kind(g, e, sc, guest) == SC_NORMAL;
+    return qcow2_l2_kind(g, e, sc, guest) == SC_NORMAL;
 }
 
-uint64_t cow_begin(const Geometry *g, L2Entry e, bool in_place, uint64_t start)
+uint64_t qcow2_cow_begin(const Geometry *g, L2Entry e, bool in_place, uint64_t start)
 {
     uint64_t cluster = geo_cluster_start(g, start);
     unsigned sc = geo_sc_index(g, start);
@@ -39,12 +43,12 @@ uint64_t cow_begin(const Geometry *g, L2Entry e, bool in_place, uint64_t start)
     if (!g->extended_l2 || (e.desc & L2E_COMPRESSED)) {
         return cluster;
     }
-    before = l2_normal_mask(g, e) & ((UINT32_C(1) << sc) - 1);
+    before = qcow2_l2_normal_mask(g, e) & ((UINT32_C(1) << sc) - 1);
     return before ? cluster + (unsigned)__builtin_ctz(before) * g->subcluster_size
                   : ALIGN_DOWN(start, g->subcluster_size);
 }
 
-uint64_t cow_finish(const Geometry *g, L2Entry e, bool in_place, uint64_t end)
+uint64_t qcow2_cow_finish(const Geometry *g, L2Entry e, bool in_place, uint64_t end)
 {
     uint64_t cluster = geo_cluster_start(g, end - 1);
     unsigned sc = geo_sc_index(g, end - 1);
@@ -56,36 +60,9 @@ uint64_t cow_finish(const Geometry *g, L2Entry e, bool in_place, uint64_t end)
     if (!g->extended_l2 || (e.desc & L2E_COMPRESSED)) {
         return cluster + g->cluster_size;
     }
-    behind = l2_normal_mask(g, e) & ~((UINT32_C(2) << sc) - 1);
+    behind = qcow2_l2_normal_mask(g, e) & ~((UINT32_C(2) << sc) - 1);
     return behind ? cluster + (32 - (unsigned)__builtin_clz(behind)) * g->subcluster_size
                   : ALIGN_UP(end, g->subcluster_size);
-}
-
-bool entry_reads_zero(Qcow2 *q, L2Entry e, uint64_t start, uint64_t end)
-{
-    const Geometry *g = &q->geo;
-    BlockDriverState *backing = bdrv_backing_bs(q->bs);
-    bool defers_to_zero = !backing || (int64_t)start >= atomic_load(&backing->total_bytes);
-
-    for (uint64_t at = start; at < end;
-         at = ALIGN_DOWN(at, g->subcluster_size) + g->subcluster_size) {
-        switch (l2_kind(g, e, geo_sc_index(g, at), at)) {
-        case SC_ZERO_PLAIN:
-        case SC_ZERO_ALLOC:
-            break;
-        case SC_UNALLOCATED_PLAIN:
-        case SC_UNALLOCATED_ALLOC:
-            if (!defers_to_zero) {
-                return false;
-            }
-            break;
-        case SC_NORMAL:
-        case SC_COMPRESSED:
-        case SC_INVALID:
-            return false;
-        }
-    }
-    return true;
 }
 
 /* Read guest [start, start + bytes) as it is now; zeroes behind the end of the disk. */
@@ -255,7 +232,7 @@ static int coroutine_fn cow_read(Qcow2 *q, const WriteRun *r, CowData *d)
     int ret = 0;
 
     d->bytes = bytes;
-    d->buf = cow_buffer_get(q, bytes);
+    d->buf = qcow2_cow_buffer_get(q, bytes);
     if (!d->buf) {
         return -ENOMEM;
     }
@@ -284,8 +261,8 @@ static int coroutine_fn cow_read(Qcow2 *q, const WriteRun *r, CowData *d)
     return ret;
 }
 
-int coroutine_fn cow_co_write(Qcow2 *q, const WriteRun *r, IOVector *v, size_t v_offset,
-                              unsigned flags)
+int coroutine_fn qcow2_cow_co_write(Qcow2 *q, const WriteRun *r, IOVector *v, size_t v_offset,
+                                    unsigned flags)
 {
     uint64_t head_len = r->start - r->cow_start, tail_len = r->cow_end - r->end;
     CowData d = { 0 };
@@ -314,6 +291,6 @@ int coroutine_fn cow_co_write(Qcow2 *q, const WriteRun *r, IOVector *v, size_t v
         bdrv_co_debug_event(q->file, BLKDBG_COW_WRITE);
         ret = write_merged(q, r, v, v_offset, d.head, d.tail, flags);
     }
-    cow_buffer_put(q, d.buf, d.bytes);
+    qcow2_cow_buffer_put(q, d.buf, d.bytes);
     return ret;
 }

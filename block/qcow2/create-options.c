@@ -2,6 +2,7 @@
 /* Create options: their table, and the checks of what goes together, with the reference's texts. */
 #include "create.h"
 
+#include "callbacks.h"
 #include "compress.h"
 
 #include <errno.h>
@@ -34,7 +35,7 @@ const BlockCreateOption qcow2_create_options[] = {
 
 static const char *const compression_names[] = { "zlib", "zstd", NULL };
 
-void qcow2_create_params_clear(Qcow2CreateParams *p)
+void qcow2_create_options_clear(Qcow2CreateParams *p)
 {
     g_clear_pointer(&p->backing_file, g_free);
     g_clear_pointer(&p->backing_format, g_free);
@@ -214,7 +215,7 @@ static int take_names(Options *o, Qcow2CreateParams *p, GError **errp)
     return 0;
 }
 
-int qcow2_take_create_options(Options *o, Qcow2CreateParams *p, GError **errp)
+int qcow2_create_options_take(Options *o, Qcow2CreateParams *p, GError **errp)
 {
     int prealloc, ret;
 
@@ -239,7 +240,7 @@ int qcow2_take_create_options(Options *o, Qcow2CreateParams *p, GError **errp)
         !opts_take_bool(o, "data_file_raw", false, &p->data_file_raw, errp)) {
         return -EINVAL;
     }
-    if (!qcow2_has_compression((unsigned)p->compression)) {
+    if (!qcow2_compress_is_built((unsigned)p->compression)) {
         return error_set(errp, ENOTSUP, "Parameter 'compression-type': this build is without %s",
                          compression_names[p->compression]);
     }

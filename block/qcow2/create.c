@@ -7,6 +7,9 @@
 
 #include "refcount-codec.h"
 #include "rules.h"
+#include "callbacks.h"
+#include "header-io.h"
+#include "prealloc.h"
 #include "util/bytes.h"
 
 #include <errno.h>
@@ -60,7 +63,7 @@ static int coroutine_fn co_write_refcounts(BdrvChild *file, const Geometry *g, c
     }
     /* The blocks lie behind each other, so their entries are one array. */
     for (uint64_t i = 0; i < l->clusters; i++) {
-        refcount_entry_set(g->refcount_order, buf + blocks, i, 1);
+        qcow2_refcount_codec_set(g->refcount_order, buf + blocks, i, 1);
     }
     ret = bdrv_co_pwrite(file, (int64_t)l->reftable_offset, (int64_t)bytes, buf, 0);
     mem_align_free(buf);
@@ -93,8 +96,8 @@ static void fill_header(const Qcow2CreateParams *p, const Geometry *g, const Lay
 /* Geometry and layout of the image; nothing is made yet if it cannot be. */
 static int plan_image(const Qcow2CreateParams *p, Geometry *g, Layout *l, GError **errp)
 {
-    geometry_init(g, p->version, p->cluster_bits, p->refcount_order, p->extended_l2,
-                  p->data_file != NULL, p->data_file_raw);
+    qcow2_geometry_init(g, p->version, p->cluster_bits, p->refcount_order, p->extended_l2,
+                        p->data_file != NULL, p->data_file_raw);
     plan_layout(g, p->size, l);
     if (l->l1_entries > QCOW2_MAX_L1_BYTES / 8 || p->size > INT64_MAX) {
         return error_set(errp, EFBIG,
@@ -123,7 +126,7 @@ static int coroutine_fn co_write_image(BdrvChild *file, const Qcow2CreateParams 
     if (ret == 0) {
         ret = co_write_refcounts(file, g, l);
         ret = ret < 0 || RULE_BROKEN(CREATE_HEADER_LAST) ? ret : bdrv_co_flush(file->bs);
-        ret = ret < 0 ? ret : qcow2_co_header_write(file, &h);
+        ret = ret < 0 ? ret : qcow2_header_co_write_new(file, &h);
         ret = ret < 0 ? ret : bdrv_co_flush(file->bs);
         if (ret == -ENOSPC && h.backing_file) {
             error_set_errno(errp, ENOSPC, "Could not assign backing file '%s' with format '%s'",
@@ -186,7 +189,7 @@ static int coroutine_fn co_preallocate(const char *filename, const Qcow2CreatePa
     }
     ret = co_clear_data_file(root->bs->opaque, p->size, errp);
     if (ret == 0) {
-        ret = qcow2_co_preallocate(root->bs->opaque, 0, p->size, p->prealloc, errp);
+        ret = qcow2_prealloc_co_reserve(root->bs->opaque, 0, p->size, p->prealloc, errp);
         if (ret < 0) {
             g_prefix_error(errp, "Could not resize image: ");
         }
@@ -247,7 +250,7 @@ int coroutine_fn qcow2_co_create(const char *filename, Options *opts, GError **e
     Qcow2CreateParams p;
     Geometry g;
     Layout l;
-    int ret = qcow2_take_create_options(opts, &p, errp);
+    int ret = qcow2_create_options_take(opts, &p, errp);
 
     ret = ret < 0 ? ret : plan_image(&p, &g, &l, errp);
     opts_set_int(opts, "size", 0); /* the file itself begins empty */
@@ -263,6 +266,6 @@ int coroutine_fn qcow2_co_create(const char *filename, Options *opts, GError **e
             bdrv_co_remove_file(p.data_file);
         }
     }
-    qcow2_create_params_clear(&p);
+    qcow2_create_options_clear(&p);
     return ret;
 }

@@ -16,7 +16,7 @@ typedef struct Qcow2CreateParams {
 } Qcow2CreateParams;
 
 /* Takes the format's options out of @o. On an error *p is still to be cleared. */
-int qcow2_take_create_options(Options *o, Qcow2CreateParams *p, GError **errp);
-void qcow2_create_params_clear(Qcow2CreateParams *p);
+int qcow2_create_options_take(Options *o, Qcow2CreateParams *p, GError **errp);
+void qcow2_create_options_clear(Qcow2CreateParams *p);
 
 #endif

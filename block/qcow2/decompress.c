@@ -115,7 +115,7 @@ static int unpack_job(void *opaque)
 
 /* ---- Reading ---- */
 
-int coroutine_fn qcow2_co_read_compressed(Qcow2 *q, L2Entry e, void *buf)
+int coroutine_fn qcow2_decompress_co_cluster(Qcow2 *q, L2Entry e, void *buf)
 {
     UnpackJob j = { .zstd = q->hdr.compression_type == QCOW2_COMPRESSION_ZSTD,
                     .out = buf,
@@ -125,7 +125,7 @@ int coroutine_fn qcow2_co_read_compressed(Qcow2 *q, L2Entry e, void *buf)
     int64_t length = bdrv_co_getlength(q->file->bs);
     int ret;
 
-    l2_compressed_range(&q->geo, e, &host, &bytes);
+    qcow2_l2_compressed_range(&q->geo, e, &host, &bytes);
     if (length < 0 || host >= (uint64_t)length) {
         return -EIO;
     }
@@ -192,8 +192,8 @@ static void keep(Qcow2 *q, L2Entry e, uint64_t gen, uint8_t *data)
     g_free(old);
 }
 
-int coroutine_fn qcow2_co_read_from_compressed(Qcow2 *q, L2Entry e, uint64_t at, IOVector *v,
-                                               size_t v_offset, size_t len)
+int coroutine_fn qcow2_decompress_co_read(Qcow2 *q, L2Entry e, uint64_t at, IOVector *v,
+                                          size_t v_offset, size_t len)
 {
     uint64_t gen = atomic_load(&q->compressed_gen);
     g_autofree uint8_t *buf = NULL;
@@ -206,7 +206,7 @@ int coroutine_fn qcow2_co_read_from_compressed(Qcow2 *q, L2Entry e, uint64_t at,
     if (!buf) {
         return -ENOMEM;
     }
-    ret = qcow2_co_read_compressed(q, e, buf);
+    ret = qcow2_decompress_co_cluster(q, e, buf);
     if (ret < 0) {
         return ret;
     }

@@ -12,8 +12,16 @@
  * punched at once, while an InflightAlloc keeps writers of new data away; nobody reads it meanwhile
  * but requests that began before.
  */
+#include "discard.h"
+
+#include "callbacks.h"
+#include "change.h"
+#include "entry.h"
+#include "inflight.h"
+#include "map.h"
+#include "raw-file.h"
 #include "rules.h"
-#include "write-int.h"
+#include "walk.h"
 
 typedef struct DiscardOp {
     bool full; /* truncate: the entry becomes 0, or zero by flag where a backing file would show */
@@ -30,8 +38,9 @@ static bool discarded_entry(Qcow2 *q, L2Entry old, unsigned first, unsigned n, c
     uint64_t alloc_bits;
 
     if (op->full && g->version >= 3 && bdrv_backing_bs(q->bs)) {
-        *e = old.desc || old.bitmap ? l2_set_zero(g, (L2Entry){ 0, 0 }, 0, g->subclusters) : old;
-        return e->desc != old.desc || e->bitmap != old.bitmap;
+        *e = old.desc || old.bitmap ? qcow2_l2_set_zero(g, (L2Entry){ 0, 0 }, 0, g->subclusters)
+                                    : old;
+        return !qcow2_entry_is_same(*e, old);
     }
     if (op->full || g->version < 3) {
         *e = (L2Entry){ 0, 0 };
@@ -40,35 +49,37 @@ static bool discarded_entry(Qcow2 *q, L2Entry old, unsigned first, unsigned n, c
     if (!old.desc && !old.bitmap && !bdrv_backing_bs(q->bs)) {
         return false; /* reads zero already */
     }
-    if (whole && (compressed || !op->keep || !entry_in_place(g, old))) {
-        *e = l2_set_zero(g, (L2Entry){ 0, 0 }, 0, g->subclusters);
+    if (whole && (compressed || !op->keep || !qcow2_entry_in_place(g, old))) {
+        *e = qcow2_l2_set_zero(g, (L2Entry){ 0, 0 }, 0, g->subclusters);
     } else if (compressed) {
         return false;
     } else {
-        *e = l2_set_zero(g, old, first, n);
+        *e = qcow2_l2_set_zero(g, old, first, n);
         alloc_bits = e->bitmap & 0xffffffff;
         if (!whole && alloc_bits == 0 &&
-            e->bitmap == l2_set_zero(g, *e, 0, g->subclusters).bitmap && !op->keep) {
+            e->bitmap == qcow2_l2_set_zero(g, *e, 0, g->subclusters).bitmap && !op->keep) {
             CASE_MET(LAST_SUBCLUSTER);
-            *e = l2_set_zero(g, (L2Entry){ 0, 0 }, 0, g->subclusters); /* the last of it went */
+            *e = qcow2_l2_set_zero(g, (L2Entry){ 0, 0 }, 0,
+                                   g->subclusters); /* the last of it went */
         }
     }
-    return e->desc != old.desc || e->bitmap != old.bitmap;
+    return !qcow2_entry_is_same(*e, old);
 }
 
-/* The part of one cluster; under meta_lock. */
 static int coroutine_fn discard_cluster(Qcow2 *q, MetaSlice *s, unsigned index, uint64_t start,
-                                        uint64_t end, const DiscardOp *op)
+                                        uint64_t end, void *opaque)
+    REQUIRES_LOCK(q->alloc.meta_lock)
 {
+    const DiscardOp *op = opaque;
     const Geometry *g = &q->geo;
-    L2Entry old = l2_load(g, s->data, index), e;
+    L2Entry old = qcow2_l2_load(g, s->data, index), e;
     unsigned first = geo_sc_index(g, start), n = geo_sc_index(g, end - 1) - first + 1;
-    int ret = op->full ? 0 : entry_co_check(q, old, geo_cluster_start(g, start));
+    int ret = op->full ? 0 : qcow2_entry_co_check(q, old, geo_cluster_start(g, start));
 
     if (ret < 0 || !discarded_entry(q, old, first, n, op, &e)) {
         return ret;
     }
-    entry_replace(q, s, index, geo_cluster_start(g, start), e, op->punch);
+    qcow2_entry_replace(q, s, index, geo_cluster_start(g, start), e, op->punch);
     return 0;
 }
 
@@ -89,7 +100,9 @@ static int coroutine_fn punch_in_place(Qcow2 *q, uint64_t host, uint64_t bytes)
                                  BLK_REQ_MAY_UNMAP | BLK_REQ_NO_FALLBACK);
 }
 
-int coroutine_fn data_file_co_drop(Qcow2 *q, uint64_t guest, uint64_t bytes)
+/* Punch or zero [guest, +bytes) of an external data file, whose clusters the caller's InflightAlloc
+ * guards. */
+static int coroutine_fn drop_data(Qcow2 *q, uint64_t guest, uint64_t bytes)
 {
     uint64_t size = atomic_load(&q->data->bs->total_bytes);
     int ret = 0;
@@ -116,10 +129,10 @@ static void coroutine_fn punch_kept(Qcow2 *q, uint64_t start, uint64_t end)
     while (start < end) {
         Extent x;
 
-        if (qcow2_co_map(q, start, end - start, &x) < 0) {
+        if (qcow2_map_co_find(q, start, end - start, &x) < 0) {
             return;
         }
-        if (x.kind == SC_ZERO_ALLOC && l2_copied(x.entry) &&
+        if (x.kind == SC_ZERO_ALLOC && qcow2_l2_copied(x.entry) &&
             IS_ALIGNED(x.host | x.bytes, g->subcluster_size)) {
             (void)punch_in_place(q, x.host, x.bytes); /* best effort */
         }
@@ -127,50 +140,51 @@ static void coroutine_fn punch_kept(Qcow2 *q, uint64_t start, uint64_t end)
     }
 }
 
-/* As much of [start, end) as one L2 slice describes; bytes done or -errno. */
-static int64_t coroutine_fn discard_slice(Qcow2 *q, uint64_t start, uint64_t end,
-                                          const DiscardOp *op)
+/* What is not done under the lock, of guest [start, end), with its entries kept as they are. */
+static int coroutine_fn punch_unlocked(Qcow2 *q, uint64_t start, uint64_t end)
+    REQUIRES_LOCK(q->alloc.meta_lock)
 {
     const Geometry *g = &q->geo;
-    bool in_place =
-        (g->external_data && !qcow2_file_is_disk(q)) || (op->keep && op->punch && !op->full);
-    uint64_t cluster = start >> g->cluster_bits, room, at = start;
     InflightAlloc a;
+    int ret = 0;
+
+    qcow2_inflight_begin(q, &a, geo_cluster_start(g, start), ALIGN_UP(end, g->cluster_size));
+    co_mutex_unlock(&q->alloc.meta_lock);
+    if (g->external_data) {
+        ret = drop_data(q, start, end - start);
+    } else {
+        punch_kept(q, start, end);
+    }
+    co_mutex_lock(&q->alloc.meta_lock);
+    qcow2_inflight_end(q, &a);
+    return ret;
+}
+
+/* As much of [start, end) as one L2 slice describes. */
+static int64_t coroutine_fn discard_slice(Qcow2 *q, uint64_t start, uint64_t end, DiscardOp *op)
+    REQUIRES_LOCK(q->alloc.meta_lock)
+{
+    bool raw = qcow2_raw_file_is_disk(q);
+    bool in_place = (q->geo.external_data && !raw) || (op->keep && op->punch && !op->full);
+    uint64_t room, at = start;
     unsigned index;
     MetaSlice *s;
-    int ret;
+    int ret = qcow2_inflight_co_get_idle(q, start, end, NULL, &s, &index, &room);
 
-    ret = entries_co_get_idle(q, start, end, &s, &index, &room);
     if (ret < 0) {
         return ret;
     }
-    if (qcow2_file_is_disk(q)) { /* INV-RAW-2: the file before its entries */
-        inflight_begin(q, &a, cluster, (room - 1) >> g->cluster_bits);
-        co_mutex_unlock(&q->meta_lock);
-        ret = data_file_co_drop(q, start, room - start);
-        co_mutex_lock(&q->meta_lock);
-        inflight_end(q, &a);
+    if (raw) { /* INV-RAW-2: the file before its entries */
+        ret = punch_unlocked(q, start, room);
     }
-    bdrv_co_debug_event(q->file, BLKDBG_L2_UPDATE);
-    while (at < room && ret == 0) {
-        uint64_t to = MIN(geo_cluster_start(g, at) + g->cluster_size, room);
-
-        ret = discard_cluster(q, s, index++, at, to, op);
-        at = ret == 0 ? to : at;
+    if (ret == 0) {
+        ret = qcow2_walk_co_entries(q, s, index, start, room, discard_cluster, op, &at);
     }
-    meta_cache_put(q->l2_cache, s);
+    qcow2_cache_put(q->l2_cache, s);
     if (in_place && at > start) {
-        inflight_begin(q, &a, cluster, (at - 1) >> g->cluster_bits);
-        co_mutex_unlock(&q->meta_lock);
-        if (g->external_data) {
-            int r = data_file_co_drop(q, start, at - start);
+        int r = punch_unlocked(q, start, at);
 
-            ret = ret < 0 ? ret : r;
-        } else {
-            punch_kept(q, start, at);
-        }
-        co_mutex_lock(&q->meta_lock);
-        inflight_end(q, &a);
+        ret = ret < 0 ? ret : r;
     }
     return ret < 0 ? ret : (int64_t)(at - start);
 }
@@ -187,37 +201,22 @@ static uint64_t without_table(Qcow2 *q, uint64_t start)
     return (i + 1) << shift;
 }
 
-static int coroutine_fn discard_range(Qcow2 *q, uint64_t start, uint64_t end, const DiscardOp *op)
+static int64_t coroutine_fn discard_part(Qcow2 *q, uint64_t start, uint64_t end, void *opaque)
+    REQUIRES_LOCK(q->alloc.meta_lock)
 {
+    DiscardOp *op = opaque;
     bool table_needed = !op->full && q->geo.version >= 3 && bdrv_backing_bs(q->bs);
-    bool reclaimed = false;
-    int64_t n = 0;
+    uint64_t skip = table_needed ? 0 : without_table(q, start);
+    unsigned pin;
+    int64_t n;
 
-    while (start < end && n >= 0) {
-        uint64_t skip;
-
-        n = qcow2_co_relieve(q);
-        if (n < 0) {
-            break;
-        }
-        co_mutex_lock(&q->meta_lock);
-        skip = table_needed ? 0 : without_table(q, start);
-        if (skip) {
-            n = MIN(skip, end) - start;
-        } else {
-            unsigned pin = qcow2_pin_enter(q);
-
-            n = discard_slice(q, start, end, op);
-            qcow2_pin_leave(q, pin);
-        }
-        co_mutex_unlock(&q->meta_lock);
-        if (!reclaimed && qcow2_co_retry(q, n)) {
-            reclaimed = true;
-            n = 0;
-        }
-        start += MAX(n, 0);
+    if (skip) {
+        return (int64_t)(MIN(skip, end) - start);
     }
-    return n < 0 ? n : 0;
+    pin = qcow2_pin_enter(q->pin);
+    n = discard_slice(q, start, end, op);
+    qcow2_pin_leave(q->pin, pin);
+    return n;
 }
 
 int coroutine_fn qcow2_co_pdiscard(BlockDriverState *bs, int64_t offset, int64_t bytes)
@@ -226,7 +225,7 @@ int coroutine_fn qcow2_co_pdiscard(BlockDriverState *bs, int64_t offset, int64_t
     uint64_t sub = q->geo.subcluster_size, end = offset + bytes;
     uint64_t start = ALIGN_UP((uint64_t)offset, sub);
     DiscardOp op = { .keep = q->discard_no_unref, .punch = q->discard_passthrough };
-    int ret = qcow2_may_write(q);
+    int ret = qcow2_health_may_write(&q->health);
 
     if (ret < 0) {
         return ret;
@@ -235,20 +234,20 @@ int coroutine_fn qcow2_co_pdiscard(BlockDriverState *bs, int64_t offset, int64_t
     if (start >= end || (q->geo.version < 3 && bs->backing)) {
         return -ENOTSUP;
     }
-    ret = qcow2_co_begin_change(q, QCOW2_CHANGE_DISK | QCOW2_CHANGE_IMAGE);
+    ret = qcow2_change_co_begin(q, QCOW2_CHANGE_DISK | QCOW2_CHANGE_IMAGE);
     if (ret < 0) {
         return ret;
     }
-    if (qcow2_file_is_disk(q)) {
-        return raw_co_zero(q, start, end, BLK_REQ_MAY_UNMAP);
+    if (qcow2_raw_file_is_disk(q)) {
+        return qcow2_raw_file_co_zero(q, start, end, BLK_REQ_MAY_UNMAP);
     }
-    return discard_range(q, start, end, &op);
+    return qcow2_walk_co_parts(q, start, end, discard_part, &op);
 }
 
 /* For truncate: forget guest [start, end), cluster aligned. */
-int coroutine_fn discard_co_forget(Qcow2 *q, uint64_t start, uint64_t end)
+int coroutine_fn qcow2_discard_co_forget(Qcow2 *q, uint64_t start, uint64_t end)
 {
     DiscardOp op = { .full = true, .punch = q->discard_passthrough };
 
-    return discard_range(q, start, end, &op);
+    return qcow2_walk_co_parts(q, start, end, discard_part, &op);
 }

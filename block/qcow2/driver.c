@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /* The driver's table. */
+#include "callbacks.h"
+#include "header-layout.h"
 #include "qcow2.h"
 
 #include "util/bytes.h"
 
 static int qcow2_probe(const uint8_t *buf, size_t len, const char *filename)
 {
-    return len >= 8 && ldbe32(buf) == 0x514649fb && ldbe32(buf + 4) >= 2 ? 100 : 0;
+    return len >= 8 && ldbe32(buf) == HEADER_MAGIC && ldbe32(buf + HEADER_AT(version)) >= 2 ? 100
+                                                                                            : 0;
 }
 
 static void qcow2_refresh_limits(BlockDriverState *bs)

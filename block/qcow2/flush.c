@@ -19,151 +19,112 @@
  * INV-FLUSH-3  After a failed sync (the kernel may have dropped what it held, and says so once)
  *              nothing more is written until the image is opened again.
  */
-#include "qcow2.h"
-#include "rules.h"
+#include "flush.h"
 
-#include "util/bytes.h"
+#include "callbacks.h"
+#include "clean.h"
+#include "dirty.h"
+#include "header-layout.h"
+#include "l1.h"
+#include "reap.h"
+#include "reftable.h"
+#include "rules.h"
 
 #include <errno.h>
 
-/* How much may wait in quarantine for a sync: a share of the file, so that the number of syncs does
- * not grow with the disk; less where the file would otherwise grow. And so many runs, for memory.
- */
-#define QUARANTINE_MIN (UINT64_C(64) * MiB)
-#define QUARANTINE_PART 4
-#define QUARANTINE_MIN_GROWING (UINT64_C(16) * MiB)
-#define QUARANTINE_PART_GROWING 16
-#define QUARANTINE_RUNS (UINT64_C(1) << 16)
 #define MAX_ROUNDS 4
 
 typedef struct Sealed {
     SealedSet ref, l2;
     ReftableSeal table;
-    uint64_t *l1; /* on-disk order, entries [l1_first, l1_first + l1_n) */
-    uint32_t l1_first, l1_n;
+    L1Seal l1;
     QuarantineMark mark;
 } Sealed;
 
 /* ---- Seal ---- */
 
-static int seal_l1(Qcow2 *q, Sealed *s)
+bool qcow2_flush_is_crowded(MetaCache *c, uint64_t need)
 {
-    if (!q->l1_dirty) {
-        return 0;
-    }
-    s->l1_first = q->l1_dirty_first;
-    s->l1_n = q->l1_dirty_last - q->l1_dirty_first + 1;
-    s->l1 = g_try_new(uint64_t, s->l1_n);
-    if (!s->l1) {
-        return -ENOMEM;
-    }
-    for (uint32_t i = 0; i < s->l1_n; i++) {
-        stbe64(&s->l1[i], atomic_load(&q->l1[s->l1_first + i]));
-    }
-    q->l1_dirty = false;
-    return 0;
+    uint64_t budget = qcow2_cache_budget(c);
+
+    return need > budget && qcow2_cache_dirty_bytes(c) > budget / 2;
 }
 
-static void l1_dirty_again(Qcow2 *q, const Sealed *s)
+bool qcow2_flush_counts_need_room(Qcow2 *q)
 {
-    uint32_t last = s->l1_first + s->l1_n - 1;
-
-    if (!s->l1_n) {
-        return;
-    }
-    q->l1_dirty_first = q->l1_dirty ? MIN(q->l1_dirty_first, s->l1_first) : s->l1_first;
-    q->l1_dirty_last = q->l1_dirty ? MAX(q->l1_dirty_last, last) : last;
-    q->l1_dirty = true;
-}
-
-/* Dirty slices cannot make room. @need: bytes that would hold all the tables there can be: with a
- * budget for them nothing ever has to make room, and dirty slices may stay until the guest flushes.
- */
-static bool is_crowded(MetaCache *c, uint64_t need)
-{
-    uint64_t budget = meta_cache_budget(c);
-
-    return need > budget && meta_cache_dirty_bytes(c) > budget / 2;
-}
-
-static bool refcounts_press(Qcow2 *q)
-{
-    return is_crowded(q->ref_cache, UINT64_MAX);
+    return qcow2_flush_is_crowded(q->alloc.ref_cache, UINT64_MAX);
 }
 
 /* Lazy: counts and their table stay in memory while the dirty bit says so, until they need the
  * room. */
-static bool leaves_refcounts(Qcow2 *q)
+static bool leaves_refcounts(Qcow2 *q) REQUIRES_LOCK(q->alloc.meta_lock)
 {
     bool dirty = (q->hdr.incompatible & QCOW2_INCOMPAT_DIRTY) || q->l1_dirty ||
-                 meta_cache_dirty_bytes(q->l2_cache);
+                 qcow2_cache_dirty_bytes(q->l2_cache);
 
-    return q->lazy_refcounts && dirty && !atomic_load(&q->write_counts) && !refcounts_press(q);
+    return q->lazy_refcounts && dirty && !atomic_load(&q->write_counts) &&
+           !qcow2_flush_counts_need_room(q);
 }
 
-/* meta_lock held. */
-static int seal_all(Qcow2 *q, Sealed *s)
+static int seal_all(Qcow2 *q, Sealed *s) REQUIRES_LOCK(q->alloc.meta_lock)
 {
     bool lazy = leaves_refcounts(q);
-    int ret = lazy ? 0 : meta_cache_seal(q->ref_cache, &s->ref);
+    int ret = lazy ? 0 : qcow2_cache_seal(q->alloc.ref_cache, &s->ref);
 
     if (ret == 0) {
-        ret = meta_cache_seal(q->l2_cache, &s->l2);
+        ret = qcow2_cache_seal(q->l2_cache, &s->l2);
         if (ret == 0 && !lazy) {
-            ret = qcow2_reftable_seal(q, &s->table);
+            ret = qcow2_reftable_seal(&q->alloc, &s->table);
         }
         if (ret == 0) {
-            ret = seal_l1(q, s);
+            ret = qcow2_l1_seal(q, &s->l1);
         }
         if (ret < 0) {
-            meta_cache_unseal(q->ref_cache, &s->ref);
-            meta_cache_unseal(q->l2_cache, &s->l2);
+            qcow2_cache_unseal(q->alloc.ref_cache, &s->ref);
+            qcow2_cache_unseal(q->l2_cache, &s->l2);
         }
     }
     if (ret == 0) {
-        s->mark = qcow2_pin_mark(q);
+        s->mark = qcow2_quarantine_mark(q->quarantine);
     }
     return ret;
 }
 
 static void coroutine_fn co_sealed_clear(Qcow2 *q, Sealed *s, bool failed)
 {
-    sealed_set_clear(&s->ref);
-    sealed_set_clear(&s->l2);
-    qcow2_co_reftable_seal_clear(q, &s->table, failed);
+    qcow2_cache_sealed_clear(&s->ref);
+    qcow2_cache_sealed_clear(&s->l2);
+    qcow2_reftable_co_seal_clear(&q->alloc, &s->table, failed);
     if (failed) {
-        co_mutex_lock(&q->meta_lock);
-        l1_dirty_again(q, s);
-        co_mutex_unlock(&q->meta_lock);
+        co_mutex_lock(&q->alloc.meta_lock);
+        qcow2_l1_unseal(q, &s->l1);
+        co_mutex_unlock(&q->alloc.meta_lock);
     }
-    g_free(s->l1);
+    g_free(s->l1.data);
 }
 
 /* ---- Steps ---- */
 
-static int coroutine_fn co_sync_node(Qcow2 *q, BlockDriverState *bs)
-{
-    int ret = bdrv_co_flush(bs), none = 0;
-
-    if (ret < 0) {
-        atomic_compare_exchange_strong(&q->write_error, &none, ret); /* INV-FLUSH-3 */
-    }
-    return ret;
-}
-
-int coroutine_fn qcow2_co_sync_file(Qcow2 *q)
-{
-    return co_sync_node(q, q->file->bs);
-}
-
 static int coroutine_fn co_sync(Qcow2 *q)
 {
-    int ret = qcow2_co_sync_file(q);
+    int ret = qcow2_health_co_sync(&q->health, q->file->bs);
 
     if (ret == 0 && q->data && q->data != q->file && !RULE_BROKEN(DATA_FILE_BEFORE_L2)) {
-        ret = co_sync_node(q, q->data->bs);
+        ret = qcow2_health_co_sync(&q->health, q->data->bs);
     }
     return ret;
+}
+
+int coroutine_fn qcow2_flush_co_header_fields(Qcow2 *q, const Qcow2Header *h, size_t from,
+                                              size_t to)
+{
+    int ret = qcow2_header_co_write_fields(&q->header, h, from, to);
+
+    if (ret < 0) {
+        q->header_in_doubt = true;
+        return ret;
+    }
+    return RULE_BROKEN(L1_OLD_KEPT) ? 0 : qcow2_health_co_sync(&q->health, q->file->bs);
 }
 
 /* ---- The order ---- */
@@ -179,12 +140,12 @@ static int coroutine_fn co_write_header(Qcow2 *q, Sealed *s)
 {
     int ret;
 
-    co_mutex_lock(&q->meta_lock);
+    co_mutex_lock(&q->alloc.meta_lock);
     ret =
-        qcow2_co_header_write_fields(q->file, &q->hdr, QCOW2_FIELD_SIZE, QCOW2_FIELD_NB_SNAPSHOTS);
-    ret = ret < 0 ? ret : qcow2_co_sync_file(q);
+        qcow2_header_co_write_fields(&q->header, &q->hdr, HEADER_AT(size), HEADER_AT(nb_snapshots));
+    ret = ret < 0 ? ret : qcow2_health_co_sync(&q->health, q->file->bs);
     q->header_in_doubt = ret < 0;
-    co_mutex_unlock(&q->meta_lock);
+    co_mutex_unlock(&q->alloc.meta_lock);
     return ret;
 }
 
@@ -195,12 +156,12 @@ static bool is_dirty(const Qcow2 *q)
 
 static bool has_dirty_bit(const Qcow2 *q, const Sealed *s)
 {
-    return q->lazy_refcounts && !is_dirty(q) && (s->l2.count || s->l1_n);
+    return q->lazy_refcounts && !is_dirty(q) && (s->l2.count || s->l1.n);
 }
 
 static int coroutine_fn co_write_dirty_bit(Qcow2 *q, Sealed *s)
 {
-    return qcow2_co_mark_dirty(q);
+    return qcow2_dirty_co_set(q);
 }
 
 static bool has_refblocks(const Qcow2 *q, const Sealed *s)
@@ -210,12 +171,12 @@ static bool has_refblocks(const Qcow2 *q, const Sealed *s)
 
 static int coroutine_fn co_write_refblocks(Qcow2 *q, Sealed *s)
 {
-    return meta_cache_co_write_sealed(q->ref_cache, &s->ref, BLKDBG_REFBLOCK_UPDATE_PART);
+    return qcow2_cache_co_write_sealed(q->alloc.ref_cache, &s->ref, BLKDBG_REFBLOCK_UPDATE_PART);
 }
 
 static void put_back_refblocks(Qcow2 *q, Sealed *s)
 {
-    meta_cache_unseal(q->ref_cache, &s->ref);
+    qcow2_cache_unseal(q->alloc.ref_cache, &s->ref);
 }
 
 static bool has_reftable(const Qcow2 *q, const Sealed *s)
@@ -225,7 +186,7 @@ static bool has_reftable(const Qcow2 *q, const Sealed *s)
 
 static int coroutine_fn co_write_reftable(Qcow2 *q, Sealed *s)
 {
-    return qcow2_co_reftable_write(q, &s->table);
+    return qcow2_reftable_co_write(&q->alloc, &s->table);
 }
 
 static bool has_switch(const Qcow2 *q, const Sealed *s)
@@ -235,7 +196,7 @@ static bool has_switch(const Qcow2 *q, const Sealed *s)
 
 static int coroutine_fn co_write_switch(Qcow2 *q, Sealed *s)
 {
-    return qcow2_co_reftable_switch(q, &s->table);
+    return qcow2_reftable_co_switch(&q->alloc, &s->table);
 }
 
 static bool has_l2(const Qcow2 *q, const Sealed *s)
@@ -245,29 +206,27 @@ static bool has_l2(const Qcow2 *q, const Sealed *s)
 
 static int coroutine_fn co_write_l2(Qcow2 *q, Sealed *s)
 {
-    return meta_cache_co_write_sealed(q->l2_cache, &s->l2, BLKDBG_L2_UPDATE);
+    return qcow2_cache_co_write_sealed(q->l2_cache, &s->l2, BLKDBG_L2_UPDATE);
 }
 
 static void put_back_l2(Qcow2 *q, Sealed *s)
 {
-    meta_cache_unseal(q->l2_cache, &s->l2);
+    qcow2_cache_unseal(q->l2_cache, &s->l2);
 }
 
 static bool has_l1(const Qcow2 *q, const Sealed *s)
 {
-    return s->l1_n;
+    return s->l1.n;
 }
 
 static int coroutine_fn co_write_l1(Qcow2 *q, Sealed *s)
 {
-    bdrv_co_debug_event(q->file, BLKDBG_L1_UPDATE);
-    return bdrv_co_pwrite(q->file, (int64_t)(q->hdr.l1_offset + s->l1_first * UINT64_C(8)),
-                          s->l1_n * INT64_C(8), s->l1, 0);
+    return qcow2_l1_co_write(q, &s->l1);
 }
 
 static int coroutine_fn co_release(Qcow2 *q, Sealed *s)
 {
-    qcow2_pin_synced(q, s->mark);
+    qcow2_quarantine_synced(q->quarantine, s->mark);
     return 0;
 }
 
@@ -342,9 +301,9 @@ static int coroutine_fn co_flush_once(Qcow2 *q, bool final)
     Sealed s = { 0 };
     int ret;
 
-    co_mutex_lock(&q->meta_lock);
+    co_mutex_lock(&q->alloc.meta_lock);
     ret = seal_all(q, &s);
-    co_mutex_unlock(&q->meta_lock);
+    co_mutex_unlock(&q->alloc.meta_lock);
     ret = ret < 0 ? ret : co_take_steps(q, &s);
     if (ret == 0 && final) {
         ret = co_take_step(q, &s, &release);
@@ -353,7 +312,7 @@ static int coroutine_fn co_flush_once(Qcow2 *q, bool final)
     return ret;
 }
 
-int coroutine_fn qcow2_co_flush_metadata(Qcow2 *q, bool final)
+int coroutine_fn qcow2_flush_co_metadata(Qcow2 *q, bool final)
 {
     uint64_t want = atomic_load(&q->flush_begun) + 1;
     int ret;
@@ -363,7 +322,7 @@ int coroutine_fn qcow2_co_flush_metadata(Qcow2 *q, bool final)
         co_mutex_unlock(&q->flush_lock);
         return 0;
     }
-    ret = atomic_load(&q->write_error);
+    ret = atomic_load(&q->health.write_error);
     if (ret == 0) {
         uint64_t mine = atomic_fetch_add(&q->flush_begun, 1) + 1;
 
@@ -376,71 +335,22 @@ int coroutine_fn qcow2_co_flush_metadata(Qcow2 *q, bool final)
     return ret;
 }
 
-int coroutine_fn qcow2_co_settle(Qcow2 *q)
+int coroutine_fn qcow2_flush_co_all(Qcow2 *q)
 {
     int ret = 0;
 
     atomic_store(&q->write_counts, true);
     /* A round may let go of more: a refcount table that moved frees the old one a flush later. */
     for (int round = 0; round < MAX_ROUNDS && ret == 0; round++) {
-        ret = qcow2_co_flush_metadata(q, true);
-        if (ret < 0 || qcow2_pin_waiting_bytes(q) == 0) {
+        ret = qcow2_flush_co_metadata(q, true);
+        if (ret < 0 || qcow2_quarantine_bytes(q->quarantine) == 0) {
             break;
         }
-        ret = qcow2_co_pin_reap(q);
+        ret = qcow2_reap_co_ready(q);
     }
-    ret = ret < 0 ? ret : qcow2_co_flush_metadata(q, true); /* the counts that fell meanwhile */
+    ret = ret < 0 ? ret : qcow2_flush_co_metadata(q, true); /* the counts that fell meanwhile */
     atomic_store(&q->write_counts, false);
     return ret;
-}
-
-/* A sync helps: what waits for requests only is not counted, however long they take. */
-static bool quarantine_is_full(Qcow2 *q)
-{
-    uint64_t file = (uint64_t)atomic_load(&q->file->bs->total_bytes), runs;
-    uint64_t bytes = qcow2_pin_unsynced(q, &runs);
-
-    if (bytes <= QUARANTINE_MIN_GROWING && runs <= QUARANTINE_RUNS) {
-        return false;
-    }
-    if (runs > QUARANTINE_RUNS) {
-        return true;
-    }
-    return atomic_load(&q->grows)
-               ? bytes > MAX(QUARANTINE_MIN_GROWING, file / QUARANTINE_PART_GROWING)
-               : bytes > MAX(QUARANTINE_MIN, file / QUARANTINE_PART);
-}
-
-static bool coroutine_fn co_reclaim(Qcow2 *q)
-{
-    uint64_t waiting = qcow2_pin_waiting_bytes(q);
-
-    atomic_store(&q->was_full, true);
-    if (waiting && qcow2_co_flush_metadata(q, true) == 0) {
-        (void)qcow2_co_pin_reap(q);
-    }
-    return atomic_exchange(&q->wished_past, false) || qcow2_pin_waiting_bytes(q) < waiting;
-}
-
-bool coroutine_fn qcow2_co_retry(Qcow2 *q, int64_t ret)
-{
-    return unlikely(qcow2_no_room(ret)) && co_reclaim(q);
-}
-
-int coroutine_fn qcow2_co_relieve(Qcow2 *q)
-{
-    uint64_t entries = geo_clusters(&q->geo, atomic_load(&q->bs->total_bytes));
-    bool crowded = is_crowded(q->l2_cache, entries * q->geo.l2_entry_size) || refcounts_press(q);
-    int ret;
-
-    if (likely(!crowded && !quarantine_is_full(q))) {
-        return 0;
-    }
-    ret = qcow2_co_flush_metadata(q, true);
-    if (ret == 0) {
-        (void)qcow2_co_pin_reap(q); /* what fails stays in quarantine: no reason to fail a write */
-    }
-    return ret < 0 && !crowded ? qcow2_may_write(q) : ret; /* it needs the cache's room, no more */
 }
 
 int coroutine_fn qcow2_co_flush_to_os(BlockDriverState *bs)
@@ -452,8 +362,8 @@ int coroutine_fn qcow2_co_flush_to_os(BlockDriverState *bs)
     if (bs->read_only) {
         return 0;
     }
-    ret = qcow2_co_flush_metadata(q, true);
+    ret = qcow2_flush_co_metadata(q, true);
     /* What the flush set free: on failure that stays in quarantine, and the flush itself is
      * done. */
-    return ret < 0 ? ret : (qcow2_co_pin_reap(q), 0);
+    return ret < 0 ? ret : (qcow2_reap_co_ready(q), 0);
 }

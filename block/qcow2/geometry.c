@@ -2,8 +2,8 @@
 /* Address arithmetic of an image. */
 #include "geometry.h"
 
-void geometry_init(Geometry *g, int version, unsigned cluster_bits, unsigned refcount_order,
-                   bool extended_l2, bool external_data, bool data_raw)
+void qcow2_geometry_init(Geometry *g, int version, unsigned cluster_bits, unsigned refcount_order,
+                         bool extended_l2, bool external_data, bool data_raw)
 {
     *g = (Geometry){
         .version = version,
@@ -26,11 +26,4 @@ void geometry_init(Geometry *g, int version, unsigned cluster_bits, unsigned ref
     };
     g->subcluster_size = UINT64_C(1) << g->subcluster_bits;
     g->coffset_mask = (UINT64_C(1) << g->csize_shift) - 1;
-}
-
-uint64_t geo_l1_entries(const Geometry *g, uint64_t size)
-{
-    unsigned shift = g->l2_bits + g->cluster_bits;
-
-    return (size >> shift) + ((size & ((UINT64_C(1) << shift) - 1)) != 0);
 }

@@ -35,8 +35,8 @@ typedef struct Geometry {
     uint64_t csize_mask, coffset_mask;
 } Geometry;
 
-void geometry_init(Geometry *g, int version, unsigned cluster_bits, unsigned refcount_order,
-                   bool extended_l2, bool external_data, bool data_raw);
+void qcow2_geometry_init(Geometry *g, int version, unsigned cluster_bits, unsigned refcount_order,
+                         bool extended_l2, bool external_data, bool data_raw);
 
 static inline uint64_t geo_cluster_start(const Geometry *g, uint64_t off)
 {
@@ -63,6 +63,11 @@ static inline unsigned geo_sc_index(const Geometry *g, uint64_t guest)
     return (guest >> g->subcluster_bits) & (g->subclusters - 1);
 }
 /* L1 entries needed for @size bytes of disk. */
-uint64_t geo_l1_entries(const Geometry *g, uint64_t size);
+static inline uint64_t geo_l1_entries(const Geometry *g, uint64_t size)
+{
+    unsigned shift = g->l2_bits + g->cluster_bits;
+
+    return (size >> shift) + ((size & ((UINT64_C(1) << shift) - 1)) != 0);
+}
 
 #endif

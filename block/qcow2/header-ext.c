@@ -2,6 +2,8 @@
 /* Header extensions: type, length, data padded to eight bytes; type 0 ends the list. */
 #include "header-ext.h"
 
+#include "header-layout.h"
+
 #include "util/bytes.h"
 
 #include <errno.h>
@@ -105,9 +107,9 @@ static int parse_one(Qcow2Header *h, uint32_t type, const uint8_t *data, uint32_
     }
 }
 
-int qcow2_header_parse_exts(Qcow2Header *h, const uint8_t *buf, size_t len, GError **errp)
+int qcow2_header_ext_parse(Qcow2Header *h, const uint8_t *buf, size_t len, GError **errp)
 {
-    uint64_t backing = ldbe64(buf + 8);
+    uint64_t backing = ldbe64(buf + HEADER_AT(backing_offset));
     size_t end = backing ? MIN(len, (size_t)MIN(backing, (uint64_t)len)) : len;
     size_t at = h->header_length;
 
@@ -155,7 +157,8 @@ static char *own_name(const Qcow2Header *h, const uint8_t *buf, size_t len, unsi
     return NULL;
 }
 
-char *qcow2_feature_names(const Qcow2Header *h, const uint8_t *buf, size_t len, uint64_t bits)
+char *qcow2_header_ext_feature_names(const Qcow2Header *h, const uint8_t *buf, size_t len,
+                                     uint64_t bits)
 {
     GString *s = g_string_new(NULL);
 
@@ -228,7 +231,7 @@ static void put_bitmaps(Out *o, const Qcow2Header *h)
     }
 }
 
-size_t qcow2_header_put_exts(const Qcow2Header *h, uint8_t *buf, size_t len, size_t at, bool names)
+size_t qcow2_header_ext_put(const Qcow2Header *h, uint8_t *buf, size_t len, size_t at, bool names)
 {
     Out o = { .buf = buf, .len = len, .at = at };
 

@@ -5,12 +5,13 @@
 
 #include "header.h"
 
-int qcow2_header_parse_exts(Qcow2Header *h, const uint8_t *buf, size_t len, GError **errp);
+int qcow2_header_ext_parse(Qcow2Header *h, const uint8_t *buf, size_t len, GError **errp);
 /* Append all extensions (the table of feature names if @names) and the end mark at @at; where they
  * end, or 0: no room. */
-size_t qcow2_header_put_exts(const Qcow2Header *h, uint8_t *buf, size_t len, size_t at, bool names);
+size_t qcow2_header_ext_put(const Qcow2Header *h, uint8_t *buf, size_t len, size_t at, bool names);
 /* "a, b, Unknown incompatible feature: 40" for @bits, from the image's own feature table.
  * g_free(). */
-char *qcow2_feature_names(const Qcow2Header *h, const uint8_t *buf, size_t len, uint64_t bits);
+char *qcow2_header_ext_feature_names(const Qcow2Header *h, const uint8_t *buf, size_t len,
+                                     uint64_t bits);
 
 #endif

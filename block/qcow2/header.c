@@ -6,15 +6,12 @@
 #include "header.h"
 
 #include "header-ext.h"
+#include "header-layout.h"
 #include "util/bytes.h"
 
 #include <errno.h>
 #include <string.h>
 
-#define MAGIC UINT32_C(0x514649fb)
-#define V2_LENGTH 72
-#define V3_LENGTH 104
-#define OUR_LENGTH 112
 #define MAX_BACKING_NAME 1023
 
 static void ext_clear(gpointer p)
@@ -43,27 +40,27 @@ void qcow2_header_clear(Qcow2Header *h)
 
 static int parse_fixed(Qcow2Header *h, const uint8_t *b, size_t len, GError **errp)
 {
-    if (len < 8 || ldbe32(b) != MAGIC) {
+    if (len < 8 || ldbe32(b) != HEADER_MAGIC) {
         return error_set(errp, EINVAL, "Image is not in qcow2 format");
     }
-    h->version = ldbe32(b + 4);
+    h->version = ldbe32(b + HEADER_AT(version));
     if (h->version < 2 || h->version > 3) {
         return error_set(errp, ENOTSUP, "Unsupported qcow2 version %u", h->version);
     }
-    if (len < (h->version == 2 ? V2_LENGTH : V3_LENGTH)) {
+    if (len < (h->version == 2 ? HEADER_V2_LENGTH : HEADER_V3_LENGTH)) {
         return error_set(errp, EINVAL, "Could not read qcow2 header: the file ends after %zu bytes",
                          len);
     }
-    h->cluster_bits = ldbe32(b + 20);
-    h->size = ldbe64(b + 24);
-    h->crypt_method = ldbe32(b + 32);
-    h->l1_size = ldbe32(b + 36);
-    h->l1_offset = ldbe64(b + 40);
-    h->reftable_offset = ldbe64(b + 48);
-    h->reftable_clusters = ldbe32(b + 56);
-    h->nb_snapshots = ldbe32(b + 60);
-    h->snapshots_offset = ldbe64(b + 64);
-    h->header_length = V2_LENGTH;
+    h->cluster_bits = ldbe32(b + HEADER_AT(cluster_bits));
+    h->size = ldbe64(b + HEADER_AT(size));
+    h->crypt_method = ldbe32(b + HEADER_AT(crypt_method));
+    h->l1_size = ldbe32(b + HEADER_AT(l1_size));
+    h->l1_offset = ldbe64(b + HEADER_AT(l1_offset));
+    h->reftable_offset = ldbe64(b + HEADER_AT(reftable_offset));
+    h->reftable_clusters = ldbe32(b + HEADER_AT(reftable_clusters));
+    h->nb_snapshots = ldbe32(b + HEADER_AT(nb_snapshots));
+    h->snapshots_offset = ldbe64(b + HEADER_AT(snapshots_offset));
+    h->header_length = HEADER_V2_LENGTH;
     h->refcount_order = 4;
     if (h->cluster_bits < QCOW2_MIN_CLUSTER_BITS || h->cluster_bits > QCOW2_MAX_CLUSTER_BITS) {
         return error_set(errp, EINVAL, "Unsupported cluster size: 2^%u", h->cluster_bits);
@@ -78,12 +75,12 @@ static int parse_v3(Qcow2Header *h, const uint8_t *b, size_t len, GError **errp)
     if (h->version == 2) {
         return 0;
     }
-    h->incompatible = ldbe64(b + 72);
-    h->compatible = ldbe64(b + 80);
-    h->autoclear = ldbe64(b + 88);
-    h->refcount_order = ldbe32(b + 96);
-    h->header_length = ldbe32(b + 100);
-    if (h->header_length < V3_LENGTH) {
+    h->incompatible = ldbe64(b + HEADER_AT(incompatible));
+    h->compatible = ldbe64(b + HEADER_AT(compatible));
+    h->autoclear = ldbe64(b + HEADER_AT(autoclear));
+    h->refcount_order = ldbe32(b + HEADER_AT(refcount_order));
+    h->header_length = ldbe32(b + HEADER_AT(header_length));
+    if (h->header_length < HEADER_V3_LENGTH) {
         return error_set(errp, EINVAL, "qcow2 header too short");
     }
     if (h->header_length > cluster) {
@@ -94,16 +91,16 @@ static int parse_v3(Qcow2Header *h, const uint8_t *b, size_t len, GError **errp)
             errp, EINVAL,
             "Could not read unknown qcow2 header fields: the file ends after %zu bytes", len);
     }
-    if (h->header_length > V3_LENGTH) {
-        h->compression_type = b[104];
+    if (h->header_length > HEADER_V3_LENGTH) {
+        h->compression_type = b[HEADER_AT(compression_type)];
     }
-    if (h->header_length > OUR_LENGTH) {
-        h->unknown_fields_len = h->header_length - OUR_LENGTH;
+    if (h->header_length > HEADER_OUR_LENGTH) {
+        h->unknown_fields_len = h->header_length - HEADER_OUR_LENGTH;
         h->unknown_fields = g_try_malloc(h->unknown_fields_len);
         if (!h->unknown_fields) {
             return error_set_errno(errp, ENOMEM, "Could not read unknown qcow2 header fields");
         }
-        memcpy(h->unknown_fields, b + OUR_LENGTH, h->unknown_fields_len);
+        memcpy(h->unknown_fields, b + HEADER_OUR_LENGTH, h->unknown_fields_len);
     }
     return 0;
 }
@@ -132,7 +129,7 @@ static int check_features(const Qcow2Header *h, const uint8_t *b, size_t len, in
     uint64_t unknown = h->incompatible & ~QCOW2_INCOMPAT_KNOWN;
 
     if (unknown) {
-        g_autofree char *names = qcow2_feature_names(h, b, len, unknown);
+        g_autofree char *names = qcow2_header_ext_feature_names(h, b, len, unknown);
 
         return error_set(errp, ENOTSUP, "Unsupported qcow2 feature(s): %s", names);
     }
@@ -206,7 +203,7 @@ static int check_tables(const Qcow2Header *h, int flags, GError **errp)
     if (ret < 0) {
         return ret;
     }
-    geometry_init(&g, (int)h->version, h->cluster_bits, h->refcount_order, ext, false, false);
+    qcow2_geometry_init(&g, (int)h->version, h->cluster_bits, h->refcount_order, ext, false, false);
     if (h->size > INT64_MAX) {
         return error_set(errp, EFBIG, "Could not refresh total sector count: File too large");
     }
@@ -222,8 +219,8 @@ static int check_tables(const Qcow2Header *h, int flags, GError **errp)
 static int parse_backing(Qcow2Header *h, const uint8_t *b, size_t len, GError **errp)
 {
     uint64_t cluster = UINT64_C(1) << h->cluster_bits;
-    uint64_t offset = ldbe64(b + 8);
-    uint32_t size = ldbe32(b + 16);
+    uint64_t offset = ldbe64(b + HEADER_AT(backing_offset));
+    uint32_t size = ldbe32(b + HEADER_AT(backing_size));
 
     if (offset == 0) {
         return 0;
@@ -271,7 +268,7 @@ int qcow2_header_parse(Qcow2Header *h, const uint8_t *buf, size_t len, int64_t f
     ret = parse_fixed(h, buf, len, errp);
     ret = ret < 0 ? ret : parse_v3(h, buf, len, errp);
     ret = ret < 0 ? ret : parse_backing(h, buf, len, errp);
-    ret = ret < 0 ? ret : qcow2_header_parse_exts(h, buf, len, errp);
+    ret = ret < 0 ? ret : qcow2_header_ext_parse(h, buf, len, errp);
     ret = ret < 0 ? ret : check_features(h, buf, len, flags, errp);
     ret = ret < 0 ? ret : check_tables(h, flags, errp);
     ret = ret < 0 ? ret : check_inside(h, file_length, flags, errp);
@@ -283,41 +280,40 @@ int qcow2_header_parse(Qcow2Header *h, const uint8_t *buf, size_t len, int64_t f
 
 /* ---- Serialise ---- */
 
-/* Into OUR_LENGTH bytes, which are zero. Not where the backing file's name is. */
-static void put_fields(const Qcow2Header *h, uint8_t *b)
+void qcow2_header_put_fields(const Qcow2Header *h, uint8_t *b)
 {
-    stbe32(b, MAGIC);
-    stbe32(b + 4, h->version);
-    stbe32(b + 20, h->cluster_bits);
-    stbe64(b + 24, h->size);
-    stbe32(b + 32, h->crypt_method);
-    stbe32(b + 36, h->l1_size);
-    stbe64(b + 40, h->l1_offset);
-    stbe64(b + 48, h->reftable_offset);
-    stbe32(b + 56, h->reftable_clusters);
-    stbe32(b + 60, h->nb_snapshots);
-    stbe64(b + 64, h->snapshots_offset);
+    stbe32(b, HEADER_MAGIC);
+    stbe32(b + HEADER_AT(version), h->version);
+    stbe32(b + HEADER_AT(cluster_bits), h->cluster_bits);
+    stbe64(b + HEADER_AT(size), h->size);
+    stbe32(b + HEADER_AT(crypt_method), h->crypt_method);
+    stbe32(b + HEADER_AT(l1_size), h->l1_size);
+    stbe64(b + HEADER_AT(l1_offset), h->l1_offset);
+    stbe64(b + HEADER_AT(reftable_offset), h->reftable_offset);
+    stbe32(b + HEADER_AT(reftable_clusters), h->reftable_clusters);
+    stbe32(b + HEADER_AT(nb_snapshots), h->nb_snapshots);
+    stbe64(b + HEADER_AT(snapshots_offset), h->snapshots_offset);
     if (h->version == 2) {
         return;
     }
-    stbe64(b + 72, h->incompatible);
-    stbe64(b + 80, h->compatible);
-    stbe64(b + 88, h->autoclear);
-    stbe32(b + 96, h->refcount_order);
-    stbe32(b + 100, OUR_LENGTH + (uint32_t)h->unknown_fields_len);
-    b[104] = h->compression_type;
+    stbe64(b + HEADER_AT(incompatible), h->incompatible);
+    stbe64(b + HEADER_AT(compatible), h->compatible);
+    stbe64(b + HEADER_AT(autoclear), h->autoclear);
+    stbe32(b + HEADER_AT(refcount_order), h->refcount_order);
+    stbe32(b + HEADER_AT(header_length), HEADER_OUR_LENGTH + (uint32_t)h->unknown_fields_len);
+    b[HEADER_AT(compression_type)] = h->compression_type;
 }
 
 static size_t put_fixed(const Qcow2Header *h, uint8_t *b)
 {
-    put_fields(h, b);
+    qcow2_header_put_fields(h, b);
     if (h->version == 2) {
-        return V2_LENGTH;
+        return HEADER_V2_LENGTH;
     }
     if (h->unknown_fields_len) {
-        memcpy(b + OUR_LENGTH, h->unknown_fields, h->unknown_fields_len);
+        memcpy(b + HEADER_OUR_LENGTH, h->unknown_fields, h->unknown_fields_len);
     }
-    return OUR_LENGTH + h->unknown_fields_len;
+    return HEADER_OUR_LENGTH + h->unknown_fields_len;
 }
 
 /* One try; false: no room. */
@@ -327,13 +323,13 @@ static bool serialise(const Qcow2Header *h, uint8_t *buf, size_t len, bool names
     size_t at;
 
     memset(buf, 0, len);
-    at = qcow2_header_put_exts(h, buf, len, put_fixed(h, buf), names);
+    at = qcow2_header_ext_put(h, buf, len, put_fixed(h, buf), names);
     if (at == 0 || name_len > len - at) {
         return false;
     }
     if (name_len) {
-        stbe64(buf + 8, at);
-        stbe32(buf + 16, (uint32_t)name_len);
+        stbe64(buf + HEADER_AT(backing_offset), at);
+        stbe32(buf + HEADER_AT(backing_size), (uint32_t)name_len);
         memcpy(buf + at, h->backing_file, name_len);
     }
     return true;
@@ -341,7 +337,7 @@ static bool serialise(const Qcow2Header *h, uint8_t *buf, size_t len, bool names
 
 int qcow2_header_serialise(const Qcow2Header *h, uint8_t *buf, size_t len, GError **errp)
 {
-    if (OUR_LENGTH + h->unknown_fields_len > len) {
+    if (HEADER_OUR_LENGTH + h->unknown_fields_len > len) {
         return error_set(errp, ENOSPC, "The qcow2 header does not fit into its cluster");
     }
     /* The table of feature names is a courtesy: in clusters of 512 bytes it may have no room. */
@@ -353,69 +349,4 @@ int qcow2_header_serialise(const Qcow2Header *h, uint8_t *buf, size_t len, GErro
             len);
     }
     return 0;
-}
-
-/* ---- I/O ---- */
-
-int coroutine_fn qcow2_co_header_read(BdrvChild *file, Qcow2Header *h, int flags, GError **errp)
-{
-    int64_t length = bdrv_co_getlength(file->bs);
-    size_t len = (size_t)MIN(MAX(length, 0), INT64_C(1) << QCOW2_MAX_CLUSTER_BITS);
-    g_autofree uint8_t *buf = g_try_malloc(MAX(len, 8));
-    uint32_t bits;
-    int ret;
-
-    if (length < 0) {
-        return error_set_errno(errp, (int)length, "Could not read qcow2 header");
-    }
-    if (!buf) {
-        return error_set_errno(errp, ENOMEM, "Could not read qcow2 header");
-    }
-    if (len < 24) {
-        return error_set(errp, EINVAL, "Image is not in qcow2 format");
-    }
-    ret = bdrv_co_pread(file, 0, MIN((int64_t)len, 4096), buf, 0);
-    if (ret < 0) {
-        return error_set_errno(errp, ret, "Could not read qcow2 header");
-    }
-    bits = ldbe32(buf + 20);
-    if (ldbe32(buf) == MAGIC && bits >= QCOW2_MIN_CLUSTER_BITS && bits <= QCOW2_MAX_CLUSTER_BITS) {
-        len = MIN(len, (size_t)1 << bits);
-    } else {
-        len = MIN(len, 4096);
-    }
-    if (len > 4096) {
-        ret = bdrv_co_pread(file, 0, (int64_t)len, buf, 0);
-        if (ret < 0) {
-            return error_set_errno(errp, ret, "Could not read qcow2 header");
-        }
-    }
-    return qcow2_header_parse(h, buf, len, length, flags, errp);
-}
-
-int coroutine_fn qcow2_co_header_write_fields(BdrvChild *file, const Qcow2Header *h, size_t from,
-                                              size_t to)
-{
-    uint8_t fields[OUR_LENGTH] = { 0 };
-
-    g_assert(from >= QCOW2_FIELD_SIZE && from < to && to <= QCOW2_FIELD_REFCOUNT_ORDER);
-    put_fields(h, fields);
-    return bdrv_co_pwrite(file, (int64_t)from, (int64_t)(to - from), fields + from, 0);
-}
-
-int coroutine_fn qcow2_co_header_write(BdrvChild *file, const Qcow2Header *h)
-{
-    size_t len = (size_t)1 << h->cluster_bits;
-    uint8_t *buf = bdrv_try_blockalign(file->bs, len);
-    int ret;
-
-    if (!buf) {
-        return -ENOMEM;
-    }
-    ret = qcow2_header_serialise(h, buf, len, NULL);
-    if (ret == 0) {
-        ret = bdrv_co_pwrite(file, 0, (int64_t)len, buf, 0);
-    }
-    mem_align_free(buf);
-    return ret;
 }

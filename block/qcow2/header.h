@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The header and its extensions: parse, validate, serialise. No I/O but in the two _co_
- * functions. */
+/* The header and its extensions in memory: parse, validate, serialise. Pure; header-io.h reads and
+ * writes the file. */
 #ifndef QCOW2_HEADER_H
 #define QCOW2_HEADER_H
 
@@ -59,25 +59,8 @@ int qcow2_header_parse(Qcow2Header *h, const uint8_t *buf, size_t len, int64_t f
                        int flags, GError **errp);
 /* Serialise into a zeroed cluster; -ENOSPC with message if it does not fit. */
 int qcow2_header_serialise(const Qcow2Header *h, uint8_t *buf, size_t len, GError **errp);
-int coroutine_fn qcow2_co_header_read(BdrvChild *file, Qcow2Header *h, int flags, GError **errp);
-/* Not synced. */
-/*
- * Of an image that exists only fields of the first sector are ever written, each time in one write
- * within that sector: so none is torn, and the extensions and the backing file's name, which may
- * lie past it, are never written again.  Bytes [from, to) of the header, as @h has them; from one
- * of these places to another.
- */
-#define QCOW2_FIELD_SIZE 24
-#define QCOW2_FIELD_L1 36 /* size and offset */
-#define QCOW2_FIELD_REFTABLE 48
-#define QCOW2_FIELD_NB_SNAPSHOTS 60
-#define QCOW2_FIELD_INCOMPATIBLE 72
-#define QCOW2_FIELD_COMPATIBLE 80
-#define QCOW2_FIELD_AUTOCLEAR 88
-#define QCOW2_FIELD_REFCOUNT_ORDER 96
-int coroutine_fn qcow2_co_header_write_fields(BdrvChild *file, const Qcow2Header *h, size_t from,
-                                              size_t to);
-/* All of it, for a new image: more than a sector, so it can be torn. */
-int coroutine_fn qcow2_co_header_write(BdrvChild *file, const Qcow2Header *h);
+/* The fields of a fixed place into @b, HEADER_OUR_LENGTH bytes of zeroes; not where the backing
+ * file's name is. */
+void qcow2_header_put_fields(const Qcow2Header *h, uint8_t *b);
 
 #endif

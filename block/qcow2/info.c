@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* Facts for `info`. */
-#include "qcow2.h"
+#include "bitmap.h"
+#include "callbacks.h"
+#include "snapshot.h"
 
 bool qcow2_unwritten_reads_zero(BlockDriverState *bs)
 {
@@ -34,7 +36,7 @@ Options *qcow2_get_specific_info(BlockDriverState *bs, GError **errp)
     if (h->version >= 3) {
         opts_set_bool(o, "lazy-refcounts", h->compatible & QCOW2_COMPAT_LAZY_REFCOUNTS);
     }
-    if (!qcow2_list_bitmaps(q, o, errp)) {
+    if (!qcow2_bitmap_list(q, o, errp)) {
         opts_free(o);
         return NULL;
     }

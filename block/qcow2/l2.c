@@ -25,14 +25,14 @@ static inline uint32_t range_bits(unsigned first, unsigned n)
     return ones << first;
 }
 
-L2Entry l2_load(const Geometry *g, const void *slice, unsigned index)
+L2Entry qcow2_l2_load(const Geometry *g, const void *slice, unsigned index)
 {
     const uint8_t *p = (const uint8_t *)slice + (size_t)index * g->l2_entry_size;
 
     return (L2Entry){ .desc = ldbe64(p), .bitmap = g->extended_l2 ? ldbe64(p + 8) : 0 };
 }
 
-void l2_store(const Geometry *g, void *slice, unsigned index, L2Entry e)
+void qcow2_l2_store(const Geometry *g, void *slice, unsigned index, L2Entry e)
 {
     uint8_t *p = (uint8_t *)slice + (size_t)index * g->l2_entry_size;
 
@@ -49,19 +49,19 @@ static bool has_host(const Geometry *g, L2Entry e, uint64_t offset)
     return offset != 0 || (g->external_data && (e.desc & L2E_COPIED));
 }
 
-bool l2_has_host(const Geometry *g, L2Entry e)
+bool qcow2_l2_has_host(const Geometry *g, L2Entry e)
 {
     return !(e.desc & L2E_COMPRESSED) && has_host(g, e, e.desc & QCOW2_OFFSET_MASK);
 }
 
-uint64_t l2_host(const Geometry *g, L2Entry e)
+uint64_t qcow2_l2_host(const Geometry *g, L2Entry e)
 {
     return e.desc & QCOW2_OFFSET_MASK;
 }
 
 static ScKind kind_std(const Geometry *g, L2Entry e)
 {
-    bool host = l2_has_host(g, e);
+    bool host = qcow2_l2_has_host(g, e);
 
     if (g->version >= 3 && (e.desc & L2E_ZERO)) {
         return host ? SC_ZERO_ALLOC : SC_ZERO_PLAIN;
@@ -71,7 +71,7 @@ static ScKind kind_std(const Geometry *g, L2Entry e)
 
 static ScKind kind_ext(const Geometry *g, L2Entry e, unsigned sc)
 {
-    bool host = l2_has_host(g, e);
+    bool host = qcow2_l2_has_host(g, e);
     bool alloc = alloc_bits(e) >> sc & 1, zero = zero_bits(e) >> sc & 1;
 
     if (alloc && (zero || !host)) {
@@ -86,7 +86,7 @@ static ScKind kind_ext(const Geometry *g, L2Entry e, unsigned sc)
     return host ? SC_UNALLOCATED_ALLOC : SC_UNALLOCATED_PLAIN;
 }
 
-ScKind l2_kind(const Geometry *g, L2Entry e, unsigned sc, uint64_t guest)
+ScKind qcow2_l2_kind(const Geometry *g, L2Entry e, unsigned sc, uint64_t guest)
 {
     if (e.desc & L2E_COMPRESSED) {
         return SC_COMPRESSED;
@@ -94,9 +94,9 @@ ScKind l2_kind(const Geometry *g, L2Entry e, unsigned sc, uint64_t guest)
     return g->extended_l2 ? kind_ext(g, e, sc) : kind_std(g, e);
 }
 
-uint32_t l2_normal_mask(const Geometry *g, L2Entry e)
+uint32_t qcow2_l2_normal_mask(const Geometry *g, L2Entry e)
 {
-    if (!l2_has_host(g, e)) {
+    if (!qcow2_l2_has_host(g, e)) {
         return 0;
     }
     return g->extended_l2 ? alloc_bits(e) & ~zero_bits(e) : kind_std(g, e) == SC_NORMAL;
@@ -112,9 +112,9 @@ static unsigned same_bits(L2Entry e, unsigned sc)
     return MIN(n, QCOW2_SUBCLUSTERS - sc);
 }
 
-ScKind l2_run(const Geometry *g, L2Entry e, unsigned sc, uint64_t guest, unsigned *nsc)
+ScKind qcow2_l2_run(const Geometry *g, L2Entry e, unsigned sc, uint64_t guest, unsigned *nsc)
 {
-    ScKind kind = l2_kind(g, e, sc, guest);
+    ScKind kind = qcow2_l2_kind(g, e, sc, guest);
 
     if (!g->extended_l2 || kind == SC_COMPRESSED) {
         *nsc = g->subclusters - sc;
@@ -124,7 +124,7 @@ ScKind l2_run(const Geometry *g, L2Entry e, unsigned sc, uint64_t guest, unsigne
     return kind;
 }
 
-const char *l2_defect(const Geometry *g, L2Entry e, uint64_t guest)
+const char *qcow2_l2_defect(const Geometry *g, L2Entry e, uint64_t guest)
 {
     uint64_t host = e.desc & QCOW2_OFFSET_MASK;
 
@@ -137,19 +137,19 @@ const char *l2_defect(const Geometry *g, L2Entry e, uint64_t guest)
     if (host & (g->cluster_size - 1)) {
         return "host cluster offset is not aligned to a cluster";
     }
-    if (g->external_data && l2_has_host(g, e) && host != geo_cluster_start(g, guest)) {
+    if (g->external_data && qcow2_l2_has_host(g, e) && host != geo_cluster_start(g, guest)) {
         return "host cluster offset in the external data file is not the guest's";
     }
     if (g->extended_l2 && (alloc_bits(e) & zero_bits(e))) {
         return "subcluster both allocated and zero";
     }
-    if (g->extended_l2 && alloc_bits(e) && !l2_has_host(g, e)) {
+    if (g->extended_l2 && alloc_bits(e) && !qcow2_l2_has_host(g, e)) {
         return "subcluster allocated without a host cluster";
     }
     return NULL;
 }
 
-void l2_compressed_range(const Geometry *g, L2Entry e, uint64_t *host, uint64_t *bytes)
+void qcow2_l2_compressed_range(const Geometry *g, L2Entry e, uint64_t *host, uint64_t *bytes)
 {
     uint64_t sectors = ((e.desc >> g->csize_shift) & g->csize_mask) + 1;
 
@@ -157,7 +157,7 @@ void l2_compressed_range(const Geometry *g, L2Entry e, uint64_t *host, uint64_t 
     *bytes = sectors * 512 - (*host & 511);
 }
 
-L2Entry l2_make_compressed(const Geometry *g, uint64_t host, uint64_t bytes)
+L2Entry qcow2_l2_make_compressed(const Geometry *g, uint64_t host, uint64_t bytes)
 {
     uint64_t sectors = ((host + bytes - 1) >> 9) - (host >> 9);
 
@@ -165,17 +165,17 @@ L2Entry l2_make_compressed(const Geometry *g, uint64_t host, uint64_t bytes)
     return (L2Entry){ .desc = L2E_COMPRESSED | sectors << g->csize_shift | host };
 }
 
-L2Entry l2_make_normal(const Geometry *g, uint64_t host)
+L2Entry qcow2_l2_make_normal(const Geometry *g, uint64_t host)
 {
     return (L2Entry){ .desc = host | L2E_COPIED, .bitmap = g->extended_l2 ? UINT32_MAX : 0 };
 }
 
-L2Entry l2_make_host_only(const Geometry *g, uint64_t host)
+L2Entry qcow2_l2_make_host_only(const Geometry *g, uint64_t host)
 {
     return (L2Entry){ .desc = host | L2E_COPIED };
 }
 
-L2Entry l2_set_allocated(const Geometry *g, L2Entry e, unsigned first, unsigned n)
+L2Entry qcow2_l2_set_allocated(const Geometry *g, L2Entry e, unsigned first, unsigned n)
 {
     uint64_t bits = range_bits(first, n);
 
@@ -187,7 +187,7 @@ L2Entry l2_set_allocated(const Geometry *g, L2Entry e, unsigned first, unsigned 
     return e;
 }
 
-L2Entry l2_set_zero(const Geometry *g, L2Entry e, unsigned first, unsigned n)
+L2Entry qcow2_l2_set_zero(const Geometry *g, L2Entry e, unsigned first, unsigned n)
 {
     uint64_t bits = range_bits(first, n);
 
@@ -199,7 +199,7 @@ L2Entry l2_set_zero(const Geometry *g, L2Entry e, unsigned first, unsigned n)
     return e;
 }
 
-L2Entry l2_set_unallocated(const Geometry *g, L2Entry e, unsigned first, unsigned n)
+L2Entry qcow2_l2_set_unallocated(const Geometry *g, L2Entry e, unsigned first, unsigned n)
 {
     uint64_t bits = range_bits(first, n);
 

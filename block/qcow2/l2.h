@@ -28,38 +28,40 @@ typedef enum ScKind {
 #define L2E_COMPRESSED (UINT64_C(1) << 62)
 #define L2E_ZERO (UINT64_C(1) << 0) /* standard entries, version 3 */
 
-L2Entry l2_load(const Geometry *g, const void *slice, unsigned index);
-void l2_store(const Geometry *g, void *slice, unsigned index, L2Entry e);
+L2Entry qcow2_l2_load(const Geometry *g, const void *slice, unsigned index);
+void qcow2_l2_store(const Geometry *g, void *slice, unsigned index, L2Entry e);
 
 /* Kind of subcluster @sc of @e. @guest: cluster's guest offset / for the external-data offset 0
  * rule. */
-ScKind l2_kind(const Geometry *g, L2Entry e, unsigned sc, uint64_t guest);
+ScKind qcow2_l2_kind(const Geometry *g, L2Entry e, unsigned sc, uint64_t guest);
 /* Kind at @sc and how many subclusters from @sc on, within this cluster, share it. */
-ScKind l2_run(const Geometry *g, L2Entry e, unsigned sc, uint64_t guest, unsigned *nsc);
+ScKind qcow2_l2_run(const Geometry *g, L2Entry e, unsigned sc, uint64_t guest, unsigned *nsc);
 /* A bit for each subcluster (without extended entries: for the cluster) that is SC_NORMAL. */
-uint32_t l2_normal_mask(const Geometry *g, L2Entry e);
+uint32_t qcow2_l2_normal_mask(const Geometry *g, L2Entry e);
 /* The entry has a host cluster (reserved or used) / its offset. 0 is a valid offset with external
  * data only. */
-bool l2_has_host(const Geometry *g, L2Entry e);
-uint64_t l2_host(const Geometry *g, L2Entry e);
-static inline bool l2_copied(L2Entry e)
+bool qcow2_l2_has_host(const Geometry *g, L2Entry e);
+uint64_t qcow2_l2_host(const Geometry *g, L2Entry e);
+static inline bool qcow2_l2_copied(L2Entry e)
 {
     return e.desc & L2E_COPIED;
 }
 
 /* Unaligned offset, both bits of a subcluster, … NULL if sound, else what is wrong. Reserved bits
  * are no reason not to read (check reports them). */
-const char *l2_defect(const Geometry *g, L2Entry e, uint64_t guest);
+const char *qcow2_l2_defect(const Geometry *g, L2Entry e, uint64_t guest);
 
 /* Compressed descriptor. */
-void l2_compressed_range(const Geometry *g, L2Entry e, uint64_t *host, uint64_t *bytes);
-L2Entry l2_make_compressed(const Geometry *g, uint64_t host, uint64_t bytes);
+void qcow2_l2_compressed_range(const Geometry *g, L2Entry e, uint64_t *host, uint64_t *bytes);
+L2Entry qcow2_l2_make_compressed(const Geometry *g, uint64_t host, uint64_t bytes);
 /* Other constructors. Bits [first, first + n) */
-L2Entry l2_make_normal(const Geometry *g, uint64_t host);    /* COPIED, all subclusters allocated */
-L2Entry l2_make_host_only(const Geometry *g, uint64_t host); /* extended: reserved, bitmap 0 */
-L2Entry l2_set_allocated(const Geometry *g, L2Entry e, unsigned first, unsigned n);
+L2Entry qcow2_l2_make_normal(const Geometry *g,
+                             uint64_t host); /* COPIED, all subclusters allocated */
+L2Entry qcow2_l2_make_host_only(const Geometry *g,
+                                uint64_t host); /* extended: reserved, bitmap 0 */
+L2Entry qcow2_l2_set_allocated(const Geometry *g, L2Entry e, unsigned first, unsigned n);
 /* extended: zero bits on, alloc bits off; standard (n == 1): zero flag; keeps the host offset. */
-L2Entry l2_set_zero(const Geometry *g, L2Entry e, unsigned first, unsigned n);
-L2Entry l2_set_unallocated(const Geometry *g, L2Entry e, unsigned first, unsigned n);
+L2Entry qcow2_l2_set_zero(const Geometry *g, L2Entry e, unsigned first, unsigned n);
+L2Entry qcow2_l2_set_unallocated(const Geometry *g, L2Entry e, unsigned first, unsigned n);
 
 #endif

@@ -1,39 +1,43 @@
 /* SPDX-License-Identifier: MIT */
-/*
- * Which host clusters are metadata: looked at before each write of data in place.
- *
- * INV-META-1  A cluster is in the set as often as it was added and not removed: an L2 table that
- *             several entries of the L1 table name stays until the last of them lets go of it.
- */
-#include "qcow2.h"
+#include "metadata-set.h"
 
-#include <errno.h>
+#include "util/spinlock.h"
+
 #include <string.h>
 
 struct MetadataSet {
+    unsigned cluster_bits;
+    bool ignored;
     SpinLock lock;
-    GHashTable *clusters; /* cluster index -> const char *, what it is */
-    GHashTable *more;     /* cluster index -> how often it was added beside the first time */
-    const char *overlap;  /* a cluster was said to be two things; what it was first */
-    uint64_t overlap_at;
+    GHashTable *clusters GUARDED_BY(lock); /* cluster -> const char *, what it is */
+    GHashTable *more GUARDED_BY(lock);     /* cluster -> how often it was added after the first */
+    const char *overlap GUARDED_BY(lock);  /* a cluster was said to be two things; the first */
+    uint64_t overlap_at GUARDED_BY(lock);
 };
 
-int qcow2_metadata_init(Qcow2 *q)
+MetadataSet *qcow2_metadata_new(unsigned cluster_bits) UNCHECKED_LOCKS
 {
-    q->metadata = g_new0(struct MetadataSet, 1);
-    spin_init(&q->metadata->lock);
-    q->metadata->clusters = g_hash_table_new(NULL, NULL);
-    q->metadata->more = g_hash_table_new(NULL, NULL);
-    return 0;
+    MetadataSet *m = g_new0(MetadataSet, 1);
+
+    m->cluster_bits = cluster_bits;
+    spin_init(&m->lock);
+    m->clusters = g_hash_table_new(NULL, NULL);
+    m->more = g_hash_table_new(NULL, NULL);
+    return m;
 }
 
-void qcow2_metadata_fini(Qcow2 *q)
+void qcow2_metadata_free(MetadataSet *m) UNCHECKED_LOCKS
 {
-    if (q->metadata) {
-        g_hash_table_unref(q->metadata->clusters);
-        g_hash_table_unref(q->metadata->more);
-        g_clear_pointer(&q->metadata, g_free);
+    if (m) {
+        g_hash_table_unref(m->clusters);
+        g_hash_table_unref(m->more);
+        g_free(m);
     }
+}
+
+void qcow2_metadata_ignore(MetadataSet *m)
+{
+    m->ignored = true;
 }
 
 static gpointer key(uint64_t cluster)
@@ -41,8 +45,8 @@ static gpointer key(uint64_t cluster)
     return GSIZE_TO_POINTER(cluster + 1); /* cluster 0 is not NULL */
 }
 
-/* One more owner of @cluster, or one less; false: there was only the first. Under the lock. */
-static bool change_more(struct MetadataSet *m, uint64_t cluster, int delta)
+/* One more owner of @cluster, or one less; false: there was only the first. */
+static bool change_more(MetadataSet *m, uint64_t cluster, int delta) REQUIRES_LOCK(m->lock)
 {
     gsize n = GPOINTER_TO_SIZE(g_hash_table_lookup(m->more, key(cluster)));
 
@@ -58,59 +62,63 @@ static bool change_more(struct MetadataSet *m, uint64_t cluster, int delta)
     return true;
 }
 
-const char *qcow2_metadata_at(Qcow2 *q, uint64_t offset, uint64_t bytes)
+const char *qcow2_metadata_at(MetadataSet *m, uint64_t offset, uint64_t bytes)
 {
-    uint64_t last = (offset + bytes - 1) >> q->geo.cluster_bits;
+    uint64_t last = (offset + bytes - 1) >> m->cluster_bits;
     const char *what = NULL;
 
-    if (unlikely(q->overlap_off)) {
+    if (unlikely(m->ignored)) {
         return NULL;
     }
-    spin_lock(&q->metadata->lock);
-    for (uint64_t c = offset >> q->geo.cluster_bits; c <= last && !what; c++) {
-        what = g_hash_table_lookup(q->metadata->clusters, key(c));
+    spin_lock(&m->lock);
+    for (uint64_t c = offset >> m->cluster_bits; c <= last && !what; c++) {
+        what = g_hash_table_lookup(m->clusters, key(c));
     }
-    spin_unlock(&q->metadata->lock);
+    spin_unlock(&m->lock);
     return what;
 }
 
-void qcow2_metadata_add(Qcow2 *q, uint64_t offset, uint64_t bytes, const char *what)
+void qcow2_metadata_add(MetadataSet *m, uint64_t offset, uint64_t bytes, const char *what)
 {
-    uint64_t last = (offset + MAX(bytes, 1) - 1) >> q->geo.cluster_bits;
+    uint64_t last = (offset + MAX(bytes, 1) - 1) >> m->cluster_bits;
 
-    spin_lock(&q->metadata->lock);
-    for (uint64_t c = offset >> q->geo.cluster_bits; c <= last; c++) {
-        const char *was = g_hash_table_lookup(q->metadata->clusters, key(c));
+    spin_lock(&m->lock);
+    for (uint64_t c = offset >> m->cluster_bits; c <= last; c++) {
+        const char *was = g_hash_table_lookup(m->clusters, key(c));
 
         /* An L2 table may have several owners; a refcount block that has two would lie to one. */
-        if (was && (strcmp(was, what) || !strcmp(what, "refcount block")) &&
-            !q->metadata->overlap) {
-            q->metadata->overlap = was;
-            q->metadata->overlap_at = c << q->geo.cluster_bits;
+        if (was && (strcmp(was, what) || !strcmp(what, "refcount block")) && !m->overlap) {
+            m->overlap = was;
+            m->overlap_at = c << m->cluster_bits;
         }
         if (was) {
-            change_more(q->metadata, c, 1);
+            change_more(m, c, 1);
         }
-        g_hash_table_insert(q->metadata->clusters, key(c), (gpointer)what);
+        g_hash_table_insert(m->clusters, key(c), (gpointer)what);
     }
-    spin_unlock(&q->metadata->lock);
+    spin_unlock(&m->lock);
 }
 
-const char *qcow2_metadata_overlap(Qcow2 *q, uint64_t *offset)
+const char *qcow2_metadata_overlap(MetadataSet *m, uint64_t *offset)
 {
-    *offset = q->metadata->overlap_at;
-    return q->metadata->overlap;
+    const char *what;
+
+    spin_lock(&m->lock);
+    what = m->ignored ? NULL : m->overlap;
+    *offset = m->overlap_at;
+    spin_unlock(&m->lock);
+    return what;
 }
 
-void qcow2_metadata_remove(Qcow2 *q, uint64_t offset, uint64_t bytes)
+void qcow2_metadata_remove(MetadataSet *m, uint64_t offset, uint64_t bytes)
 {
-    uint64_t last = (offset + MAX(bytes, 1) - 1) >> q->geo.cluster_bits;
+    uint64_t last = (offset + MAX(bytes, 1) - 1) >> m->cluster_bits;
 
-    spin_lock(&q->metadata->lock);
-    for (uint64_t c = offset >> q->geo.cluster_bits; c <= last; c++) {
-        if (!change_more(q->metadata, c, -1)) {
-            g_hash_table_remove(q->metadata->clusters, key(c));
+    spin_lock(&m->lock);
+    for (uint64_t c = offset >> m->cluster_bits; c <= last; c++) {
+        if (!change_more(m, c, -1)) {
+            g_hash_table_remove(m->clusters, key(c));
         }
     }
-    spin_unlock(&q->metadata->lock);
+    spin_unlock(&m->lock);
 }

@@ -1,11 +1,19 @@
 /* SPDX-License-Identifier: MIT */
 /* Open and close: read the header, set up the parts in the order in which they need each other. */
+#include "bitmap.h"
+#include "callbacks.h"
+#include "change.h"
+#include "clean.h"
 #include "compress.h"
+#include "cow-buffer.h"
+#include "dirty.h"
+#include "flush.h"
+#include "l1.h"
 #include "options.h"
-#include "qcow2.h"
+#include "rebuild.h"
+#include "refcount.h"
 #include "rules.h"
-
-#include "util/bytes.h"
+#include "snapshot.h"
 
 #include <errno.h>
 #include <string.h>
@@ -19,7 +27,7 @@ static void init_geometry(Qcow2 *q)
 {
     const Qcow2Header *h = &q->hdr;
 
-    geometry_init(
+    qcow2_geometry_init(
         &q->geo, (int)h->version, h->cluster_bits, h->refcount_order,
         h->incompatible & QCOW2_INCOMPAT_EXTL2, h->incompatible & QCOW2_INCOMPAT_DATA_FILE,
         (h->incompatible & QCOW2_INCOMPAT_DATA_FILE) && (h->autoclear & QCOW2_AUTOCLEAR_DATA_RAW));
@@ -37,6 +45,7 @@ static int coroutine_fn co_open_data_file(Qcow2 *q, Options *o, int flags, GErro
                      : 0;
     }
     if (!given && (flags & BLK_O_NO_IO)) {
+        atomic_store(&q->health.write_error, -EIO);
         return 0; /* who only asks about an image opens no file that it names */
     }
     if (!given && !q->hdr.data_file) {
@@ -97,49 +106,47 @@ static int make_caches(Qcow2 *q, const Qcow2Options *opt, GError **errp)
             errp, EFBIG,
             "Caches of %" G_GUINT64_FORMAT " bytes are more than limits.metadata allows", l2 + ref);
     }
-    q->l2_cache = meta_cache_new(q->file, slice, MAX(l2, 2 * slice), BLKDBG_L2_LOAD);
-    q->ref_cache =
-        meta_cache_new(q->file, ref_slice, MAX(ref, 4 * ref_slice), BLKDBG_REFBLOCK_LOAD);
-    q->pin = qcow2_pin_new();
-    if (!q->l2_cache || !q->ref_cache || !q->pin || qcow2_metadata_init(q) < 0 ||
-        qcow2_decompress_init(q) < 0 || qcow2_compress_init(q) < 0 || cow_buffers_init(q) < 0) {
-        return error_set(errp, ENOMEM, "Could not allocate metadata caches");
+    q->l2_cache = qcow2_cache_new(q->file, slice, MAX(l2, 2 * slice), BLKDBG_L2_LOAD);
+    q->alloc.ref_cache =
+        qcow2_cache_new(q->file, ref_slice, MAX(ref, 4 * ref_slice), BLKDBG_REFBLOCK_LOAD);
+    return q->l2_cache && q->alloc.ref_cache
+               ? 0
+               : error_set(errp, ENOMEM, "Could not allocate metadata caches");
+}
+
+static int make_parts(Qcow2 *q, const Qcow2Options *opt, GError **errp)
+{
+    Allocator *a = &q->alloc;
+    int ret = make_caches(q, opt, errp);
+
+    if (ret < 0) {
+        return ret;
     }
+    q->metadata = qcow2_metadata_new(q->geo.cluster_bits);
+    q->pin = qcow2_pin_new();
+    q->quarantine = q->pin ? qcow2_quarantine_new(q->pin, q->geo.cluster_size) : NULL;
+    if (!q->quarantine || qcow2_decompress_init(q) < 0 || qcow2_compress_init(q) < 0 ||
+        qcow2_cow_buffer_init(q) < 0) {
+        return error_set(errp, ENOMEM, "Could not allocate the image's state");
+    }
+    a->geo = &q->geo;
+    a->file = q->file;
+    a->header = &q->header;
+    a->health = &q->health;
+    a->metadata = q->metadata;
+    a->quarantine = q->quarantine;
+    a->hdr = &q->hdr;
     return 0;
 }
 
-static int coroutine_fn co_load_l1(Qcow2 *q, GError **errp)
+static int coroutine_fn co_load_reftable(Qcow2 *q, GError **errp)
 {
-    size_t bytes = (size_t)q->hdr.l1_size * 8;
-    uint64_t *raw = g_try_malloc(MAX(bytes, 8)); /* on-disk order, then swapped where it is */
-    int ret = 0;
+    int ret;
 
-    q->l1_size = q->hdr.l1_size;
-    q->l1 = (void *)raw;
-    if (!raw) {
-        return error_set_errno(errp, ENOMEM, "Could not allocate L1 table");
-    }
-    if (bytes) {
-        ret = qcow2_co_read_table(q, q->hdr.l1_offset, bytes, raw);
-    }
-    if (ret < 0) {
-        return error_set_errno(errp, ret, "Could not read L1 table");
-    }
-    qcow2_metadata_add(q, 0, q->geo.cluster_size, "qcow2_header");
-    if (bytes) {
-        qcow2_metadata_add(q, q->hdr.l1_offset, bytes, "active L1 table");
-    }
-    q->opened_empty = true;
-    for (uint32_t i = 0; i < q->l1_size; i++) {
-        uint64_t e = ldbe64(&raw[i]), off = e & QCOW2_OFFSET_MASK;
-
-        atomic_init(&q->l1[i], e);
-        q->opened_empty = q->opened_empty && off == 0;
-        if (off && geo_in_cluster(&q->geo, off) == 0) {
-            qcow2_metadata_add(q, off, q->geo.cluster_size, "active L2 table");
-        }
-    }
-    return 0;
+    co_mutex_lock(&q->alloc.meta_lock);
+    ret = qcow2_refcount_co_load_table(&q->alloc, errp);
+    co_mutex_unlock(&q->alloc.meta_lock);
+    return ret;
 }
 
 static void publish_backing(Qcow2 *q)
@@ -155,28 +162,33 @@ static void publish_backing(Qcow2 *q)
 static int coroutine_fn co_start_writing(Qcow2 *q, int flags, GError **errp)
 {
     const char *overlap;
+    bool bitmaps;
     uint64_t at;
     int ret;
 
     if (q->bs->read_only || (flags & BLK_O_CHECK)) {
         return 0;
     }
-    ret = qcow2_co_bitmaps_open(q, errp);
+    ret = qcow2_bitmap_co_open(q, &bitmaps, errp);
     if (ret < 0) {
         return ret;
     }
-    if (q->hdr.autoclear != qcow2_autoclear_kept(q)) {
+    if (bitmaps) {
+        atomic_fetch_or(&q->unmarked, QCOW2_CHANGE_DISK);
+    }
+    if (q->hdr.autoclear != qcow2_change_autoclear_kept(q)) {
         atomic_fetch_or(&q->unmarked, QCOW2_CHANGE_IMAGE);
     }
-    overlap = qcow2_metadata_overlap(q, &at);
-    if (overlap && !q->overlap_off) { /* a change of one table would be one of the other */
-        (void)qcow2_co_corrupt(q, overlap, (int64_t)at, "metadata overlaps other metadata");
+    overlap = qcow2_metadata_overlap(q->metadata, &at);
+    if (overlap) { /* a change of one table would be one of the other */
+        (void)qcow2_health_co_corrupt(&q->health, overlap, (int64_t)at,
+                                      "metadata overlaps other metadata");
         return 0;
     }
     if (q->hdr.incompatible & QCOW2_INCOMPAT_DIRTY) {
-        ret = qcow2_co_begin_change(q, QCOW2_CHANGE_IMAGE);
+        ret = qcow2_change_co_begin(q, QCOW2_CHANGE_IMAGE);
         ret = ret < 0 ? error_set_errno(errp, ret, "Could not update qcow2 header")
-                      : qcow2_co_rebuild_refcounts(q, errp);
+                      : qcow2_rebuild_co_refcounts(q, errp);
     }
     return ret;
 }
@@ -187,28 +199,31 @@ static void apply_options(Qcow2 *q, const Qcow2Options *opt)
                         (opt->lazy_given ? opt->lazy_refcounts
                                          : (q->hdr.compatible & QCOW2_COMPAT_LAZY_REFCOUNTS) != 0);
     q->discard_passthrough = opt->discard_request;
-    q->discard_other = opt->discard_other;
+    q->alloc.discard_other = opt->discard_other;
     q->discard_no_unref = opt->discard_no_unref;
-    q->overlap_off = opt->overlap_off;
+    if (opt->overlap_off) {
+        qcow2_metadata_ignore(q->metadata);
+    }
     qcow2_clean_start(q, opt->clean_interval_s);
 }
 
 static void free_state(Qcow2 *q)
 {
     qcow2_clean_stop(q);
-    qcow2_free_snapshots(q);
-    g_clear_pointer(&q->l2_cache, meta_cache_free);
-    g_clear_pointer(&q->ref_cache, meta_cache_free);
+    qcow2_snapshot_free_all(q);
+    g_clear_pointer(&q->l2_cache, qcow2_cache_free);
+    g_clear_pointer(&q->alloc.ref_cache, qcow2_cache_free);
+    g_clear_pointer(&q->quarantine, qcow2_quarantine_free);
     g_clear_pointer(&q->pin, qcow2_pin_free);
-    qcow2_metadata_fini(q);
+    g_clear_pointer(&q->metadata, qcow2_metadata_free);
     qcow2_decompress_fini(q);
     qcow2_compress_fini(q);
-    cow_buffers_fini(q);
+    qcow2_cow_buffer_fini(q);
     g_clear_pointer(&q->l1, g_free);
-    g_clear_pointer(&q->reftable, g_free);
+    g_clear_pointer(&q->alloc.reftable, g_free);
     qcow2_header_clear(&q->hdr);
     if (q->budget_taken) {
-        qcow2_budget_give(q->budget_taken);
+        qcow2_budget_return(q->budget_taken);
         q->budget_taken = 0;
     }
 }
@@ -218,12 +233,12 @@ static void free_state(Qcow2 *q)
 static int coroutine_fn co_open_parts(Qcow2 *q, Options *o, int flags, GError **errp)
 {
     Qcow2Options opt;
-    int ret = qcow2_co_header_read(q->file, &q->hdr, flags, errp);
+    int ret = qcow2_header_co_read(q->file, &q->hdr, flags, errp);
 
     if (ret < 0) {
         return ret;
     }
-    if (!qcow2_has_compression(q->hdr.compression_type) && !(flags & BLK_O_NO_IO)) {
+    if (!qcow2_compress_is_built(q->hdr.compression_type) && !(flags & BLK_O_NO_IO)) {
         return error_set(errp, ENOTSUP, "qcow2: compression type %u is not part of this build",
                          q->hdr.compression_type);
     }
@@ -231,16 +246,16 @@ static int coroutine_fn co_open_parts(Qcow2 *q, Options *o, int flags, GError **
     q->bs->total_bytes =
         (int64_t)ALIGN_DOWN(q->hdr.size, UINT64_C(512)); /* whole sectors, as the reference */
     publish_backing(q);
-    ret = qcow2_take_options(&q->geo, o, flags, &opt, errp);
+    ret = qcow2_options_take(&q->geo, o, flags, &opt, errp);
     ret = ret < 0 ? ret : co_open_data_file(q, o, flags, errp);
-    ret = ret < 0 ? ret : make_caches(q, &opt, errp);
-    ret = ret < 0 ? ret : co_load_l1(q, errp);
-    ret = ret < 0 ? ret : qcow2_refcount_co_load_table(q, errp);
-    ret = ret < 0 ? ret : qcow2_co_load_snapshots(q, errp);
+    ret = ret < 0 ? ret : make_parts(q, &opt, errp);
+    ret = ret < 0 ? ret : qcow2_l1_co_load(q, errp);
+    ret = ret < 0 ? ret : co_load_reftable(q, errp);
+    ret = ret < 0 ? ret : qcow2_snapshot_co_load(q, errp);
     if (ret < 0) {
         return ret;
     }
-    atomic_store(&q->corrupt, (q->hdr.incompatible & QCOW2_INCOMPAT_CORRUPT) != 0);
+    atomic_store(&q->health.corrupt, (q->hdr.incompatible & QCOW2_INCOMPAT_CORRUPT) != 0);
     apply_options(q, &opt);
     return co_start_writing(q, flags, errp);
 }
@@ -251,15 +266,15 @@ int coroutine_fn qcow2_co_open(BlockDriverState *bs, Options *options, int flags
     int ret;
 
     q->bs = bs;
-    q->meta_gen = 1;
-    co_mutex_init(&q->meta_lock);
+    co_mutex_init(&q->alloc.meta_lock);
     co_mutex_init(&q->flush_lock);
-    co_mutex_init(&q->feature_lock);
     q->file = bdrv_co_open_child(NULL, options, "file", bs, flags, BDRV_ROLE_FILE, false, errp);
     if (!q->file) {
         return -EINVAL;
     }
     bs->file = q->file;
+    qcow2_header_file_init(&q->header, q->file);
+    qcow2_health_init(&q->health, bs, &q->header);
     ret = co_open_parts(q, options, flags, errp);
     if (ret < 0) {
         free_state(q);
@@ -277,19 +292,19 @@ static int coroutine_fn co_finish_writing(Qcow2 *q)
 {
     int ret;
 
-    if (atomic_load(&q->corrupt) || !q->data) {
+    if (atomic_load(&q->health.corrupt) || !q->data) {
         return 0;
     }
-    ret = qcow2_may_write(q);
+    ret = qcow2_health_may_write(&q->health);
     if (ret < 0) {
         return ret;
     }
     if (RULE_BROKEN(CLEAN_LAST) && (q->hdr.incompatible & QCOW2_INCOMPAT_DIRTY)) {
-        (void)qcow2_co_mark_clean(q);
+        (void)qcow2_dirty_co_clear(q);
     }
-    ret = qcow2_co_settle(q);
+    ret = qcow2_flush_co_all(q);
     if (ret == 0 && (q->hdr.incompatible & QCOW2_INCOMPAT_DIRTY)) {
-        ret = qcow2_co_mark_clean(q); /* stays dirty if that fails, and is rebuilt */
+        ret = qcow2_dirty_co_clear(q); /* stays dirty if that fails, and is rebuilt */
     }
     return ret;
 }

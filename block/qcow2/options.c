@@ -106,7 +106,7 @@ static int take_overlap(Options *o, Qcow2Options *r, GError **errp)
     return 0;
 }
 
-int qcow2_take_options(const Geometry *g, Options *o, int flags, Qcow2Options *r, GError **errp)
+int qcow2_options_take(const Geometry *g, Options *o, int flags, Qcow2Options *r, GError **errp)
 {
     bool unmap = flags & BLK_O_UNMAP;
     int ret;

@@ -15,11 +15,11 @@ typedef struct Qcow2Options {
     bool overlap_off;
 } Qcow2Options;
 
-int qcow2_take_options(const Geometry *g, Options *o, int flags, Qcow2Options *ret, GError **errp);
+int qcow2_options_take(const Geometry *g, Options *o, int flags, Qcow2Options *ret, GError **errp);
 
 /* budget.c: one amount of memory for the caches of all images that do not name sizes themselves.
  * Takes up to @want, at least @floor; give it back when the image is closed. Any thread. */
 uint64_t qcow2_budget_take(uint64_t want, uint64_t floor);
-void qcow2_budget_give(uint64_t bytes);
+void qcow2_budget_return(uint64_t bytes);
 
 #endif

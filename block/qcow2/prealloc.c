@@ -3,12 +3,19 @@
  * Reserve host clusters for guest clusters that have none.
  *
  * Standard entries become readable (the format has no other way to say it), so their clusters must
- * read zero first: they lie behind the end of the file, which then grows, or are zeroed
+ * read zero first: they lie past the end of the file, which then grows, or are zeroed
  * explicitly (INV-COW-1). Extended entries stay as their bits say, deferring or zero; but in an
  * image whose data file is the disk they show that (INV-RAW-2). The file has its new length and
  * content before the entries change in memory (INV-W-2).
  */
-#include "write-int.h"
+#include "prealloc.h"
+
+#include "alloc.h"
+#include "entry.h"
+#include "inflight.h"
+#include "raw-file.h"
+#include "refcount.h"
+#include "walk.h"
 
 /* Write zeroes for real (preallocation=full). */
 static int coroutine_fn write_zeroes(Qcow2 *q, uint64_t host, uint64_t bytes)
@@ -62,35 +69,38 @@ static int coroutine_fn fill_host(Qcow2 *q, uint64_t host, uint64_t bytes, Block
 }
 
 static void link_reserved(Qcow2 *q, MetaSlice *s, unsigned index, uint64_t n, uint64_t host)
+    REQUIRES_LOCK(q->alloc.meta_lock)
 {
     const Geometry *g = &q->geo;
 
-    meta_cache_modify_begin(q->l2_cache, s);
+    qcow2_cache_modify_begin(q->l2_cache, s);
     for (uint64_t i = 0; i < n; i++) {
-        L2Entry old = l2_load(g, s->data, index + i);
-        bool show = !g->extended_l2 || qcow2_file_is_disk(q); /* INV-RAW-1 holds for the new */
-        L2Entry e = show ? l2_make_normal(g, host + (i << g->cluster_bits))
-                         : l2_make_host_only(g, host + (i << g->cluster_bits));
+        L2Entry old = qcow2_l2_load(g, s->data, index + i);
+        bool show = !g->extended_l2 || qcow2_raw_file_is_disk(q); /* INV-RAW-1 holds for the new */
+        L2Entry e = show ? qcow2_l2_make_normal(g, host + (i << g->cluster_bits))
+                         : qcow2_l2_make_host_only(g, host + (i << g->cluster_bits));
 
         if (!show) {
             e.bitmap = old.bitmap; /* zero bits stay */
         } else if (old.desc & L2E_ZERO) {
-            e = l2_set_zero(g, e, 0, 1);
+            e = qcow2_l2_set_zero(g, e, 0, 1);
         }
-        l2_store(g, s->data, index + i, e);
+        qcow2_l2_store(g, s->data, index + i, e);
     }
-    meta_cache_modify_end(q->l2_cache, s);
+    qcow2_cache_modify_end(q->l2_cache, s);
 }
 
-/* Clusters from the slice's @index on, at most @max, that have no host cluster; or that have. */
+/* Clusters from the slice's @index on, at most @max (> 0), that have no host cluster; or that
+ * have. */
 static uint64_t count_run(Qcow2 *q, MetaSlice *s, unsigned index, uint64_t max, bool *has)
 {
     const Geometry *g = &q->geo;
     uint64_t n;
 
+    *has = true;
     for (n = 0; n < max; n++) {
-        L2Entry e = l2_load(g, s->data, index + n);
-        bool h = (e.desc & L2E_COMPRESSED) || l2_has_host(g, e);
+        L2Entry e = qcow2_l2_load(g, s->data, index + n);
+        bool h = (e.desc & L2E_COMPRESSED) || qcow2_l2_has_host(g, e);
 
         if (n == 0) {
             *has = h;
@@ -101,65 +111,86 @@ static uint64_t count_run(Qcow2 *q, MetaSlice *s, unsigned index, uint64_t max, 
     return n;
 }
 
-/* As far as one slice and one run go; clusters done or -errno. Under meta_lock, dropped for the
- * I/O. */
-static int64_t coroutine_fn reserve_run(Qcow2 *q, uint64_t cluster, uint64_t max,
-                                        BlockPrealloc mode, GError **errp)
+typedef struct ReserveOp {
+    BlockPrealloc mode;
+    GError *err; /* why the last part failed */
+} ReserveOp;
+
+/* Host clusters for guest clusters from @guest on that have none, @n at most: *@host, *@n. */
+static int coroutine_fn find_host(Qcow2 *q, uint64_t guest, uint64_t *host, uint64_t *n)
+    REQUIRES_LOCK(q->alloc.meta_lock)
 {
-    const Geometry *g = &q->geo;
-    uint64_t guest = cluster << g->cluster_bits, host, n, want = 0;
+    int64_t len = atomic_load(&q->data->bs->total_bytes);
+
+    *host = guest;
+    return q->geo.external_data
+               ? 0
+               : qcow2_alloc_co_upto(
+                     &q->alloc, ALIGN_UP((uint64_t)MAX(len, 0), q->geo.cluster_size), *n, host, n);
+}
+
+/* The host clusters exist and read zero; the lock is dropped for the I/O. */
+static int coroutine_fn fill_unlocked(Qcow2 *q, uint64_t guest, uint64_t host, uint64_t bytes,
+                                      BlockPrealloc mode) REQUIRES_LOCK(q->alloc.meta_lock)
+{
     InflightAlloc a;
-    unsigned index;
-    MetaSlice *s;
-    bool has = true;
     int ret;
 
-    for (;;) {
-        ret = qcow2_co_l2_get_writable(q, guest, &s, &index);
-        if (ret < 0) {
-            return error_set_errno(errp, ret, "Allocating clusters failed");
-        }
-        max = MIN(max, l2_slice_entries(q) - index);
-        if (!qcow2_co_wait_allocs(q, guest, max << g->cluster_bits)) {
-            break;
-        }
-        meta_cache_put(q->l2_cache, s);
+    if (q->geo.external_data) {
+        return 0; /* it has its length already */
     }
-    n = count_run(q, s, index, max, &has);
-    if (has) {
-        goto out;
-    }
-    host = guest;
-    if (!g->external_data) {
-        int64_t len = atomic_load(&q->data->bs->total_bytes);
+    qcow2_inflight_begin(q, &a, guest, guest + bytes);
+    co_mutex_unlock(&q->alloc.meta_lock);
+    ret = fill_host(q, host, bytes, mode);
+    co_mutex_lock(&q->alloc.meta_lock);
+    qcow2_inflight_end(q, &a);
+    return ret;
+}
 
-        want = ALIGN_UP((uint64_t)MAX(len, 0), g->cluster_size);
-        ret = qcow2_co_alloc_upto(q, want, n, &host, &n);
-        if (ret < 0) {
-            error_set_errno(errp, ret, "Allocating clusters failed");
-            goto out;
-        }
-    }
-    inflight_begin(q, &a, cluster, cluster + n - 1);
-    co_mutex_unlock(&q->meta_lock);
-    /* A raw or plain external file has its length already; there only space may be wanted. */
-    ret = g->external_data ? 0 : fill_host(q, host, n << g->cluster_bits, mode);
+/* The run of entries from @index on, @n at most, that have no host cluster: *@n of them. */
+static int coroutine_fn reserve_run(Qcow2 *q, MetaSlice *s, unsigned index, uint64_t guest,
+                                    uint64_t *n, ReserveOp *op) REQUIRES_LOCK(q->alloc.meta_lock)
+{
+    unsigned cb = q->geo.cluster_bits;
+    uint64_t host;
+    int ret = find_host(q, guest, &host, n);
+
     if (ret < 0) {
-        error_set_errno(errp, ret,
-                        ret == -ENOSPC && mode == BLK_PREALLOC_METADATA
-                            ? "Allocating clusters failed"
-                            : "Failed to resize underlying file");
+        return error_set_errno(&op->err, ret, "Allocating clusters failed");
     }
-    co_mutex_lock(&q->meta_lock);
+    ret = fill_unlocked(q, guest, host, *n << cb, op->mode);
     if (ret == 0) {
-        link_reserved(q, s, index, n, host);
-    } else if (!g->external_data) {
-        qcow2_co_free_unused(q, host, n << g->cluster_bits);
+        link_reserved(q, s, index, *n, host);
+        return 0;
     }
-    inflight_end(q, &a);
-out:
-    meta_cache_put(q->l2_cache, s);
-    return ret < 0 ? ret : (int64_t)n;
+    if (!q->geo.external_data) {
+        qcow2_refcount_co_free_unused(&q->alloc, host, *n << cb);
+    }
+    return error_set_errno(&op->err, ret,
+                           ret == -ENOSPC && op->mode == BLK_PREALLOC_METADATA
+                               ? "Allocating clusters failed"
+                               : "Failed to resize underlying file");
+}
+
+/* As far as one slice and one run go. */
+static int64_t coroutine_fn reserve_part(Qcow2 *q, uint64_t start, uint64_t end, void *opaque)
+    REQUIRES_LOCK(q->alloc.meta_lock)
+{
+    ReserveOp *op = opaque;
+    uint64_t room, n;
+    unsigned index;
+    MetaSlice *s;
+    bool has;
+    int ret = qcow2_inflight_co_get_idle(q, start, end, NULL, &s, &index, &room);
+
+    g_clear_error(&op->err);
+    if (ret < 0) {
+        return error_set_errno(&op->err, ret, "Allocating clusters failed");
+    }
+    n = count_run(q, s, index, (room - start) >> q->geo.cluster_bits, &has);
+    ret = has ? 0 : reserve_run(q, s, index, start, &n, op);
+    qcow2_cache_put(q->l2_cache, s);
+    return ret < 0 ? ret : (int64_t)(n << q->geo.cluster_bits);
 }
 
 /* The node below refuses by name what it never does (a device has its space). */
@@ -179,31 +210,22 @@ static int coroutine_fn co_ask_for_mode(Qcow2 *q, BlockPrealloc mode, GError **e
     return ret;
 }
 
-int coroutine_fn qcow2_co_preallocate(Qcow2 *q, uint64_t guest, uint64_t bytes, BlockPrealloc mode,
-                                      GError **errp)
+int coroutine_fn qcow2_prealloc_co_reserve(Qcow2 *q, uint64_t guest, uint64_t bytes,
+                                           BlockPrealloc mode, GError **errp)
 {
-    uint64_t cluster = guest >> q->geo.cluster_bits;
-    uint64_t end = geo_clusters(&q->geo, guest + bytes);
-    bool reclaimed = false;
-    int64_t n = co_ask_for_mode(q, mode, errp);
+    ReserveOp op = { .mode = mode };
+    int ret = co_ask_for_mode(q, mode, errp);
 
-    while (bytes && cluster < end && n >= 0) {
-        g_autoptr(GError) err = NULL;
-
-        n = qcow2_co_relieve(q);
-        if (n < 0) {
-            return error_set_errno(errp, n, "Allocating clusters failed");
-        }
-        co_mutex_lock(&q->meta_lock);
-        n = reserve_run(q, cluster, end - cluster, mode, &err);
-        co_mutex_unlock(&q->meta_lock);
-        if (!reclaimed && qcow2_co_retry(q, n)) {
-            reclaimed = true;
-            n = 0;
-        } else if (n < 0) {
-            g_propagate_error(errp, g_steal_pointer(&err));
-        }
-        cluster += MAX(n, 0);
+    if (ret < 0 || bytes == 0) {
+        return ret;
     }
-    return n < 0 ? n : 0;
+    ret = qcow2_walk_co_parts(q, geo_cluster_start(&q->geo, guest),
+                              ALIGN_UP(guest + bytes, q->geo.cluster_size), reserve_part, &op);
+    if (ret < 0 && op.err) {
+        g_propagate_error(errp, g_steal_pointer(&op.err));
+    } else if (ret < 0) {
+        error_set_errno(errp, ret, "Allocating clusters failed");
+    }
+    g_clear_error(&op.err);
+    return ret;
 }

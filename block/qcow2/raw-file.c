@@ -18,15 +18,17 @@
  * Zero by entry would part the two as well, when a write that found the entry before ends between
  * the file's change and the entry's.
  */
-#include "rules.h"
-#include "write-int.h"
+#include "raw-file.h"
 
-bool qcow2_file_is_disk(const Qcow2 *q)
+#include "map.h"
+#include "rules.h"
+
+bool qcow2_raw_file_is_disk(const Qcow2 *q)
 {
     return q->geo.data_raw && !q->bs->backing;
 }
 
-int coroutine_fn raw_co_zero(Qcow2 *q, uint64_t start, uint64_t end, unsigned flags)
+int coroutine_fn qcow2_raw_file_co_zero(Qcow2 *q, uint64_t start, uint64_t end, unsigned flags)
 {
     uint64_t size = atomic_load(&q->bs->total_bytes);
 
@@ -37,7 +39,7 @@ int coroutine_fn raw_co_zero(Qcow2 *q, uint64_t start, uint64_t end, unsigned fl
                                  flags & (BLK_REQ_MAY_UNMAP | BLK_REQ_NO_FALLBACK));
 }
 
-int coroutine_fn raw_co_prepare(Qcow2 *q, const WriteRun *r)
+int coroutine_fn qcow2_raw_file_co_prepare(Qcow2 *q, const WriteRun *r)
 {
     uint64_t at = r->cow_start;
     int ret = 0;
@@ -45,10 +47,10 @@ int coroutine_fn raw_co_prepare(Qcow2 *q, const WriteRun *r)
     while (at < r->cow_end && ret == 0) {
         Extent x;
 
-        ret = qcow2_co_map(q, at, r->cow_end - at, &x);
+        ret = qcow2_map_co_find(q, at, r->cow_end - at, &x);
         if (ret == 0 && x.kind != SC_NORMAL) {
             CASE_MET(RAW_PREPARED);
-            ret = raw_co_zero(q, at, at + x.bytes, 0);
+            ret = qcow2_raw_file_co_zero(q, at, at + x.bytes, 0);
         }
         at += ret < 0 ? 0 : x.bytes;
     }

@@ -3,7 +3,9 @@
  * Guest reads.  Pinned from before the first look-up to after the last I/O.  A request that is one
  * run of data goes to the file with the caller's own vector: no allocation on that path.
  */
+#include "callbacks.h"
 #include "compress.h"
+#include "map.h"
 
 #include "util/co-pieces.h"
 
@@ -52,8 +54,7 @@ static int coroutine_fn co_read_extent(Qcow2 *q, const Extent *x, uint64_t guest
     case SC_UNALLOCATED_ALLOC:
         return co_read_backing(q, guest, v);
     case SC_COMPRESSED:
-        return qcow2_co_read_from_compressed(q, x->entry, geo_in_cluster(&q->geo, guest), v, 0,
-                                             v->size);
+        return qcow2_decompress_co_read(q, x->entry, geo_in_cluster(&q->geo, guest), v, 0, v->size);
     case SC_INVALID:
         break;
     }
@@ -117,7 +118,7 @@ static int coroutine_fn G_GNUC_NO_INLINE co_read_pieces(Qcow2 *q, uint64_t guest
         if (ret < 0 || guest == end) {
             break;
         }
-        ret = qcow2_co_map(q, guest, end - guest, &x);
+        ret = qcow2_map_co_find(q, guest, end - guest, &x);
     }
     return co_pieces_end(&pieces, ret);
 }
@@ -125,14 +126,14 @@ static int coroutine_fn G_GNUC_NO_INLINE co_read_pieces(Qcow2 *q, uint64_t guest
 int coroutine_fn qcow2_co_preadv(BlockDriverState *bs, int64_t offset, IOVector *v, unsigned flags)
 {
     Qcow2 *q = bs->opaque;
-    unsigned pin = qcow2_pin_enter(q);
+    unsigned pin = qcow2_pin_enter(q->pin);
     Extent x;
-    int ret = qcow2_co_map(q, (uint64_t)offset, v->size, &x);
+    int ret = qcow2_map_co_find(q, (uint64_t)offset, v->size, &x);
 
     if (ret == 0) {
         ret = likely(x.bytes == v->size) ? co_read_extent(q, &x, (uint64_t)offset, v)
                                          : co_read_pieces(q, (uint64_t)offset, v, x);
     }
-    qcow2_pin_leave(q, pin);
+    qcow2_pin_leave(q->pin, pin);
     return ret;
 }

@@ -20,8 +20,13 @@
  * INV-RE-2  Only blocks that count something are made: a reference far past the end of the file
  *           costs one block, not all up to it.
  */
+#include "rebuild.h"
+
 #include "check.h"
+#include "dirty.h"
+#include "refcount.h"
 #include "refcount-codec.h"
+#include "room.h"
 #include "rules.h"
 #include "util/bytes.h"
 
@@ -56,7 +61,7 @@ static void set_refs(RefMap *m, uint64_t cluster, uint32_t n)
 
 static bool is_free(const Rebuild *r, uint64_t cluster)
 {
-    return refmap_get(r->map, cluster) == 0 &&
+    return qcow2_check_refmap_get(r->map, cluster) == 0 &&
            !g_hash_table_contains(r->keep, GSIZE_TO_POINTER(cluster));
 }
 
@@ -81,7 +86,7 @@ static int take(Rebuild *r, uint64_t cluster)
     return want_block(r, cluster);
 }
 
-static void give_back(Rebuild *r)
+static void untake_all(Rebuild *r)
 {
     for (guint i = 0; i < r->taken->len; i++) {
         set_refs(r->map, g_array_index(r->taken, uint64_t, i), 0);
@@ -108,7 +113,7 @@ static int take_table(Rebuild *r)
     r->table_at = first << r->q->geo.cluster_bits;
     for (uint64_t i = 0; i < run && ret == 0; i++) {
         /* (Not free: the old one, in place, and it is something else's too.) */
-        ret = refmap_get(r->map, first + i) ? -EIO : take(r, first + i);
+        ret = qcow2_check_refmap_get(r->map, first + i) ? -EIO : take(r, first + i);
     }
     return ret;
 }
@@ -116,11 +121,11 @@ static int take_table(Rebuild *r)
 /* The old block for entry @k, or 0: there is none that can be written over. */
 static uint64_t old_block(const Rebuild *r, uint64_t k)
 {
-    uint64_t at = r->in_place && k < r->q->reftable_entries ? r->q->reftable[k] : 0;
+    uint64_t at = r->in_place && k < r->q->alloc.reftable_entries ? r->q->alloc.reftable[k] : 0;
     uint64_t cluster = at >> r->q->geo.cluster_bits;
 
     return geo_in_cluster(&r->q->geo, at) || cluster >= r->map->clusters ||
-                   refmap_get(r->map, cluster)
+                   qcow2_check_refmap_get(r->map, cluster)
                ? 0
                : cluster;
 }
@@ -175,7 +180,7 @@ static int place(Rebuild *r)
     do {
         uint64_t bytes = n << r->q->geo.cluster_bits;
 
-        give_back(r);
+        untake_all(r);
         if (bytes == 0 || bytes > QCOW2_MAX_REFTABLE_BYTES) {
             return -EFBIG;
         }
@@ -198,7 +203,7 @@ static int fill_block(const Rebuild *r, uint64_t k, void *buf, GError **errp)
     uint64_t n = UINT64_C(1) << g->refblock_bits;
 
     for (uint64_t i = 0; i < n; i++) {
-        uint64_t v = refmap_get(r->map, k * n + i);
+        uint64_t v = qcow2_check_refmap_get(r->map, k * n + i);
 
         if (v > g->refcount_max) {
             return error_set(errp, EINVAL,
@@ -206,7 +211,7 @@ static int fill_block(const Rebuild *r, uint64_t k, void *buf, GError **errp)
                              " has %" G_GUINT64_FORMAT " references, more than %u bits hold",
                              k * n + i, v, g->refcount_bits);
         }
-        refcount_entry_set(g->refcount_order, buf, i, v);
+        qcow2_refcount_codec_set(g->refcount_order, buf, i, v);
     }
     return 0;
 }
@@ -248,9 +253,9 @@ static int coroutine_fn co_place_and_write(Rebuild *r, bool in_place, GError **e
     int ret;
 
     keep_range(r, q->hdr.reftable_offset, q->hdr.reftable_clusters);
-    for (uint64_t i = 0; i < q->reftable_entries; i++) {
-        if (q->reftable[i]) {
-            keep_range(r, q->reftable[i], 1);
+    for (uint64_t i = 0; i < q->alloc.reftable_entries; i++) {
+        if (q->alloc.reftable[i]) {
+            keep_range(r, q->alloc.reftable[i], 1);
         }
     }
     r->in_place = in_place;
@@ -260,22 +265,33 @@ static int coroutine_fn co_place_and_write(Rebuild *r, bool in_place, GError **e
 }
 
 /* The header names the new table; memory too. */
-static int coroutine_fn co_switch(Rebuild *r, GError **errp)
+static int coroutine_fn co_switch_locked(Rebuild *r, GError **errp)
+    REQUIRES_LOCK(r->q->alloc.meta_lock)
 {
     Qcow2 *q = r->q;
     int ret;
 
-    qcow2_metadata_remove(q, q->hdr.reftable_offset, q->reftable_entries * 8);
-    for (uint64_t i = 0; i < q->reftable_entries; i++) {
-        if (q->reftable[i]) {
-            qcow2_metadata_remove(q, q->reftable[i], q->geo.cluster_size);
+    qcow2_metadata_remove(q->metadata, q->hdr.reftable_offset, q->alloc.reftable_entries * 8);
+    for (uint64_t i = 0; i < q->alloc.reftable_entries; i++) {
+        if (q->alloc.reftable[i]) {
+            qcow2_metadata_remove(q->metadata, q->alloc.reftable[i], q->geo.cluster_size);
         }
     }
     q->hdr.reftable_offset = r->table_at;
     q->hdr.reftable_clusters = (uint32_t)r->table_clusters;
-    ret = qcow2_co_switch_rebuilt(q);
+    ret = qcow2_dirty_co_switch_rebuilt(q);
     return ret < 0 ? error_set_errno(errp, ret, "Could not rebuild the refcounts")
-                   : qcow2_refcount_co_load_table(q, errp);
+                   : qcow2_refcount_co_load_table(&r->q->alloc, errp);
+}
+
+static int coroutine_fn co_switch(Rebuild *r, GError **errp)
+{
+    int ret;
+
+    co_mutex_lock(&r->q->alloc.meta_lock);
+    ret = co_switch_locked(r, errp);
+    co_mutex_unlock(&r->q->alloc.meta_lock);
+    return ret;
 }
 
 static int coroutine_fn co_rebuild(Qcow2 *q, Check *c, GError **errp)
@@ -292,7 +308,7 @@ static int coroutine_fn co_rebuild(Qcow2 *q, Check *c, GError **errp)
                          "can be opened read-only; check and repair it first");
     }
     ret = co_place_and_write(&r, false, &full);
-    if (qcow2_no_room(ret)) {
+    if (qcow2_room_is_out(ret)) {
         CASE_MET(REBUILT_IN_PLACE);
         ret = co_place_and_write(&r, true, errp);
     } else if (ret < 0) {
@@ -303,7 +319,7 @@ static int coroutine_fn co_rebuild(Qcow2 *q, Check *c, GError **errp)
     return ret;
 }
 
-int coroutine_fn qcow2_co_rebuild_refcounts(Qcow2 *q, GError **errp)
+int coroutine_fn qcow2_rebuild_co_refcounts(Qcow2 *q, GError **errp)
 {
     BlockCheckResult res = { 0 };
     Check c = { .q = q, .res = &res };
@@ -312,16 +328,16 @@ int coroutine_fn qcow2_co_rebuild_refcounts(Qcow2 *q, GError **errp)
 
     ret = length < 0 ? (int)length : 0;
     if (ret == 0 && !RULE_BROKEN(FOUND_BEFORE_REBUILT)) {
-        ret = qcow2_co_sync_file(q);
+        ret = qcow2_health_co_sync(&q->health, q->file->bs);
     }
     if (ret < 0) {
         return error_set_errno(errp, ret, "Could not rebuild the refcounts");
     }
     c.without_refcounts = true;
-    ret = refmap_init(&c.map, q, length);
-    ret = ret < 0 ? ret : check_co_count_references(&c);
+    ret = qcow2_check_refmap_init(&c.map, q, length);
+    ret = ret < 0 ? ret : qcow2_check_tables_co_count(&c);
     ret = ret < 0 ? error_set_errno(errp, ret, "Could not rebuild the refcounts")
                   : co_rebuild(q, &c, errp);
-    refmap_clear(&c.map);
+    qcow2_check_refmap_clear(&c.map);
     return ret;
 }

@@ -3,7 +3,7 @@
 #include "refcount-codec.h"
 #include "util/bytes.h"
 
-uint64_t refcount_entry_get(unsigned order, const void *block, uint64_t index)
+uint64_t qcow2_refcount_codec_get(unsigned order, const void *block, uint64_t index)
 {
     const uint8_t *p = block;
     unsigned bits = 1u << order;
@@ -26,7 +26,7 @@ uint64_t refcount_entry_get(unsigned order, const void *block, uint64_t index)
     }
 }
 
-void refcount_entry_set(unsigned order, void *block, uint64_t index, uint64_t value)
+void qcow2_refcount_codec_set(unsigned order, void *block, uint64_t index, uint64_t value)
 {
     uint8_t *p = block;
     unsigned bits = 1u << order;
@@ -55,11 +55,12 @@ void refcount_entry_set(unsigned order, void *block, uint64_t index, uint64_t va
     }
 }
 
-uint64_t refcount_entry_zero_run(unsigned order, const void *block, uint64_t index, uint64_t n)
+uint64_t qcow2_refcount_codec_zero_run(unsigned order, const void *block, uint64_t index,
+                                       uint64_t n)
 {
     uint64_t i = 0;
 
-    while (i < n && refcount_entry_get(order, block, index + i) == 0) {
+    while (i < n && qcow2_refcount_codec_get(order, block, index + i) == 0) {
         i++;
     }
     return i;

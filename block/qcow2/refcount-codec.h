@@ -6,10 +6,11 @@
 #include "util/compiler.h"
 
 /* Widths under a byte count from the least significant bit up. */
-uint64_t refcount_entry_get(unsigned order, const void *block, uint64_t index);
+uint64_t qcow2_refcount_codec_get(unsigned order, const void *block, uint64_t index);
 /* @value fits the width. */
-void refcount_entry_set(unsigned order, void *block, uint64_t index, uint64_t value);
+void qcow2_refcount_codec_set(unsigned order, void *block, uint64_t index, uint64_t value);
 /* How many entries from @index on, at most @n, are zero. */
-uint64_t refcount_entry_zero_run(unsigned order, const void *block, uint64_t index, uint64_t n);
+uint64_t qcow2_refcount_codec_zero_run(unsigned order, const void *block, uint64_t index,
+                                       uint64_t n);
 
 #endif

@@ -38,7 +38,7 @@ struct Slab {
     Slab *next, **pprev;
 };
 
-SlabPool *slab_pool_new(BlockDriverState *bs, size_t size)
+SlabPool *qcow2_slab_pool_new(BlockDriverState *bs, size_t size)
 {
     SlabPool *p = g_try_new0(SlabPool, 1);
 
@@ -56,7 +56,7 @@ SlabPool *slab_pool_new(BlockDriverState *bs, size_t size)
     return p;
 }
 
-void slab_pool_free(SlabPool *p)
+void qcow2_slab_pool_free(SlabPool *p)
 {
     g_assert(!p || !p->partial);
     g_free(p);
@@ -121,8 +121,8 @@ static Slab *slab_new(SlabPool *p)
     return s;
 }
 
-/* A buffer of @s; lock held. */
-static uint8_t *take(SlabPool *p, Slab *s)
+/* A buffer of @s. */
+static uint8_t *take(SlabPool *p, Slab *s) REQUIRES_LOCK(p->lock)
 {
     unsigned i = (unsigned)__builtin_ctzll(s->free);
 
@@ -133,7 +133,7 @@ static uint8_t *take(SlabPool *p, Slab *s)
     return s->mem + i * p->size;
 }
 
-uint8_t *slab_get(SlabPool *p, Slab **slab)
+uint8_t *qcow2_slab_get(SlabPool *p, Slab **slab)
 {
     uint8_t *buf = NULL;
     Slab *s;
@@ -158,7 +158,7 @@ uint8_t *slab_get(SlabPool *p, Slab **slab)
     return buf;
 }
 
-void slab_put(Slab *s, uint8_t *buf)
+void qcow2_slab_put(Slab *s, uint8_t *buf)
 {
     SlabPool *p = s->pool;
     bool was_full, gone;

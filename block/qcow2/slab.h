@@ -12,11 +12,11 @@ typedef struct SlabPool SlabPool;
 typedef struct Slab Slab;
 
 /* Buffers of @size bytes, aligned for @bs. NULL without memory. */
-SlabPool *slab_pool_new(BlockDriverState *bs, size_t size);
+SlabPool *qcow2_slab_pool_new(BlockDriverState *bs, size_t size);
 /* All buffers must be back. NULL is fine. */
-void slab_pool_free(SlabPool *p);
+void qcow2_slab_pool_free(SlabPool *p);
 /* A buffer, and in *@slab what to give back with it; NULL without memory. */
-uint8_t *slab_get(SlabPool *p, Slab **slab);
-void slab_put(Slab *slab, uint8_t *buf);
+uint8_t *qcow2_slab_get(SlabPool *p, Slab **slab);
+void qcow2_slab_put(Slab *slab, uint8_t *buf);
 
 #endif

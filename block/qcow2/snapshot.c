@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The table of internal snapshots, read and validated at open. */
-#include "qcow2.h"
+#include "snapshot.h"
+#include "table.h"
 
 #include "util/bytes.h"
 
@@ -18,7 +19,7 @@ static void snapshot_clear(Snapshot *s)
     g_free(s->extra);
 }
 
-void qcow2_free_snapshots(Qcow2 *q)
+void qcow2_snapshot_free_all(Qcow2 *q)
 {
     for (uint32_t i = 0; q->snapshots && i < q->hdr.nb_snapshots; i++) {
         snapshot_clear(&q->snapshots[i]);
@@ -88,7 +89,7 @@ static void register_l1(Qcow2 *q, const Snapshot *s, uint64_t file_length, uint6
     uint64_t bytes = s->l1_size * UINT64_C(8);
 
     if (bytes && qcow2_snapshot_l1_sound(q, s, file_length) && bytes <= *left) {
-        qcow2_metadata_add(q, s->l1_offset, bytes, "inactive L1 table");
+        qcow2_metadata_add(q->metadata, s->l1_offset, bytes, "inactive L1 table");
         *left -= bytes;
     }
 }
@@ -101,7 +102,7 @@ bool qcow2_snapshot_l1_sound(const Qcow2 *q, const Snapshot *s, uint64_t file_le
            (!bytes || (s->l1_offset <= file_length && bytes <= file_length - s->l1_offset));
 }
 
-int coroutine_fn qcow2_co_load_snapshots(Qcow2 *q, GError **errp)
+int coroutine_fn qcow2_snapshot_co_load(Qcow2 *q, GError **errp)
 {
     uint64_t at = q->hdr.snapshots_offset, left;
     int64_t length = bdrv_co_getlength(q->file->bs);
@@ -133,7 +134,7 @@ int coroutine_fn qcow2_co_load_snapshots(Qcow2 *q, GError **errp)
         }
     }
     if (ret == 0) {
-        qcow2_metadata_add(q, q->hdr.snapshots_offset, at - q->hdr.snapshots_offset,
+        qcow2_metadata_add(q->metadata, q->hdr.snapshots_offset, at - q->hdr.snapshots_offset,
                            "snapshot table");
     }
     return ret;

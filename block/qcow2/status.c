@@ -1,27 +1,31 @@
 /* SPDX-License-Identifier: MIT */
 /* Block status: what a run's kind means to others, exact to the subcluster. */
-#include "refcount-int.h"
-#include "write-int.h"
+#include "callbacks.h"
+#include "map.h"
+#include "raw-file.h"
+#include "refcount.h"
+#include "refcount-codec.h"
 
 #include <errno.h>
 
 /* Clusters in use of [*c, end), as far as one slice of refcounts tells; moves *c. */
 static int64_t coroutine_fn co_count_used(Qcow2 *q, uint64_t *c, uint64_t end)
 {
-    uint64_t per = refcount_slice_entries(q), index = *c % per, n = MIN(per - index, end - *c);
+    uint64_t per = qcow2_refcount_slice_entries(&q->alloc), index = *c % per,
+             n = MIN(per - index, end - *c);
     int64_t used = 0;
     MetaSlice *s;
     int ret;
 
-    co_mutex_lock(&q->meta_lock);
-    ret = refcount_co_slice(q, *c, &s, &index);
+    co_mutex_lock(&q->alloc.meta_lock);
+    ret = qcow2_refcount_co_slice(&q->alloc, *c, &s, &index);
     if (ret == 0 && s) {
         for (uint64_t i = 0; i < n; i++) {
-            used += refcount_entry_get(q->geo.refcount_order, s->data, index + i) != 0;
+            used += qcow2_refcount_codec_get(q->geo.refcount_order, s->data, index + i) != 0;
         }
-        meta_cache_put(q->ref_cache, s);
+        qcow2_cache_put(q->alloc.ref_cache, s);
     }
-    co_mutex_unlock(&q->meta_lock);
+    co_mutex_unlock(&q->alloc.meta_lock);
     *c += n;
     return ret < 0 ? ret : used;
 }
@@ -69,12 +73,12 @@ int coroutine_fn qcow2_co_block_status(BlockDriverState *bs, bool want_zero, int
                                        BlockDriverState **file)
 {
     Qcow2 *q = bs->opaque;
-    unsigned pin = qcow2_pin_enter(q);
+    unsigned pin = qcow2_pin_enter(q->pin);
     int status = 0, ret;
     Extent x;
 
-    ret = qcow2_co_map(q, (uint64_t)offset, (uint64_t)bytes, &x);
-    qcow2_pin_leave(q, pin);
+    ret = qcow2_map_co_find(q, (uint64_t)offset, (uint64_t)bytes, &x);
+    qcow2_pin_leave(q->pin, pin);
     if (ret < 0) {
         return ret;
     }
@@ -82,7 +86,7 @@ int coroutine_fn qcow2_co_block_status(BlockDriverState *bs, bool want_zero, int
     switch (x.kind) {
     case SC_NORMAL: /* a data file that is the disk knows its zeroes; no entry says them */
         status = BLK_DATA | BLK_OFFSET_VALID | BLK_ALLOCATED;
-        if (want_zero && (qcow2_file_is_disk(q) || co_looks_preallocated(q))) {
+        if (want_zero && (qcow2_raw_file_is_disk(q) || co_looks_preallocated(q))) {
             status |= BLK_RECURSE;
         }
         break;

@@ -5,172 +5,48 @@
  * Growing, in the order of the disk: a larger L1 table's clusters are counted and that is flushed;
  * the table is written whole and synced (INV-W-3); the header points to it and is synced; the old
  * table goes to quarantine (INV-W-4). Then what the new area would show of a longer backing file or
- * of old content behind the end is set zero, then space is reserved, and the header's size comes
+ * of old content past the end is set zero, then space is reserved, and the header's size comes
  * last.
  *
  * Shrinking: entries go in memory (to zero where a backing file would show), that is flushed, the
  * header's size is written and synced; then the L2 tables that describe nothing go, that is
- * flushed, and only then do refcounts fall, clusters get punched, and the file is cut behind the
+ * flushed, and only then do refcounts fall, clusters get punched, and the file is cut after the
  * last cluster in use. If it ends in the middle, what was to be cut is old or zero, and never what
  * a backing file holds.
- *
- * INV-TR-1  q->l1 is replaced by a table with the same prefix under meta_lock, and the old one
- *           lives until close: lookups without a lock may still read it, and a stale look at an
- *           entry is what they would have seen a moment before.
  */
+#include "callbacks.h"
+#include "change.h"
+#include "discard.h"
+#include "entry.h"
+#include "flush.h"
+#include "header-layout.h"
+#include "l1.h"
+#include "map.h"
+#include "prealloc.h"
+#include "reap.h"
+#include "refcount.h"
 #include "rules.h"
-#include "write-int.h"
-#include "util/bytes.h"
-
-/* Some fields of the header, as @h has them. Under meta_lock. */
-static int coroutine_fn write_fields(Qcow2 *q, const Qcow2Header *h, size_t from, size_t to)
-{
-    int ret = qcow2_co_header_write_fields(q->file, h, from, to);
-
-    if (ret < 0) {
-        q->header_in_doubt = true; /* the next flush says there what memory says */
-        return ret;
-    }
-    return RULE_BROKEN(L1_OLD_KEPT) ? 0 : qcow2_co_sync_file(q);
-}
 
 static int coroutine_fn write_size(Qcow2 *q, uint64_t size)
 {
     Qcow2Header h;
     int ret;
 
-    co_mutex_lock(&q->meta_lock);
+    co_mutex_lock(&q->alloc.meta_lock);
     h = q->hdr;
     h.size = size;
-    ret = write_fields(q, &h, QCOW2_FIELD_SIZE, QCOW2_FIELD_SIZE + sizeof(h.size));
+    ret = qcow2_flush_co_header_fields(q, &h, HEADER_AT(size), HEADER_AT(crypt_method));
     if (ret == 0) {
         q->hdr.size = size;
     }
-    co_mutex_unlock(&q->meta_lock);
+    co_mutex_unlock(&q->alloc.meta_lock);
     return ret;
 }
 
-/* ---- A larger L1 table ---- */
+/* ---- Past the end of the disk ---- */
 
-static int coroutine_fn write_l1(Qcow2 *q, uint64_t offset, uint32_t entries)
-{
-    uint64_t bytes = geo_clusters(&q->geo, (uint64_t)entries * 8) << q->geo.cluster_bits;
-    g_autofree uint8_t *buf = g_try_malloc0(bytes);
-    int ret;
-
-    if (!buf) {
-        return -ENOMEM;
-    }
-    for (uint32_t i = 0; i < q->l1_size; i++) {
-        stbe64(buf + (size_t)i * 8, atomic_load(&q->l1[i]));
-    }
-    bdrv_co_debug_event(q->file, BLKDBG_L1_GROW_WRITE_TABLE);
-    ret = bdrv_co_pwrite(q->file, offset, bytes, buf, 0);
-    return ret < 0 || RULE_BROKEN(L1_WRITTEN) ? ret : qcow2_co_sync_file(q);
-}
-
-/* Point the header to the new table; from here on it is the table. */
-static int coroutine_fn activate_l1(Qcow2 *q, uint64_t offset, uint32_t entries,
-                                    _Atomic uint64_t *table)
-{
-    uint64_t old = q->hdr.l1_offset, old_bytes = (uint64_t)q->hdr.l1_size * 8;
-    void *old_table = (void *)q->l1;
-    Qcow2Header h = q->hdr;
-    int ret;
-
-    h.l1_size = entries;
-    h.l1_offset = offset;
-    bdrv_co_debug_event(q->file, BLKDBG_L1_GROW_ACTIVATE_TABLE);
-    ret = write_fields(q, &h, QCOW2_FIELD_L1, QCOW2_FIELD_REFTABLE);
-    if (ret < 0) {
-        return ret;
-    }
-    __atomic_store_n(&q->l1, table, __ATOMIC_RELEASE); /* INV-TR-1: the table before its size */
-    __atomic_store_n(&q->l1_size, entries, __ATOMIC_RELEASE);
-    q->hdr.l1_size = entries;
-    q->hdr.l1_offset = offset;
-    qcow2_pin_retire(q, old_table);
-    if (old_bytes) {
-        qcow2_metadata_remove(q, old, old_bytes);
-        if (RULE_BROKEN(L1_OLD_KEPT)) {
-            qcow2_co_free_unused(q, old, old_bytes);
-        } else {
-            qcow2_free_later(q, old, ALIGN_UP(old_bytes, q->geo.cluster_size), q->discard_other);
-        }
-    }
-    qcow2_metadata_add(q, offset, (uint64_t)entries * 8, "active L1 table");
-    return 0;
-}
-
-/* With flush_lock and meta_lock: nothing dirty may be between the table on disk and q->l1. */
-static int coroutine_fn switch_l1(Qcow2 *q, uint64_t offset, uint32_t entries)
-{
-    uint64_t bytes = (uint64_t)entries * 8;
-    _Atomic uint64_t *table;
-    int ret;
-
-    if (q->l1_dirty) {
-        return -EAGAIN;
-    }
-    table = g_try_malloc0(bytes);
-    if (!table) {
-        return -ENOMEM;
-    }
-    ret = write_l1(q, offset, entries);
-    if (ret == 0) {
-        for (uint32_t i = 0; i < q->l1_size; i++) {
-            atomic_init(&table[i], atomic_load(&q->l1[i]));
-        }
-        ret = activate_l1(q, offset, entries, table);
-    }
-    if (ret < 0) {
-        g_free((void *)table);
-    }
-    return ret;
-}
-
-int coroutine_fn qcow2_co_grow_l1(Qcow2 *q, uint64_t entries)
-{
-    uint64_t clusters = geo_clusters(&q->geo, entries * 8), offset;
-    int ret;
-
-    if (entries <= q->l1_size) {
-        return 0;
-    }
-    if (entries * 8 > QCOW2_MAX_L1_BYTES) {
-        return -EFBIG;
-    }
-    bdrv_co_debug_event(q->file, BLKDBG_L1_GROW_ALLOC_TABLE);
-    co_mutex_lock(&q->meta_lock);
-    ret = qcow2_co_alloc_clusters(q, clusters, &offset);
-    co_mutex_unlock(&q->meta_lock);
-    if (ret < 0) {
-        return ret;
-    }
-    do {
-        /* INV-W-1 for the table's clusters, and what L1 refers to (INV-W-3). */
-        ret = RULE_BROKEN(L1_COUNTED) && !q->l1_dirty ? 0 : qcow2_co_flush_metadata(q, true);
-        if (ret == 0) {
-            co_mutex_lock(&q->flush_lock);
-            co_mutex_lock(&q->meta_lock);
-            ret = switch_l1(q, offset, entries);
-            co_mutex_unlock(&q->meta_lock);
-            co_mutex_unlock(&q->flush_lock);
-        }
-    } while (ret == -EAGAIN); /* a write of others made a new L2 table in between */
-    if (ret < 0) {
-        co_mutex_lock(&q->meta_lock);
-        /* The header may name it where that is in doubt: until a flush has ended well. */
-        qcow2_free_later(q, offset, clusters << q->geo.cluster_bits, q->discard_other);
-        co_mutex_unlock(&q->meta_lock);
-    }
-    return ret;
-}
-
-/* ---- Behind the disk ---- */
-
-/* L2 tables that describe nothing of the disk. Under meta_lock. */
-static void coroutine_fn drop_tables(Qcow2 *q, uint64_t keep)
+/* L2 tables that describe nothing of the disk. */
+static void coroutine_fn drop_tables(Qcow2 *q, uint64_t keep) REQUIRES_LOCK(q->alloc.meta_lock)
 {
     for (uint64_t i = keep; i < q->l1_size; i++) {
         uint64_t entry = atomic_load(&q->l1[i]), off = entry & QCOW2_OFFSET_MASK;
@@ -180,14 +56,14 @@ static void coroutine_fn drop_tables(Qcow2 *q, uint64_t keep)
         }
         qcow2_l1_set(q, i, 0);
         if (entry & L2E_COPIED) {
-            meta_cache_drop(q->l2_cache, off, q->geo.cluster_size);
+            qcow2_cache_drop(q->l2_cache, off, q->geo.cluster_size);
         }
-        qcow2_metadata_remove(q, off, q->geo.cluster_size);
-        qcow2_free_later(q, off, q->geo.cluster_size, q->discard_passthrough);
+        qcow2_metadata_remove(q->metadata, off, q->geo.cluster_size);
+        qcow2_quarantine_add(q->quarantine, off, q->geo.cluster_size, q->discard_passthrough);
     }
 }
 
-/* A state of a virtual machine lies behind a disk of @size: it must not show in the disk when that
+/* A state of a virtual machine lies past a disk of @size: it must not show in the disk when that
  * grows. */
 static int coroutine_fn forget_vmstate(Qcow2 *q, uint64_t size)
 {
@@ -201,11 +77,11 @@ static int coroutine_fn forget_vmstate(Qcow2 *q, uint64_t size)
     if (i >= q->l1_size) {
         return 0;
     }
-    ret = discard_co_forget(q, i << shift, (uint64_t)q->l1_size << shift);
+    ret = qcow2_discard_co_forget(q, i << shift, (uint64_t)q->l1_size << shift);
     if (ret == 0) {
-        co_mutex_lock(&q->meta_lock);
+        co_mutex_lock(&q->alloc.meta_lock);
         drop_tables(q, first);
-        co_mutex_unlock(&q->meta_lock);
+        co_mutex_unlock(&q->alloc.meta_lock);
     }
     return ret;
 }
@@ -234,15 +110,15 @@ static int coroutine_fn zero_edge(Qcow2 *q, uint64_t start, uint64_t end)
     if (start == end) {
         return 0;
     }
-    ret = qcow2_co_map(q, start, end - start, &x);
+    ret = qcow2_map_co_find(q, start, end - start, &x);
     if (ret < 0 || (x.bytes >= end - start && x.kind != SC_COMPRESSED &&
-                    entry_reads_zero(q, x.entry, start, end))) {
+                    qcow2_entry_reads_zero(q, x.entry, start, end))) {
         return ret;
     }
     return write_zeroes(q, start, end);
 }
 
-/* Subclusters behind @start in its cluster: a shrink within the cluster left them as they were. */
+/* Subclusters after @start in its cluster: a shrink within the cluster left them as they were. */
 static int coroutine_fn zero_rest(Qcow2 *q, uint64_t start, uint64_t size)
 {
     uint64_t end = ALIGN_UP(start, q->geo.cluster_size);
@@ -252,8 +128,8 @@ static int coroutine_fn zero_rest(Qcow2 *q, uint64_t start, uint64_t size)
     if (start >= MIN(end, size)) {
         return 0;
     }
-    ret = qcow2_co_map(q, start, end - start, &x);
-    if (ret < 0 || entry_reads_zero(q, x.entry, start, end)) {
+    ret = qcow2_map_co_find(q, start, end - start, &x);
+    if (ret < 0 || qcow2_entry_reads_zero(q, x.entry, start, end)) {
         return ret;
     }
     ret = qcow2_co_pwrite_zeroes(q->bs, start, end - start, 0);
@@ -261,7 +137,7 @@ static int coroutine_fn zero_rest(Qcow2 *q, uint64_t start, uint64_t size)
 }
 
 /* The area [old, size) reads zero: the rest of the old last cluster, and a longer backing file. */
-static int coroutine_fn hide_new_area(Qcow2 *q, uint64_t old, uint64_t size)
+static int coroutine_fn zero_new_area(Qcow2 *q, uint64_t old, uint64_t size)
 {
     BlockDriverState *backing = bdrv_backing_bs(q->bs);
     uint64_t sub = q->geo.version < 3 ? q->geo.cluster_size : q->geo.subcluster_size;
@@ -286,7 +162,7 @@ static int coroutine_fn hide_new_area(Qcow2 *q, uint64_t old, uint64_t size)
     }
     if (ret == 0 && edge < shown) {
         ret = qcow2_co_pwrite_zeroes(q->bs, edge, shown - edge, 0);
-        if (ret == -ENOTSUP) { /* its last subcluster is not zero behind it: cannot be by flag */
+        if (ret == -ENOTSUP) { /* its last subcluster is not zero after it: cannot be by flag */
             uint64_t last = ALIGN_DOWN(shown, sub);
 
             ret = last > edge ? qcow2_co_pwrite_zeroes(q->bs, edge, last - edge, 0) : 0;
@@ -307,8 +183,8 @@ static int coroutine_fn place_edge(Qcow2 *q, uint64_t old, uint64_t size)
     if (old == end) {
         return 0;
     }
-    ret = qcow2_co_map(q, old, end - old, &x);
-    if (ret < 0 || (x.entry.desc & L2E_COMPRESSED) || l2_has_host(&q->geo, x.entry)) {
+    ret = qcow2_map_co_find(q, old, end - old, &x);
+    if (ret < 0 || (x.entry.desc & L2E_COMPRESSED) || qcow2_l2_has_host(&q->geo, x.entry)) {
         return ret;
     }
     CASE_MET(EDGE_PLACED);
@@ -316,7 +192,7 @@ static int coroutine_fn place_edge(Qcow2 *q, uint64_t old, uint64_t size)
 }
 
 /*
- * What a longer file holds behind the old end would show once entries say that it is there. Without
+ * What a longer file holds past the old end would show once entries say that it is there. Without
  * preallocation no longer file is left: no entry refers to what is cut.
  */
 static int coroutine_fn grow_data_file(Qcow2 *q, uint64_t old, uint64_t size, bool exact,
@@ -352,7 +228,7 @@ static int coroutine_fn grow(Qcow2 *q, uint64_t old, uint64_t size, bool exact,
     if (q->geo.data_raw && prealloc == BLK_PREALLOC_OFF) {
         prealloc = BLK_PREALLOC_METADATA;
     }
-    ret = ret < 0 ? ret : qcow2_co_grow_l1(q, geo_l1_entries(&q->geo, size));
+    ret = ret < 0 ? ret : qcow2_l1_co_grow(q, geo_l1_entries(&q->geo, size));
     if (ret < 0) {
         return error_set_errno(errp, ret, "Failed to grow the L1 table");
     }
@@ -362,7 +238,7 @@ static int coroutine_fn grow(Qcow2 *q, uint64_t old, uint64_t size, bool exact,
             return ret;
         }
     }
-    ret = hide_new_area(q, old, size);
+    ret = zero_new_area(q, old, size);
     if (ret < 0) {
         return error_set_errno(errp, ret, "Failed to zero out the new area");
     }
@@ -371,12 +247,12 @@ static int coroutine_fn grow(Qcow2 *q, uint64_t old, uint64_t size, bool exact,
         if (ret < 0) {
             return error_set_errno(errp, ret, "Allocating clusters failed");
         }
-        ret = qcow2_co_preallocate(q, old, size - old, prealloc, errp);
+        ret = qcow2_prealloc_co_reserve(q, old, size - old, prealloc, errp);
         if (ret < 0) {
             return ret;
         }
     }
-    ret = RULE_BROKEN(HIDDEN_BEFORE_GROWN) ? 0 : qcow2_co_flush_metadata(q, true);
+    ret = RULE_BROKEN(HIDDEN_BEFORE_GROWN) ? 0 : qcow2_flush_co_metadata(q, true);
     if (ret == 0) {
         ret = write_size(q, size);
     }
@@ -385,13 +261,14 @@ static int coroutine_fn grow(Qcow2 *q, uint64_t old, uint64_t size, bool exact,
 
 /* ---- Shrink ---- */
 
-/* End of the last cluster with a refcount. Under meta_lock. */
+/* End of the last cluster with a refcount. */
 static int coroutine_fn end_of_use(Qcow2 *q, uint64_t file_bytes, uint64_t *end)
+    REQUIRES_LOCK(q->alloc.meta_lock)
 {
     uint64_t c = geo_clusters(&q->geo, file_bytes), count = 0;
 
     while (c > 0) {
-        int ret = qcow2_co_refcount_get(q, c - 1, &count);
+        int ret = qcow2_refcount_co_get(&q->alloc, c - 1, &count);
 
         if (ret < 0) {
             return ret;
@@ -415,14 +292,14 @@ static void coroutine_fn cut_file(Qcow2 *q)
     if (len <= 0) {
         return;
     }
-    co_mutex_lock(&q->meta_lock);
+    co_mutex_lock(&q->alloc.meta_lock);
     if (end_of_use(q, len, &end) == 0 && end < (uint64_t)len && end > 0) {
         g_autoptr(GError) ignored = NULL;
 
         (void)bdrv_co_truncate(q->file, end, false, BLK_PREALLOC_OFF, 0, &ignored);
         atomic_store(&q->fresh_unsafe, true); /* a cached length may be too large or small now */
     }
-    co_mutex_unlock(&q->meta_lock);
+    co_mutex_unlock(&q->alloc.meta_lock);
 }
 
 static int coroutine_fn shrink(Qcow2 *q, uint64_t old, uint64_t size, bool exact, GError **errp)
@@ -430,11 +307,11 @@ static int coroutine_fn shrink(Qcow2 *q, uint64_t old, uint64_t size, bool exact
     uint64_t from = ALIGN_UP(size, q->geo.cluster_size), to = ALIGN_UP(old, q->geo.cluster_size);
     int ret = forget_vmstate(q, old);
 
-    ret = ret == 0 && from < to ? discard_co_forget(q, from, to) : ret;
+    ret = ret == 0 && from < to ? qcow2_discard_co_forget(q, from, to) : ret;
     if (ret < 0) {
         return error_set_errno(errp, ret, "Failed to discard cropped clusters");
     }
-    ret = RULE_BROKEN(FORGOTTEN_BEFORE_SHRUNK) ? 0 : qcow2_co_flush_metadata(q, true);
+    ret = RULE_BROKEN(FORGOTTEN_BEFORE_SHRUNK) ? 0 : qcow2_flush_co_metadata(q, true);
     if (ret == 0) {
         ret = write_size(q, size);
     }
@@ -442,12 +319,12 @@ static int coroutine_fn shrink(Qcow2 *q, uint64_t old, uint64_t size, bool exact
         return error_set_errno(errp, ret, "Failed to update the image size");
     }
     /* Done. Of the rest a failure leaks clusters, no more. */
-    co_mutex_lock(&q->meta_lock);
+    co_mutex_lock(&q->alloc.meta_lock);
     bdrv_co_debug_event(q->file, BLKDBG_L1_SHRINK_FREE_L2_CLUSTERS);
     drop_tables(q, geo_l1_entries(&q->geo, size));
-    co_mutex_unlock(&q->meta_lock);
-    if (qcow2_co_flush_metadata(q, true) == 0) {
-        (void)qcow2_co_pin_reap(q);
+    co_mutex_unlock(&q->alloc.meta_lock);
+    if (qcow2_flush_co_metadata(q, true) == 0) {
+        (void)qcow2_reap_co_ready(q);
     }
     if (q->geo.external_data) {
         return bdrv_co_truncate(q->data, size, exact, BLK_PREALLOC_OFF, 0,
@@ -463,7 +340,7 @@ int coroutine_fn qcow2_co_truncate(BlockDriverState *bs, int64_t bytes, bool exa
     Qcow2 *q = bs->opaque;
     uint64_t old =
         (uint64_t)atomic_load(&bs->total_bytes); /* not hdr.size, which may end within a sector */
-    int ret = qcow2_may_write(q);
+    int ret = qcow2_health_may_write(&q->health);
 
     if (ret < 0) {
         return error_set_errno(errp, ret, "Cannot resize image");
@@ -483,7 +360,7 @@ int coroutine_fn qcow2_co_truncate(BlockDriverState *bs, int64_t bytes, bool exa
     if ((uint64_t)bytes < old && prealloc != BLK_PREALLOC_OFF) {
         return error_set(errp, EINVAL, "Preallocation can't be used for shrinking an image");
     }
-    ret = qcow2_co_begin_change(q, QCOW2_CHANGE_DISK | QCOW2_CHANGE_IMAGE);
+    ret = qcow2_change_co_begin(q, QCOW2_CHANGE_DISK | QCOW2_CHANGE_IMAGE);
     if (ret < 0) {
         return error_set_errno(errp, ret, "Cannot resize image");
     }

@@ -3,7 +3,10 @@
  * The state of a virtual machine: bytes behind the disk, from the first L1 entry on that the disk
  * has no use for. They are written and read as the guest's are.
  */
-#include "qcow2.h"
+#include "callbacks.h"
+#include "change.h"
+#include "l1.h"
+#include "write.h"
 
 #include <errno.h>
 
@@ -26,9 +29,9 @@ int coroutine_fn qcow2_co_vmstate(BlockDriverState *bs, int64_t pos, IOVector *v
         bdrv_co_debug_event(q->file, BLKDBG_VMSTATE_LOAD);
         return qcow2_co_preadv(bs, (int64_t)(start + (uint64_t)pos), v, 0);
     }
-    ret = qcow2_may_write(q);
+    ret = qcow2_health_may_write(&q->health);
     bdrv_co_debug_event(q->file, BLKDBG_VMSTATE_SAVE);
-    ret = ret < 0 ? ret : qcow2_co_begin_change(q, QCOW2_CHANGE_IMAGE); /* not of the disk */
-    ret = ret < 0 ? ret : qcow2_co_grow_l1(q, geo_l1_entries(&q->geo, end));
-    return ret < 0 ? ret : qcow2_co_write(q, start + (uint64_t)pos, v, 0);
+    ret = ret < 0 ? ret : qcow2_change_co_begin(q, QCOW2_CHANGE_IMAGE); /* not of the disk */
+    ret = ret < 0 ? ret : qcow2_l1_co_grow(q, geo_l1_entries(&q->geo, end));
+    return ret < 0 ? ret : qcow2_write_co_guest(q, start + (uint64_t)pos, v, 0);
 }

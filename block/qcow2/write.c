@@ -11,89 +11,22 @@
  * the entry, and a flush writes counts first (INV-W-1); what the entries referred to before goes to
  * quarantine in the same hold of meta_lock (INV-W-4).
  *
- * INV-WR-1  Between plan and finish the entries of the run change by no other hand: all who change
- *           entries wait for its InflightAlloc. (Runs in place beside each other in one cluster
- *           change different subclusters of its entry, under meta_lock; its host cluster stays.)
- * INV-WR-2  Whoever waits for an InflightAlloc holds none. (Several pieces of one request may be in
- *           flight: each is held by a coroutine of its own, which waits for none.)
  * INV-WR-3  A request is pinned from before its first lookup to after its last I/O.
  */
+#include "write.h"
+
+#include "alloc.h"
+#include "callbacks.h"
+#include "change.h"
+#include "cow.h"
+#include "entry.h"
+#include "l2-table.h"
+#include "map.h"
+#include "raw-file.h"
+#include "refcount.h"
+#include "room.h"
 #include "rules.h"
-#include "write-int.h"
 #include "util/co-pieces.h"
-
-/* ---- In-flight allocations ---- */
-
-static void begin_bytes(Qcow2 *q, InflightAlloc *a, uint64_t start, uint64_t end)
-{
-    a->start = start;
-    a->end = end;
-    co_queue_init(&a->waiters);
-    a->next = q->inflight_allocs;
-    a->pprev = &q->inflight_allocs;
-    if (a->next) {
-        a->next->pprev = &a->next;
-    }
-    q->inflight_allocs = a;
-}
-
-void inflight_begin(Qcow2 *q, InflightAlloc *a, uint64_t first, uint64_t last)
-{
-    begin_bytes(q, a, first << q->geo.cluster_bits, (last + 1) << q->geo.cluster_bits);
-}
-
-void inflight_end(Qcow2 *q, InflightAlloc *a)
-{
-    *a->pprev = a->next;
-    if (a->next) {
-        a->next->pprev = a->pprev;
-    }
-    co_queue_all(&a->waiters);
-}
-
-/* Where the first one from @at on begins; UINT64_MAX: none. */
-static uint64_t next_inflight(Qcow2 *q, uint64_t at)
-{
-    uint64_t next = UINT64_MAX;
-
-    for (InflightAlloc *a = q->inflight_allocs; a; a = a->next) {
-        if (a->start >= at) {
-            next = MIN(next, a->start);
-        }
-    }
-    return next;
-}
-
-/* One that touches the aligned @unit at @at. */
-static InflightAlloc *find_inflight(Qcow2 *q, uint64_t at, uint64_t bytes, uint64_t unit)
-{
-    uint64_t start = ALIGN_DOWN(at, unit), end = ALIGN_UP(at + bytes, unit);
-    InflightAlloc *a = q->inflight_allocs;
-
-    while (a && (a->start >= end || a->end <= start)) {
-        a = a->next;
-    }
-    return RULE_BROKEN(ALLOCS_WAIT) ? NULL : a;
-}
-
-bool coroutine_fn qcow2_co_wait_allocs(Qcow2 *q, uint64_t guest, uint64_t bytes)
-{
-    bool waited = false;
-    InflightAlloc *a;
-
-    while ((a = find_inflight(q, guest, bytes, q->geo.cluster_size))) {
-        co_queue_wait(&a->waiters, &q->meta_lock);
-        waited = true;
-    }
-    return waited;
-}
-
-int coroutine_fn entry_co_check(Qcow2 *q, L2Entry e, uint64_t guest)
-{
-    const char *defect = l2_defect(&q->geo, e, guest);
-
-    return defect ? qcow2_co_corrupt(q, "L2 entry", guest, defect) : 0;
-}
 
 /* ---- Plan ---- */
 
@@ -104,14 +37,14 @@ static int coroutine_fn count_alike(Qcow2 *q, const WriteRun *r, L2Entry e0, boo
     const Geometry *g = &q->geo;
 
     for (*n = 1; *n < max; ++*n) {
-        L2Entry e = l2_load(g, r->slice->data, r->index + *n);
-        int ret = entry_co_check(q, e, (r->first + *n) << g->cluster_bits);
+        L2Entry e = qcow2_l2_load(g, r->slice->data, r->index + *n);
+        int ret = qcow2_entry_co_check(q, e, (r->first + *n) << g->cluster_bits);
 
         if (ret < 0) {
             return ret;
         }
-        if (entry_in_place(g, e) != in_place ||
-            (in_place && l2_host(g, e) != l2_host(g, e0) + (*n << g->cluster_bits))) {
+        if (qcow2_entry_in_place(g, e) != in_place ||
+            (in_place && qcow2_l2_host(g, e) != qcow2_l2_host(g, e0) + (*n << g->cluster_bits))) {
             break;
         }
     }
@@ -126,8 +59,8 @@ static uint64_t wanted_host(Qcow2 *q, const WriteRun *r)
     if (r->index == 0) {
         return 0;
     }
-    e = l2_load(&q->geo, r->slice->data, r->index - 1);
-    return entry_in_place(&q->geo, e) ? l2_host(&q->geo, e) + q->geo.cluster_size : 0;
+    e = qcow2_l2_load(&q->geo, r->slice->data, r->index - 1);
+    return qcow2_entry_in_place(&q->geo, e) ? qcow2_l2_host(&q->geo, e) + q->geo.cluster_size : 0;
 }
 
 /* Is it certain that nothing was ever written at @host or after? INV-COW-1 */
@@ -141,7 +74,7 @@ static bool is_beyond_eof(Qcow2 *q, uint64_t host)
            bdrv_unwritten_reads_zero(q->data->bs);
 }
 
-static int coroutine_fn allocate_run(Qcow2 *q, WriteRun *r)
+static int coroutine_fn allocate_run(Qcow2 *q, WriteRun *r) REQUIRES_LOCK(q->alloc.meta_lock)
 {
     uint64_t got;
     int ret;
@@ -153,7 +86,7 @@ static int coroutine_fn allocate_run(Qcow2 *q, WriteRun *r)
         r->beyond_eof = is_beyond_eof(q, r->host);
         return 0;
     }
-    ret = qcow2_co_alloc_upto(q, wanted_host(q, r), r->n, &r->host, &got);
+    ret = qcow2_alloc_co_upto(&q->alloc, wanted_host(q, r), r->n, &r->host, &got);
     if (ret < 0) {
         return ret;
     }
@@ -166,48 +99,31 @@ static int coroutine_fn allocate_run(Qcow2 *q, WriteRun *r)
 /* Can it be overwritten without a lock by now? As co_find_in_place() sees it. */
 static bool is_readable_in_place(const Geometry *g, L2Entry e, uint64_t guest)
 {
-    return entry_in_place(g, e) && l2_kind(g, e, geo_sc_index(g, guest), guest) == SC_NORMAL;
+    return qcow2_entry_in_place(g, e) &&
+           qcow2_l2_kind(g, e, geo_sc_index(g, guest), guest) == SC_NORMAL;
 }
 
-/* The slice of @start's entry, held, with nobody else about to change what a write there changes.
- * 1: no write of ours is to change it any more, so look again without a lock. Under meta_lock. */
-static int coroutine_fn find_start(Qcow2 *q, uint64_t start, WriteRun *r)
+/* 1: no write of ours is to change it any more, so look again without a lock. */
+static int coroutine_fn look_at_entry(Qcow2 *q, uint64_t start, const MetaSlice *s, unsigned index,
+                                      uint64_t *unit)
 {
     const Geometry *g = &q->geo;
+    L2Entry e = qcow2_l2_load(g, s->data, index);
+    int ret = qcow2_entry_co_check(q, e, geo_cluster_start(g, start));
 
-    for (;;) {
-        int ret = qcow2_co_l2_get_writable(q, start, &r->slice, &r->index);
-        InflightAlloc *other;
-        L2Entry e;
-
-        if (ret < 0) {
-            return ret;
-        }
-        e = l2_load(g, r->slice->data, r->index);
-        ret = entry_co_check(q, e, geo_cluster_start(g, start));
-        ret = ret == 0 && is_readable_in_place(g, e, start) ? 1 : ret;
-        other =
-            find_inflight(q, start, 1, entry_in_place(g, e) ? g->subcluster_size : g->cluster_size);
-        if (ret == 0 && !other) {
-            return 0;
-        }
-        if (ret == 0) {
-            co_queue_wait(&other->waiters, &q->meta_lock); /* INV-WR-2 */
-        }
-        meta_cache_put(q->l2_cache, r->slice);
-        if (ret) {
-            return ret;
-        }
-    }
+    *unit = qcow2_entry_in_place(g, e) ? g->subcluster_size : g->cluster_size;
+    return ret == 0 && is_readable_in_place(g, e, start) ? 1 : ret;
 }
 
 /* The run's clusters, as far as [start, end) goes and its slice: their host clusters. */
 static int coroutine_fn find_clusters(Qcow2 *q, WriteRun *r, L2Entry e0, uint64_t end)
+    REQUIRES_LOCK(q->alloc.meta_lock)
 {
     const Geometry *g = &q->geo;
     uint64_t max = ((end - 1) >> g->cluster_bits) - r->first + 1;
-    bool in_place = entry_in_place(g, e0);
-    int ret = count_alike(q, r, e0, in_place, MIN(max, l2_slice_entries(q) - r->index), &r->n);
+    bool in_place = qcow2_entry_in_place(g, e0);
+    int ret = count_alike(q, r, e0, in_place, MIN(max, qcow2_l2_table_slice_entries(q) - r->index),
+                          &r->n);
 
     if (ret < 0) {
         return ret;
@@ -219,46 +135,50 @@ static int coroutine_fn find_clusters(Qcow2 *q, WriteRun *r, L2Entry e0, uint64_
     if (r->n > 1) {
         CASE_MET(IN_PLACE_LONG);
     }
-    r->host = l2_host(g, e0);
-    if (!g->external_data && qcow2_metadata_at(q, r->host, r->n << g->cluster_bits)) {
-        return qcow2_co_corrupt(q, "write", r->host, "Preventing invalid write on metadata");
+    r->host = qcow2_l2_host(g, e0);
+    if (!g->external_data && qcow2_metadata_at(q->metadata, r->host, r->n << g->cluster_bits)) {
+        return qcow2_health_co_corrupt(&q->health, "write", r->host,
+                                       "Preventing invalid write on metadata");
     }
     return 0;
 }
 
-/* Fill in @r for a prefix of guest [start, start + bytes). Under meta_lock. On success the slice is
+/* Fill in @r for a prefix of guest [start, start + bytes). On success the slice is
  * held and the run is in flight; 1: it can be written in place now. */
 static int coroutine_fn plan_run(Qcow2 *q, uint64_t start, uint64_t bytes, WriteRun *r)
+    REQUIRES_LOCK(q->alloc.meta_lock)
 {
     const Geometry *g = &q->geo;
     uint64_t unit, end;
     L2Entry e0, e1;
     bool in_place;
-    int ret = find_start(q, start, r);
+    int ret =
+        qcow2_inflight_co_get_idle(q, start, start + 1, look_at_entry, &r->slice, &r->index, &end);
 
     if (ret) {
         return ret;
     }
-    e0 = l2_load(g, r->slice->data, r->index);
-    in_place = entry_in_place(g, e0);
+    e0 = qcow2_l2_load(g, r->slice->data, r->index);
+    in_place = qcow2_entry_in_place(g, e0);
     unit = in_place ? g->subcluster_size : g->cluster_size;
-    end = MIN(start + bytes, ALIGN_DOWN(next_inflight(q, ALIGN_DOWN(start, unit) + unit), unit));
+    end = MIN(start + bytes,
+              ALIGN_DOWN(qcow2_inflight_next(q, ALIGN_DOWN(start, unit) + unit), unit));
     r->first = start >> g->cluster_bits;
     r->fresh = r->beyond_eof = false;
     ret = find_clusters(q, r, e0, end);
     if (ret < 0) {
-        meta_cache_put(q->l2_cache, r->slice);
+        qcow2_cache_put(q->l2_cache, r->slice);
         return ret;
     }
-    e1 = l2_load(g, r->slice->data, r->index + r->n - 1);
+    e1 = qcow2_l2_load(g, r->slice->data, r->index + r->n - 1);
     r->start = start;
     r->end = MIN(end, (r->first + r->n) << g->cluster_bits);
-    r->cow_start = cow_begin(g, e0, in_place, start);
-    r->cow_end = cow_finish(g, e1, in_place, r->end);
-    r->head_zero = entry_reads_zero(q, e0, r->cow_start, r->start);
-    r->tail_zero = entry_reads_zero(q, e1, r->end, r->cow_end);
+    r->cow_start = qcow2_cow_begin(g, e0, in_place, start);
+    r->cow_end = qcow2_cow_finish(g, e1, in_place, r->end);
+    r->head_zero = qcow2_entry_reads_zero(q, e0, r->cow_start, r->start);
+    r->tail_zero = qcow2_entry_reads_zero(q, e1, r->end, r->cow_end);
     r->merge = r->n == 1 && (e0.desc & L2E_COMPRESSED);
-    begin_bytes(q, &r->inflight, ALIGN_DOWN(start, unit), ALIGN_UP(r->end, unit));
+    qcow2_inflight_begin(q, &r->inflight, ALIGN_DOWN(start, unit), ALIGN_UP(r->end, unit));
     return 0;
 }
 
@@ -273,59 +193,57 @@ static L2Entry new_entry(const Geometry *g, const WriteRun *r, uint64_t i, L2Ent
     L2Entry e = old;
 
     if (!g->extended_l2) {
-        return l2_make_normal(g, r->host + (i << g->cluster_bits));
+        return qcow2_l2_make_normal(g, r->host + (i << g->cluster_bits));
     }
-    if (!entry_in_place(g, old)) {
-        e = l2_make_host_only(g, r->host + (i << g->cluster_bits));
+    if (!qcow2_entry_in_place(g, old)) {
+        e = qcow2_l2_make_host_only(g, r->host + (i << g->cluster_bits));
         e.bitmap = old.desc & L2E_COMPRESSED ? 0 : old.bitmap;
     }
-    return l2_set_allocated(g, e, first, last - first + 1);
-}
-
-static bool lets_go(const Geometry *g, L2Entry old)
-{
-    return !entry_in_place(g, old) && ((old.desc & L2E_COMPRESSED) || l2_has_host(g, old));
+    return qcow2_l2_set_allocated(g, e, first, last - first + 1);
 }
 
 /* Store entries [i, i + n) of the run. */
 static void store_entries(Qcow2 *q, const WriteRun *r, uint64_t i, uint64_t n)
+    REQUIRES_LOCK(q->alloc.meta_lock)
 {
     const Geometry *g = &q->geo;
 
-    meta_cache_modify_begin(q->l2_cache, r->slice);
+    qcow2_cache_modify_begin(q->l2_cache, r->slice);
     for (uint64_t end = i + n; i < end; i++) {
-        L2Entry old = l2_load(g, r->slice->data, r->index + i);
+        L2Entry old = qcow2_l2_load(g, r->slice->data, r->index + i);
 
-        l2_store(g, r->slice->data, r->index + i, new_entry(g, r, i, old));
+        qcow2_l2_store(g, r->slice->data, r->index + i, new_entry(g, r, i, old));
     }
-    meta_cache_modify_end(q->l2_cache, r->slice);
+    qcow2_cache_modify_end(q->l2_cache, r->slice);
 }
 
-/* Under meta_lock; no yield between an entry's change and its old cluster's quarantine
+/* No yield between an entry's change and its old cluster's quarantine
  * (INV-W-4). */
-static void link_run(Qcow2 *q, const WriteRun *r)
+static void link_run(Qcow2 *q, const WriteRun *r) REQUIRES_LOCK(q->alloc.meta_lock)
 {
     const Geometry *g = &q->geo;
 
     for (uint64_t i = 0, n; i < r->n; i += n) {
-        L2Entry old = l2_load(g, r->slice->data, r->index + i);
+        L2Entry old = qcow2_l2_load(g, r->slice->data, r->index + i);
 
         n = 1;
-        if (lets_go(g, old)) {
+        if (qcow2_entry_is_replaced(g, old)) {
             CASE_MET(REPLACED);
             store_entries(q, r, i, 1);
-            qcow2_free_entry_later(q, old, q->discard_other);
+            qcow2_entry_free_later(q, old, q->alloc.discard_other);
             continue;
         }
-        while (i + n < r->n && !lets_go(g, l2_load(g, r->slice->data, r->index + i + n))) {
+        while (i + n < r->n &&
+               !qcow2_entry_is_replaced(g, qcow2_l2_load(g, r->slice->data, r->index + i + n))) {
             n++;
         }
         store_entries(q, r, i, n);
     }
 }
 
-/* Under meta_lock: publish, or undo what was never published. */
+/* Publish, or undo what was never published. */
 static void coroutine_fn finish_run(Qcow2 *q, WriteRun *r, int ret)
+    REQUIRES_LOCK(q->alloc.meta_lock)
 {
     if (ret == 0) {
         bdrv_co_debug_event(q->file, BLKDBG_L2_UPDATE);
@@ -333,25 +251,25 @@ static void coroutine_fn finish_run(Qcow2 *q, WriteRun *r, int ret)
     } else {
         atomic_store(&q->fresh_unsafe, true); /* the file may have grown by part of the write */
         if (r->fresh) {
-            qcow2_co_free_unused(q, r->host, r->n << q->geo.cluster_bits);
+            qcow2_refcount_co_free_unused(&q->alloc, r->host, r->n << q->geo.cluster_bits);
         }
     }
-    inflight_end(q, &r->inflight);
-    meta_cache_put(q->l2_cache, r->slice);
+    qcow2_inflight_end(q, &r->inflight);
+    qcow2_cache_put(q->l2_cache, r->slice);
 }
 
 /* INV-RAW-2: the entries show the file before the guest's data gets there, so that a write that
  * fails in its middle is in both or in none; nothing is left to fill in. */
 static int coroutine_fn link_raw(Qcow2 *q, WriteRun *r)
 {
-    int ret = raw_co_prepare(q, r);
+    int ret = qcow2_raw_file_co_prepare(q, r);
 
     if (ret < 0) {
         return ret;
     }
-    co_mutex_lock(&q->meta_lock);
+    co_mutex_lock(&q->alloc.meta_lock);
     link_run(q, r);
-    co_mutex_unlock(&q->meta_lock);
+    co_mutex_unlock(&q->alloc.meta_lock);
     r->cow_start = r->start;
     r->cow_end = r->end;
     return 0;
@@ -364,23 +282,23 @@ static int coroutine_fn co_plan(Qcow2 *q, uint64_t offset, uint64_t bytes, Write
 {
     int ret;
 
-    co_mutex_lock(&q->meta_lock);
+    co_mutex_lock(&q->alloc.meta_lock);
     ret = plan_run(q, offset, bytes, r);
     if (ret == 0 && RULE_BROKEN(LINK_AFTER_WRITE)) {
         link_run(q, r);
     }
-    co_mutex_unlock(&q->meta_lock);
+    co_mutex_unlock(&q->alloc.meta_lock);
     return ret;
 }
 
 /* @v is the guest's data; @ret < 0: only the undo. */
 static int coroutine_fn co_run_planned(Qcow2 *q, WriteRun *r, IOVector *v, unsigned flags, int ret)
 {
-    ret = ret == 0 && qcow2_file_is_disk(q) ? link_raw(q, r) : ret;
-    ret = ret < 0 ? ret : cow_co_write(q, r, v, 0, flags);
-    co_mutex_lock(&q->meta_lock);
+    ret = ret == 0 && qcow2_raw_file_is_disk(q) ? link_raw(q, r) : ret;
+    ret = ret < 0 ? ret : qcow2_cow_co_write(q, r, v, 0, flags);
+    co_mutex_lock(&q->alloc.meta_lock);
     finish_run(q, r, ret);
-    co_mutex_unlock(&q->meta_lock);
+    co_mutex_unlock(&q->alloc.meta_lock);
     return ret;
 }
 
@@ -390,16 +308,17 @@ static int64_t coroutine_fn co_find_in_place(Qcow2 *q, uint64_t offset, uint64_t
                                              uint64_t *host)
 {
     Extent x;
-    int ret = qcow2_co_map(q, offset, bytes, &x);
+    int ret = qcow2_map_co_find(q, offset, bytes, &x);
 
     if (ret < 0) {
         return ret;
     }
-    if (x.kind != SC_NORMAL || (!l2_copied(x.entry) && !RULE_BROKEN(SHARED_NOT_IN_PLACE))) {
+    if (x.kind != SC_NORMAL || (!qcow2_l2_copied(x.entry) && !RULE_BROKEN(SHARED_NOT_IN_PLACE))) {
         return 0;
     }
-    if (!q->geo.external_data && unlikely(qcow2_metadata_at(q, x.host, x.bytes))) {
-        return qcow2_co_corrupt(q, "write", x.host, "Preventing invalid write on metadata");
+    if (!q->geo.external_data && unlikely(qcow2_metadata_at(q->metadata, x.host, x.bytes))) {
+        return qcow2_health_co_corrupt(&q->health, "write", x.host,
+                                       "Preventing invalid write on metadata");
     }
     *host = x.host;
     return (int64_t)x.bytes;
@@ -431,24 +350,24 @@ static int coroutine_fn co_look_at_piece(Qcow2 *q, uint64_t offset, uint64_t byt
     int64_t n;
     int ret;
 
-    p->pin = qcow2_pin_enter(q); /* INV-WR-3 */
+    p->pin = qcow2_pin_enter(q->pin); /* INV-WR-3 */
     n = co_find_in_place(q, offset, bytes, &p->host);
     p->planned = n == 0;
     if (n == 0) {
-        /* Relieve sleeps for others: without our pin, which would hold up the quarantine. */
-        qcow2_pin_leave(q, p->pin);
-        ret = qcow2_co_relieve(q);
+        /* Making room sleeps for others: without our pin, which would hold up the quarantine. */
+        qcow2_pin_leave(q->pin, p->pin);
+        ret = qcow2_room_co_make(q);
         if (ret < 0) {
             return ret;
         }
-        p->pin = qcow2_pin_enter(q);
+        p->pin = qcow2_pin_enter(q->pin);
         ret = co_plan(q, offset, bytes, &p->run);
         n = ret ? -1 : (int64_t)(p->run.end - p->run.start);
     } else {
         ret = (int)MIN(n, 0);
     }
     if (ret) {
-        qcow2_pin_leave(q, p->pin);
+        qcow2_pin_leave(q->pin, p->pin);
         return ret;
     }
     p->bytes = n;
@@ -479,7 +398,7 @@ static int coroutine_fn co_write_piece(void *opaque)
     } else {
         ret = ret < 0 ? ret : co_write_in_place(p->q, p->host, p->v, p->flags);
     }
-    qcow2_pin_leave(p->q, p->pin);
+    qcow2_pin_leave(p->q->pin, p->pin);
     if (p->v == &p->part) {
         iov_clear(&p->part);
     }
@@ -524,9 +443,9 @@ static int coroutine_fn G_GNUC_NO_INLINE co_write_pieces(Qcow2 *q, uint64_t offs
     return co_pieces_end(&pieces, ret);
 }
 
-int coroutine_fn qcow2_co_write(Qcow2 *q, uint64_t offset, IOVector *v, unsigned flags)
+int coroutine_fn qcow2_write_co_guest(Qcow2 *q, uint64_t offset, IOVector *v, unsigned flags)
 {
-    unsigned pin = qcow2_pin_enter(q); /* INV-WR-3 */
+    unsigned pin = qcow2_pin_enter(q->pin); /* INV-WR-3 */
     uint64_t host;
     int64_t n = co_find_in_place(q, offset, v->size, &host);
     int ret = n < 0 ? (int)n : 0;
@@ -534,20 +453,20 @@ int coroutine_fn qcow2_co_write(Qcow2 *q, uint64_t offset, IOVector *v, unsigned
     if (likely(n == (int64_t)v->size)) {
         ret = co_write_in_place(q, host, v, flags);
     }
-    qcow2_pin_leave(q, pin);
+    qcow2_pin_leave(q->pin, pin);
     if (ret < 0 || n == (int64_t)v->size) {
         return ret;
     }
     ret = co_write_pieces(q, offset, v, flags);
-    return qcow2_co_retry(q, ret) ? co_write_pieces(q, offset, v, flags) : ret;
+    return qcow2_room_co_retry(q, ret) ? co_write_pieces(q, offset, v, flags) : ret;
 }
 
 int coroutine_fn qcow2_co_pwritev(BlockDriverState *bs, int64_t offset, IOVector *v, unsigned flags)
 {
     Qcow2 *q = bs->opaque;
-    int ret = qcow2_may_write(q);
+    int ret = qcow2_health_may_write(&q->health);
 
-    ret = ret < 0 ? ret : qcow2_co_begin_change(q, QCOW2_CHANGE_DISK | QCOW2_CHANGE_IMAGE);
+    ret = ret < 0 ? ret : qcow2_change_co_begin(q, QCOW2_CHANGE_DISK | QCOW2_CHANGE_IMAGE);
     flags &= ~(unsigned)BLK_REQ_FUA; /* the core flushes after us, metadata included */
-    return ret < 0 ? ret : qcow2_co_write(q, (uint64_t)offset, v, flags);
+    return ret < 0 ? ret : qcow2_write_co_guest(q, (uint64_t)offset, v, flags);
 }

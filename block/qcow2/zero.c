@@ -6,8 +6,13 @@
  * change (INV-W-4). Clusters that stay keep their content, which no reader sees again: a later
  * write fills the whole (sub)cluster or sets it zero.
  */
+#include "callbacks.h"
+#include "change.h"
+#include "entry.h"
+#include "inflight.h"
+#include "raw-file.h"
 #include "rules.h"
-#include "write-int.h"
+#include "walk.h"
 
 typedef struct ZeroOp {
     uint64_t start, end; /* as asked for, byte exact */
@@ -28,16 +33,11 @@ static bool zeroed_entry(Qcow2 *q, L2Entry old, unsigned first, unsigned n, cons
     if (g->version < 3) {
         *new_e = (L2Entry){ 0, 0 }; /* only without a backing file: checked by the caller */
     } else if (compressed || (whole && op->unmap)) {
-        *new_e = l2_set_zero(g, (L2Entry){ 0, 0 }, 0, g->subclusters);
+        *new_e = qcow2_l2_set_zero(g, (L2Entry){ 0, 0 }, 0, g->subclusters);
     } else {
-        *new_e = l2_set_zero(g, old, first, n);
+        *new_e = qcow2_l2_set_zero(g, old, first, n);
     }
     return true;
-}
-
-static bool same_entry(L2Entry a, L2Entry b)
-{
-    return a.desc == b.desc && a.bitmap == b.bitmap;
 }
 
 /*
@@ -49,20 +49,21 @@ static bool edges_read_zero(Qcow2 *q, L2Entry e, uint64_t start, uint64_t end, c
 {
     uint64_t size = atomic_load(&q->bs->total_bytes);
 
-    if (start < op->start && !entry_reads_zero(q, e, start, op->start)) {
+    if (start < op->start && !qcow2_entry_reads_zero(q, e, start, op->start)) {
         return false;
     }
-    return op->end >= end || op->end == size || entry_reads_zero(q, e, op->end, end);
+    return op->end >= end || op->end == size || qcow2_entry_reads_zero(q, e, op->end, end);
 }
 
-/* The part [start, end) of one cluster, whole subclusters; under meta_lock. */
+/* Whole subclusters of one cluster. */
 static int coroutine_fn zero_cluster(Qcow2 *q, MetaSlice *s, unsigned index, uint64_t start,
-                                     uint64_t end, const ZeroOp *op)
+                                     uint64_t end, void *opaque) REQUIRES_LOCK(q->alloc.meta_lock)
 {
+    const ZeroOp *op = opaque;
     const Geometry *g = &q->geo;
-    L2Entry old = l2_load(g, s->data, index), e;
+    L2Entry old = qcow2_l2_load(g, s->data, index), e;
     unsigned first = geo_sc_index(g, start), n = geo_sc_index(g, end - 1) - first + 1;
-    int ret = entry_co_check(q, old, geo_cluster_start(g, start));
+    int ret = qcow2_entry_co_check(q, old, geo_cluster_start(g, start));
 
     if (ret < 0) {
         return ret;
@@ -73,60 +74,28 @@ static int coroutine_fn zero_cluster(Qcow2 *q, MetaSlice *s, unsigned index, uin
     if (start < op->start || op->end < end) {
         CASE_MET(ZERO_EDGE);
     }
-    if (same_entry(old, e)) {
+    if (qcow2_entry_is_same(old, e)) {
         return 0;
     }
-    entry_replace(q, s, index, geo_cluster_start(g, start), e, op->punch);
+    qcow2_entry_replace(q, s, index, geo_cluster_start(g, start), e, op->punch);
     return 0;
 }
 
-/* As much of [start, end) as one L2 slice describes; bytes done or -errno. Under meta_lock. */
-static int64_t coroutine_fn zero_slice(Qcow2 *q, uint64_t start, uint64_t end, const ZeroOp *op)
+/* As much of [start, end) as one L2 slice describes. */
+static int64_t coroutine_fn zero_slice(Qcow2 *q, uint64_t start, uint64_t end, void *opaque)
+    REQUIRES_LOCK(q->alloc.meta_lock)
 {
-    const Geometry *g = &q->geo;
-    uint64_t at = start, room;
+    uint64_t room, at;
     unsigned index;
     MetaSlice *s;
-    int ret;
+    int ret = qcow2_inflight_co_get_idle(q, start, end, NULL, &s, &index, &room);
 
-    ret = entries_co_get_idle(q, start, end, &s, &index, &room);
     if (ret < 0) {
         return ret;
     }
-    bdrv_co_debug_event(q->file, BLKDBG_L2_UPDATE);
-    while (at < room && ret == 0) {
-        uint64_t to = MIN(geo_cluster_start(g, at) + g->cluster_size, room);
-
-        ret = zero_cluster(q, s, index, at, to, op);
-        if (ret == 0) {
-            at = to;
-            index++;
-        }
-    }
-    meta_cache_put(q->l2_cache, s);
+    ret = qcow2_walk_co_entries(q, s, index, start, room, zero_cluster, opaque, &at);
+    qcow2_cache_put(q->l2_cache, s);
     return ret < 0 ? ret : (int64_t)(at - start);
-}
-
-static int coroutine_fn zero_entries(Qcow2 *q, uint64_t start, uint64_t end, const ZeroOp *op)
-{
-    bool reclaimed = false;
-    int64_t n = 0;
-
-    while (start < end && n >= 0) {
-        n = qcow2_co_relieve(q);
-        if (n < 0) {
-            break;
-        }
-        co_mutex_lock(&q->meta_lock);
-        n = zero_slice(q, start, end, op);
-        co_mutex_unlock(&q->meta_lock);
-        if (!reclaimed && qcow2_co_retry(q, n)) {
-            reclaimed = true;
-            n = 0;
-        }
-        start += MAX(n, 0);
-    }
-    return n < 0 ? n : 0;
 }
 
 int coroutine_fn qcow2_co_pwrite_zeroes(BlockDriverState *bs, int64_t offset, int64_t bytes,
@@ -140,7 +109,7 @@ int coroutine_fn qcow2_co_pwrite_zeroes(BlockDriverState *bs, int64_t offset, in
                   .end = offset + bytes,
                   .unmap = flags & BLK_REQ_MAY_UNMAP,
                   .punch = q->discard_passthrough };
-    int ret = qcow2_may_write(q);
+    int ret = qcow2_health_may_write(&q->health);
 
     if (ret < 0 || bytes == 0) {
         return ret;
@@ -148,10 +117,10 @@ int coroutine_fn qcow2_co_pwrite_zeroes(BlockDriverState *bs, int64_t offset, in
     if (q->geo.version < 3 && bs->backing) {
         return -ENOTSUP;
     }
-    ret = qcow2_co_begin_change(q, QCOW2_CHANGE_DISK | QCOW2_CHANGE_IMAGE);
+    ret = qcow2_change_co_begin(q, QCOW2_CHANGE_DISK | QCOW2_CHANGE_IMAGE);
     if (ret < 0) {
         return ret;
     }
-    return qcow2_file_is_disk(q) ? raw_co_zero(q, offset, offset + bytes, flags)
-                                 : zero_entries(q, start, end, &op);
+    return qcow2_raw_file_is_disk(q) ? qcow2_raw_file_co_zero(q, offset, offset + bytes, flags)
+                                     : qcow2_walk_co_parts(q, start, end, zero_slice, &op);
 }

@@ -34,7 +34,7 @@ static int coroutine_fn check_start(BdrvChild *c, StartGuard *g, int64_t offset,
 }
 
 int coroutine_fn bdrv_co_guard_begin(BdrvChild *c, StartGuard *g, int64_t offset, int64_t bytes,
-                                     const IOVector *v)
+                                     const IOVector *v) UNCHECKED_LOCKS
 {
     int ret;
 
@@ -47,7 +47,7 @@ int coroutine_fn bdrv_co_guard_begin(BdrvChild *c, StartGuard *g, int64_t offset
     return ret;
 }
 
-void coroutine_fn bdrv_co_guard_end(BdrvChild *c)
+void coroutine_fn bdrv_co_guard_end(BdrvChild *c) UNCHECKED_LOCKS
 {
     co_mutex_unlock(&c->parent->core->guard_lock);
 }

@@ -18,7 +18,7 @@ typedef struct CoWaitList {
     CoWaiter **tail;
 } CoWaitList;
 
-typedef struct CoMutex {
+typedef struct LOCK_TYPE("coroutine mutex") CoMutex {
     SpinLock guard; /* guards the fields below */
     bool locked;
     Coroutine *holder; /* for assertions */
@@ -26,9 +26,9 @@ typedef struct CoMutex {
 } CoMutex;
 
 void co_mutex_init(CoMutex *m);
-void coroutine_fn co_mutex_lock(CoMutex *m);
-bool co_mutex_trylock(CoMutex *m);
-void coroutine_fn co_mutex_unlock(CoMutex *m);
+void coroutine_fn co_mutex_lock(CoMutex *m) ACQUIRES_LOCK(*m);
+bool co_mutex_trylock(CoMutex *m) TRIES_LOCK(true, *m);
+void coroutine_fn co_mutex_unlock(CoMutex *m) RELEASES_LOCK(*m);
 
 /*
  * A queue of coroutines that wait for a condition.  The condition is guarded
@@ -44,7 +44,7 @@ void co_queue_init(CoQueue *q);
  * again before the return. */
 void coroutine_fn co_queue_wait(CoQueue *q, CoMutex *m);
 /* The same with a spin lock. */
-void coroutine_fn co_queue_wait_spin(CoQueue *q, SpinLock *l);
+void coroutine_fn co_queue_wait_spin(CoQueue *q, SpinLock *l) REQUIRES_LOCK(*l);
 /* Wake the first (returns false if none) or all.  Callable from anywhere,
  * outside of coroutines too. Waiters run later, never inside this call. */
 bool co_queue_next(CoQueue *q);
@@ -61,24 +61,6 @@ void co_rwlock_init(CoRwLock *l);
 void coroutine_fn co_rwlock_rdlock(CoRwLock *l);
 void coroutine_fn co_rwlock_wrlock(CoRwLock *l);
 void coroutine_fn co_rwlock_unlock(CoRwLock *l);
-
-/* WITH_CO_LOCK(&m) { ... }: unlocked on every way out of the block but goto
- * and longjmp across coroutines. Do not use break or continue for an outer loop inside. */
-static inline CoMutex *coroutine_fn co_mutex_guard_enter(CoMutex *m)
-{
-    co_mutex_lock(m);
-    return m;
-}
-static inline void coroutine_fn co_mutex_guard_leave(CoMutex **m)
-{
-    if (*m) {
-        co_mutex_unlock(*m);
-    }
-}
-#define WITH_CO_LOCK(m)                                                                            \
-    for (__attribute__((cleanup(co_mutex_guard_leave)))                                            \
-         CoMutex *co_guard_ = co_mutex_guard_enter(m);                                             \
-         co_guard_; co_mutex_unlock(co_guard_), co_guard_ = NULL)
 
 DRIVER_API_END
 

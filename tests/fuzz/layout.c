@@ -22,7 +22,8 @@ bool layout_read(const Image *img, Layout *l)
         bits > QCOW2_MAX_CLUSTER_BITS || order > 6) {
         return false;
     }
-    geometry_init(&l->geo, (int)version, bits, order, incompatible & 16, incompatible & 4, false);
+    qcow2_geometry_init(&l->geo, (int)version, bits, order, incompatible & 16, incompatible & 4,
+                        false);
     l->size = img_ld(img, 24, 8);
     l->l1_size = (uint32_t)img_ld(img, 36, 4);
     l->l1 = img_ld(img, 40, 8);
@@ -92,14 +93,14 @@ static void claim_l2(const Image *img, const Layout *l, Claims *c, uint64_t tabl
             break;
         }
         for (unsigned k = 0; k < 512 / l->geo.l2_entry_size; k++) {
-            L2Entry e = l2_load(&l->geo, s->data, k);
+            L2Entry e = qcow2_l2_load(&l->geo, s->data, k);
             uint64_t host, bytes;
 
             if (e.desc & L2E_COMPRESSED) {
-                l2_compressed_range(&l->geo, e, &host, &bytes);
+                qcow2_l2_compressed_range(&l->geo, e, &host, &bytes);
                 claim(l, c, host, bytes, OWNER_DATA);
-            } else if (l2_has_host(&l->geo, e) && !l->geo.external_data) {
-                claim_flagged(l, c, l2_host(&l->geo, e), OWNER_DATA);
+            } else if (qcow2_l2_has_host(&l->geo, e) && !l->geo.external_data) {
+                claim_flagged(l, c, qcow2_l2_host(&l->geo, e), OWNER_DATA);
             }
         }
     }
@@ -240,7 +241,7 @@ static bool counts_behind(const Image *img, const Layout *l, uint64_t block, uin
             break;
         }
         for (uint64_t k = 0; k < per; k++) {
-            if (c + k >= end && refcount_entry_get(order, s->data, k)) {
+            if (c + k >= end && qcow2_refcount_codec_get(order, s->data, k)) {
                 return true;
             }
         }
@@ -275,7 +276,7 @@ static bool set_count(Image *img, const Layout *l, uint64_t cluster, uint64_t v)
     s = v ? img_make_sector(img, block / 512 + index / per)
           : img_sector(img, block / 512 + index / per);
     if (s) {
-        refcount_entry_set(order, s->data, index % per, MIN(v, l->geo.refcount_max));
+        qcow2_refcount_codec_set(order, s->data, index % per, MIN(v, l->geo.refcount_max));
     }
     return true;
 }

@@ -14,8 +14,9 @@
  * data is there, and no write that a flush has covered is missing.
  * INV-FLUSH-1, INV-FLUSH-2, INV-FLUSH-3, INV-W-1, INV-W-2, INV-W-4.
  * Code: block/qcow2/flush.c: seal_all co_flush_once co_take_steps co_take_step co_release
- * Code: block/qcow2/flush.c: co_sealed_clear co_sync qcow2_co_flush_metadata qcow2_co_flush_to_os
- * Code: block/qcow2/pin.c: qcow2_pin_synced qcow2_co_pin_reap release
+ * Code: block/qcow2/flush.c: co_sealed_clear co_sync qcow2_flush_co_metadata qcow2_co_flush_to_os
+ * Code: block/qcow2/quarantine.c: qcow2_quarantine_synced
+ * Code: block/qcow2/reap.c: qcow2_reap_co_ready release
  */
 #ifndef WRITES
 #define WRITES 2 /* LARGE: 3 */
@@ -231,7 +232,7 @@ inline co_flush_once()
 #ifdef BROKEN_SYNCED_DESPITE_FAILED_SYNC
 #define MAY_WRITE true
 #else
-#define MAY_WRITE !stopped /* qcow2_may_write */
+#define MAY_WRITE !stopped /* qcow2_health_may_write */
 #endif
 
 /* Clusters in quarantine whose letting go is on disk lose their count. */

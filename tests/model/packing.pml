@@ -4,8 +4,9 @@
  * write wants the room that is left in it and an allocation searches for free clusters. Nobody else may
  * own a byte of a cluster that is punched; nobody packs into a cluster that is free.
  * INV-ALLOC-3, INV-PIN (punched with its count, then the count drops).
- * Code: block/qcow2/pin.c: may_punch punch_range release
- * Code: block/qcow2/alloc.c: qcow2_co_alloc_bytes alloc_cluster_freed take
+ * Code: block/qcow2/reap.c: may_punch punch_range release
+ * Code: block/qcow2/alloc.c: qcow2_alloc_co_bytes take
+ * Code: block/qcow2/refcount.c: note_freed qcow2_refcount_co_change
  */
 bool meta_lock;
 byte count = 1;         /* of the cluster: the piece in quarantine */

@@ -8,8 +8,10 @@
  * What a lock guards and nobody reads without it is one step here; what is read without a lock (the
  * table, the epoch, the counts of pins) is a step each.
  * INV-PIN-1 to 3, INV-W-4.
- * Code: block/qcow2/pin.c: qcow2_pin_enter qcow2_pin_leave parity_empty advance_epoch is_ready
- * Code: block/qcow2/pin.c: free_later take_ready qcow2_pin_synced release qcow2_co_pin_reap
+ * Code: block/qcow2/pin.c: qcow2_pin_enter qcow2_pin_leave parity_empty qcow2_pin_advance
+ * Code: block/qcow2/pin.c: qcow2_pin_has_passed qcow2_pin_epoch
+ * Code: block/qcow2/quarantine.c: add append is_ready qcow2_quarantine_take qcow2_quarantine_synced
+ * Code: block/qcow2/reap.c: release qcow2_reap_co_ready
  * Code: block/qcow2/flush.c: seal_all co_flush_once
  */
 #define STRIPES 2

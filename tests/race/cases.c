@@ -4,7 +4,7 @@
 #include "race.h"
 
 #include "block/qcow2/compress.h"
-#include "block/qcow2/qcow2.h"
+#include "block/qcow2/map.h"
 
 #include <glib/gstdio.h>
 
@@ -526,8 +526,8 @@ static int coroutine_fn stale_find(void *opaque)
 {
     Stale *s = opaque;
 
-    s->pin = qcow2_pin_enter(s->q);
-    return qcow2_co_map(s->q, s->guest, s->q->geo.cluster_size, &s->x);
+    s->pin = qcow2_pin_enter(s->q->pin);
+    return qcow2_map_co_find(s->q, s->guest, s->q->geo.cluster_size, &s->x);
 }
 
 static int coroutine_fn stale_read(void *opaque)
@@ -538,8 +538,8 @@ static int coroutine_fn stale_read(void *opaque)
     int ret;
 
     iov_init_buf(&v, buf, sizeof(buf));
-    ret = qcow2_co_read_from_compressed(s->q, s->x.entry, 0, &v, 0, sizeof(buf));
-    qcow2_pin_leave(s->q, s->pin);
+    ret = qcow2_decompress_co_read(s->q, s->x.entry, 0, &v, 0, sizeof(buf));
+    qcow2_pin_leave(s->q->pin, s->pin);
     return ret;
 }
 

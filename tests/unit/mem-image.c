@@ -14,7 +14,8 @@ uint64_t mem_image_alloc(MemImage *im)
 
     im->next += CLUSTER(im);
     g_assert_cmpuint(im->next, <=, MEM_CAPACITY);
-    refcount_entry_set(im->refcount_order, im->data + im->refblock, at >> im->cluster_bits, 1);
+    qcow2_refcount_codec_set(im->refcount_order, im->data + im->refblock, at >> im->cluster_bits,
+                             1);
     return at;
 }
 
@@ -27,7 +28,8 @@ void mem_image_init(MemImage *im)
                       .header_length = 112 };
     uint64_t reftable, l1_bytes;
 
-    geometry_init(&im->geo, 3, im->cluster_bits, im->refcount_order, im->extended_l2, false, false);
+    qcow2_geometry_init(&im->geo, 3, im->cluster_bits, im->refcount_order, im->extended_l2, false,
+                        false);
     im->data = g_malloc0(MEM_CAPACITY);
     im->refblock = 2 * CLUSTER(im);
     im->next = 0;

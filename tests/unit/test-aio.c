@@ -3,6 +3,7 @@
 /* Shows INV-AIO-2. */
 #include "util/aio.h"
 #include "util/co-lock.h"
+#include "tests/lib/with-co-lock.h"
 
 #include <fcntl.h>
 #include <string.h>

@@ -6,6 +6,7 @@
  */
 #include "util/aio.h"
 #include "util/co-lock.h"
+#include "tests/lib/with-co-lock.h"
 
 #include <string.h>
 

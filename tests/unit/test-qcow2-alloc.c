@@ -8,9 +8,13 @@
 #include "mem-driver.h"
 #include "mem-image.h"
 
+#include "block/qcow2/alloc.h"
+#include "block/qcow2/flush.h"
 #include "block/qcow2/refcount-codec.h"
-#include "block/qcow2/refcount-int.h"
+#include "block/qcow2/refcount.h"
+#include "block/qcow2/reftable.h"
 #include "util/bytes.h"
+#include "tests/lib/with-co-lock.h"
 
 #include <string.h>
 
@@ -41,9 +45,9 @@ static uint64_t coroutine_fn co_count(uint64_t cluster)
 {
     uint64_t count;
 
-    WITH_CO_LOCK(&q->meta_lock)
+    WITH_CO_LOCK(&q->alloc.meta_lock)
     {
-        g_assert_cmpint(qcow2_co_refcount_get(q, cluster, &count), ==, 0);
+        g_assert_cmpint(qcow2_refcount_co_get(&q->alloc, cluster, &count), ==, 0);
     }
     return count;
 }
@@ -52,9 +56,11 @@ static int coroutine_fn co_add(uint64_t first, uint64_t n, int delta)
 {
     int ret = 0;
 
-    WITH_CO_LOCK(&q->meta_lock)
+    WITH_CO_LOCK(&q->alloc.meta_lock)
     {
-        ret = qcow2_co_refcount_add(q, first, n, delta);
+        g_assert_cmpint(ABS(delta), ==, 1);
+        ret = delta > 0 ? qcow2_alloc_co_add_refs(&q->alloc, first, n)
+                        : qcow2_refcount_co_change(&q->alloc, first, n, delta);
     }
     return ret;
 }
@@ -134,10 +140,10 @@ static int coroutine_fn co_metadata(void *opaque)
 {
     uint64_t host;
 
-    co_mutex_lock(&q->meta_lock);
-    g_assert_cmpint(qcow2_co_alloc_clusters(q, 1, &host), ==, -EIO);
-    co_mutex_unlock(&q->meta_lock);
-    g_assert_true(atomic_load(&q->corrupt));
+    co_mutex_lock(&q->alloc.meta_lock);
+    g_assert_cmpint(qcow2_alloc_co_clusters(&q->alloc, 1, &host), ==, -EIO);
+    co_mutex_unlock(&q->alloc.meta_lock);
+    g_assert_true(atomic_load(&q->health.corrupt));
     return 0;
 }
 
@@ -145,7 +151,7 @@ static void test_metadata(void)
 {
     im = (MemImage){ .cluster_bits = 12, .refcount_order = 4, .size = 4 * MiB };
     mem_image_init(&im);
-    refcount_entry_set(4, im.data + im.refblock, im.l1 >> 12, 0);
+    qcow2_refcount_codec_set(4, im.data + im.refblock, im.l1 >> 12, 0);
     open_image(NULL);
     co_run_sync(co_metadata, NULL);
     blk_close(blk);
@@ -158,9 +164,9 @@ static uint64_t coroutine_fn co_pack(uint64_t bytes)
 {
     uint64_t host;
 
-    WITH_CO_LOCK(&q->meta_lock)
+    WITH_CO_LOCK(&q->alloc.meta_lock)
     {
-        g_assert_cmpint(qcow2_co_alloc_bytes(q, bytes, &host), ==, 0);
+        g_assert_cmpint(qcow2_alloc_co_bytes(&q->alloc, bytes, &host), ==, 0);
     }
     return host;
 }
@@ -179,9 +185,9 @@ static int coroutine_fn co_pack_freed(void *opaque)
     g_assert_cmpuint(c, ==, a + 200); /* one user is left */
     g_assert_cmpint(co_add(a >> cb, 1, -1), ==, 0);
     g_assert_cmpint(co_add(a >> cb, 1, -1), ==, 0);
-    WITH_CO_LOCK(&q->meta_lock)
+    WITH_CO_LOCK(&q->alloc.meta_lock)
     {
-        g_assert_cmpint(qcow2_co_alloc_clusters(q, 1, &other), ==, 0);
+        g_assert_cmpint(qcow2_alloc_co_clusters(&q->alloc, 1, &other), ==, 0);
     }
     g_assert_cmpuint(other >> cb, ==, a >> cb); /* the lowest free one */
     c = co_pack(100);
@@ -205,10 +211,10 @@ static void test_pack_freed(void)
 /* Take clusters until the table in memory has grown. */
 static void coroutine_fn co_grow_table(void)
 {
-    uint64_t entries = q->reftable_entries, offset;
+    uint64_t entries = q->alloc.reftable_entries, offset;
 
-    while (q->reftable_entries == entries) {
-        g_assert_cmpint(qcow2_co_alloc_clusters(q, 50, &offset), ==, 0);
+    while (q->alloc.reftable_entries == entries) {
+        g_assert_cmpint(qcow2_alloc_co_clusters(&q->alloc, 50, &offset), ==, 0);
     }
 }
 
@@ -222,36 +228,36 @@ static int coroutine_fn co_grow_while_moving(void *opaque)
     int ret;
 
     co_mutex_lock(&q->flush_lock);
-    co_mutex_lock(&q->meta_lock);
+    co_mutex_lock(&q->alloc.meta_lock);
     co_grow_table();
-    first = q->reftable_new_offset;
+    first = q->alloc.reftable_new_offset;
     g_assert_cmpuint(first, !=, 0);
-    g_assert_cmpint(meta_cache_seal(q->ref_cache, &blocks), ==, 0);
-    g_assert_cmpint(qcow2_reftable_seal(q, &s), ==, 0);
+    g_assert_cmpint(qcow2_cache_seal(q->alloc.ref_cache, &blocks), ==, 0);
+    g_assert_cmpint(qcow2_reftable_seal(&q->alloc, &s), ==, 0);
     g_assert_true(s.moved && s.table_offset == first);
     co_grow_table(); /* while the flush writes the first */
-    second = q->reftable_new_offset;
+    second = q->alloc.reftable_new_offset;
     g_assert_cmpuint(second, !=, first);
-    co_mutex_unlock(&q->meta_lock);
+    co_mutex_unlock(&q->alloc.meta_lock);
 
-    g_assert_cmpint(meta_cache_co_write_sealed(q->ref_cache, &blocks, BLKDBG_NONE), ==, 0);
-    sealed_set_clear(&blocks);
+    g_assert_cmpint(qcow2_cache_co_write_sealed(q->alloc.ref_cache, &blocks, BLKDBG_NONE), ==, 0);
+    qcow2_cache_sealed_clear(&blocks);
     last_mem->fail_writes = fail;
-    ret = qcow2_co_reftable_write(q, &s);
+    ret = qcow2_reftable_co_write(&q->alloc, &s);
     last_mem->fail_writes = 0;
     g_assert_cmpint(ret, ==, fail ? -EIO : 0);
     if (ret == 0) {
-        g_assert_cmpint(qcow2_co_reftable_switch(q, &s), ==, 0);
+        g_assert_cmpint(qcow2_reftable_co_switch(&q->alloc, &s), ==, 0);
         g_assert_cmpuint(q->hdr.reftable_offset, ==, first);
     } else {
         g_assert_cmpuint(q->hdr.reftable_offset, ==, before);
     }
-    qcow2_co_reftable_seal_clear(q, &s, ret < 0);
-    g_assert_cmpuint(q->reftable_new_offset, ==, second); /* it is still to move */
+    qcow2_reftable_co_seal_clear(&q->alloc, &s, ret < 0);
+    g_assert_cmpuint(q->alloc.reftable_new_offset, ==, second); /* it is still to move */
     co_mutex_unlock(&q->flush_lock);
-    g_assert_cmpint(qcow2_co_settle(q), ==, 0);
+    g_assert_cmpint(qcow2_flush_co_all(q), ==, 0);
     g_assert_cmpuint(q->hdr.reftable_offset, ==, second);
-    g_assert_cmpuint(q->reftable_new_offset, ==, 0);
+    g_assert_cmpuint(q->alloc.reftable_new_offset, ==, 0);
     g_assert_cmpuint(co_count(first >> q->geo.cluster_bits), ==, 0); /* given back */
     g_assert_cmpuint(co_count(before >> q->geo.cluster_bits), ==, 0);
     g_assert_cmpuint(co_count(second >> q->geo.cluster_bits), ==, 1);
@@ -338,7 +344,7 @@ static void second_read(Kind kind, bool written)
         uint64_t host = mem_image_alloc(&im);
 
         memset(im.data + host, 0x11, 4096);
-        l2_store(&im.geo, mem_image_l2(&im, 0), i, l2_make_normal(&im.geo, host));
+        qcow2_l2_store(&im.geo, mem_image_l2(&im, 0), i, qcow2_l2_make_normal(&im.geo, host));
     }
     table = ldbe64(im.data + im.l1) & QCOW2_OFFSET_MASK;
     open_image("l2-cache-entry-size=512");

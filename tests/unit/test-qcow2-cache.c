@@ -46,23 +46,23 @@ static void setup(size_t budget, bool slow)
     mem_preload(image, sizeof(image));
     co_run_sync(co_open_file, slow ? image : NULL);
     g_assert_nonnull(file);
-    cache = meta_cache_new(file, SLICE, budget * SLICE, BLKDBG_L2_LOAD);
+    cache = qcow2_cache_new(file, SLICE, budget * SLICE, BLKDBG_L2_LOAD);
     g_assert_nonnull(cache);
     last_mem->reads = 0;
 }
 
 static void teardown(void)
 {
-    meta_cache_free(cache);
+    qcow2_cache_free(cache);
     co_run_sync(co_close_file, NULL);
 }
 
 static bool cached(uint64_t i)
 {
-    bool found = meta_cache_peek_begin(cache, i * SLICE) != NULL;
+    bool found = qcow2_cache_peek_begin(cache, i * SLICE) != NULL;
 
     if (found) {
-        meta_cache_peek_end(cache);
+        qcow2_cache_peek_end(cache);
     }
     return found;
 }
@@ -81,24 +81,24 @@ static MetaSlice *coroutine_fn co_hold(uint64_t i)
 {
     MetaSlice *s;
 
-    g_assert_cmpint(meta_cache_co_get(cache, i * SLICE + 77, &s), ==, 0);
+    g_assert_cmpint(qcow2_cache_co_get(cache, i * SLICE + 77, &s), ==, 0);
     g_assert_cmpuint(s->offset, ==, i * SLICE);
     return s;
 }
 
 static void coroutine_fn co_touch(uint64_t i)
 {
-    meta_cache_put(cache, co_hold(i));
+    qcow2_cache_put(cache, co_hold(i));
 }
 
 static void coroutine_fn co_change(uint64_t i, int byte)
 {
     MetaSlice *s = co_hold(i);
 
-    meta_cache_modify_begin(cache, s);
+    qcow2_cache_modify_begin(cache, s);
     memset(s->data, byte, SLICE);
-    meta_cache_modify_end(cache, s);
-    meta_cache_put(cache, s);
+    qcow2_cache_modify_end(cache, s);
+    qcow2_cache_put(cache, s);
 }
 
 /* ---- Hits, misses, eviction ---- */
@@ -113,10 +113,10 @@ static int coroutine_fn co_hit(void *opaque)
     g_assert_cmpint(last_mem->reads, ==, 1);
     g_assert_true(co_hold(3) == s);
     g_assert_cmpint(last_mem->reads, ==, 1);
-    meta_cache_put(cache, s);
-    meta_cache_put(cache, s);
-    g_assert_true(meta_cache_peek_begin(cache, 3 * SLICE + 5) == s);
-    meta_cache_peek_end(cache);
+    qcow2_cache_put(cache, s);
+    qcow2_cache_put(cache, s);
+    g_assert_true(qcow2_cache_peek_begin(cache, 3 * SLICE + 5) == s);
+    qcow2_cache_peek_end(cache);
     return 0;
 }
 
@@ -149,7 +149,7 @@ static int coroutine_fn co_dirty_stays(void *opaque)
 {
     co_change(0, 0xd0);
     co_change(1, 0xd1);
-    g_assert_cmpuint(meta_cache_dirty_bytes(cache), ==, 2 * SLICE);
+    g_assert_cmpuint(qcow2_cache_dirty_bytes(cache), ==, 2 * SLICE);
     for (uint64_t i = 2; i < 100; i++) {
         co_touch(i);
     }
@@ -177,7 +177,7 @@ static int coroutine_fn co_held(void *opaque)
     g_assert_cmpuint(count_cached(), ==, 40);
     for (uint64_t i = 0; i < 40; i++) {
         g_assert_cmpint(s[i]->data[0], ==, i + 1);
-        meta_cache_put(cache, s[i]);
+        qcow2_cache_put(cache, s[i]);
     }
     for (uint64_t i = 100; i < 180; i++) {
         co_touch(i);
@@ -200,16 +200,16 @@ static int coroutine_fn co_clean(void *opaque)
     co_touch(2);
     co_change(3, 9);
     co_touch(4);
-    meta_cache_clean(cache);
+    qcow2_cache_clean(cache);
     g_assert_cmpuint(count_cached(), ==, 4); /* used since it was made; and now, by the count */
-    meta_cache_clean(cache);
+    qcow2_cache_clean(cache);
     co_touch(4);
-    meta_cache_clean(cache);
+    qcow2_cache_clean(cache);
     g_assert_true(cached(1) && !cached(2) && cached(3)); /* held, idle, dirty */
     g_assert_true(cached(4));                            /* used since the call before */
-    meta_cache_put(cache, s);
-    meta_cache_clean(cache);
-    meta_cache_clean(cache); /* the look at them was a use */
+    qcow2_cache_put(cache, s);
+    qcow2_cache_clean(cache);
+    qcow2_cache_clean(cache); /* the look at them was a use */
     g_assert_cmpuint(count_cached(), ==, 1);
     return 0;
 }
@@ -231,30 +231,30 @@ static int coroutine_fn co_seal(void *opaque)
         co_change(i, 0xa0 + (int)i);
     }
     co_change(20, 0xaa);
-    g_assert_cmpint(meta_cache_seal(cache, &set), ==, 0);
+    g_assert_cmpint(qcow2_cache_seal(cache, &set), ==, 0);
     g_assert_cmpuint(set.count, ==, 7);
-    g_assert_cmpuint(meta_cache_dirty_bytes(cache), ==, 0);
+    g_assert_cmpuint(qcow2_cache_dirty_bytes(cache), ==, 0);
     co_change(5, 0xee); /* after the seal: not part of it */
     for (uint64_t i = 100; i < 150; i++) {
         co_touch(i);
     }
     g_assert_true(cached(10)); /* being written: a reload would bring the old bytes */
     g_assert_cmpint(last_mem->writes, ==, 0);
-    g_assert_cmpint(meta_cache_co_write_sealed(cache, &set, BLKDBG_NONE), ==, 0);
-    sealed_set_clear(&set);
+    g_assert_cmpint(qcow2_cache_co_write_sealed(cache, &set, BLKDBG_NONE), ==, 0);
+    qcow2_cache_sealed_clear(&set);
     g_assert_cmpint(last_mem->writes, ==, 2); /* neighbours go together */
     g_assert_cmpint(last_mem->data[5 * SLICE], ==, 0xa5);
     g_assert_cmpint(last_mem->data[10 * SLICE + SLICE - 1], ==, 0xaa);
     g_assert_cmpint(last_mem->data[11 * SLICE], ==, 12);
-    g_assert_cmpuint(meta_cache_dirty_bytes(cache), ==, SLICE);
-    g_assert_cmpint(meta_cache_seal(cache, &set), ==, 0);
-    g_assert_cmpint(meta_cache_co_write_sealed(cache, &set, BLKDBG_NONE), ==, 0);
-    sealed_set_clear(&set);
+    g_assert_cmpuint(qcow2_cache_dirty_bytes(cache), ==, SLICE);
+    g_assert_cmpint(qcow2_cache_seal(cache, &set), ==, 0);
+    g_assert_cmpint(qcow2_cache_co_write_sealed(cache, &set, BLKDBG_NONE), ==, 0);
+    qcow2_cache_sealed_clear(&set);
     g_assert_cmpint(last_mem->data[5 * SLICE], ==, 0xee);
-    g_assert_cmpint(meta_cache_seal(cache, &set), ==, 0); /* nothing */
+    g_assert_cmpint(qcow2_cache_seal(cache, &set), ==, 0); /* nothing */
     g_assert_cmpuint(set.count, ==, 0);
-    g_assert_cmpint(meta_cache_co_write_sealed(cache, &set, BLKDBG_NONE), ==, 0);
-    sealed_set_clear(&set);
+    g_assert_cmpint(qcow2_cache_co_write_sealed(cache, &set, BLKDBG_NONE), ==, 0);
+    qcow2_cache_sealed_clear(&set);
     return 0;
 }
 
@@ -271,34 +271,34 @@ static int coroutine_fn co_write_fails(void *opaque)
 
     co_change(1, 0xb1);
     co_change(7, 0xb7);
-    g_assert_cmpint(meta_cache_seal(cache, &set), ==, 0);
+    g_assert_cmpint(qcow2_cache_seal(cache, &set), ==, 0);
     last_mem->fail_writes = 1;
-    g_assert_cmpint(meta_cache_co_write_sealed(cache, &set, BLKDBG_NONE), ==, -EIO);
-    sealed_set_clear(&set);
-    g_assert_cmpuint(meta_cache_dirty_bytes(cache), ==, 2 * SLICE);
+    g_assert_cmpint(qcow2_cache_co_write_sealed(cache, &set, BLKDBG_NONE), ==, -EIO);
+    qcow2_cache_sealed_clear(&set);
+    g_assert_cmpuint(qcow2_cache_dirty_bytes(cache), ==, 2 * SLICE);
     last_mem->fail_writes = 0;
-    g_assert_cmpint(meta_cache_seal(cache, &set), ==, 0);
-    meta_cache_unseal(cache, &set); /* an earlier step failed */
-    sealed_set_clear(&set);
-    g_assert_cmpuint(meta_cache_dirty_bytes(cache), ==, 2 * SLICE);
-    g_assert_cmpint(meta_cache_seal(cache, &set), ==, 0);
-    g_assert_cmpint(meta_cache_co_write_sealed(cache, &set, BLKDBG_NONE), ==, 0);
-    sealed_set_clear(&set);
+    g_assert_cmpint(qcow2_cache_seal(cache, &set), ==, 0);
+    qcow2_cache_unseal(cache, &set); /* an earlier step failed */
+    qcow2_cache_sealed_clear(&set);
+    g_assert_cmpuint(qcow2_cache_dirty_bytes(cache), ==, 2 * SLICE);
+    g_assert_cmpint(qcow2_cache_seal(cache, &set), ==, 0);
+    g_assert_cmpint(qcow2_cache_co_write_sealed(cache, &set, BLKDBG_NONE), ==, 0);
+    qcow2_cache_sealed_clear(&set);
     g_assert_cmpint(last_mem->data[7 * SLICE], ==, 0xb7);
 
     /* Of several writes the first one fails: all slices are dirty again. */
     co_change(1, 0xc1);
     co_change(7, 0xc7);
-    g_assert_cmpint(meta_cache_seal(cache, &set), ==, 0);
+    g_assert_cmpint(qcow2_cache_seal(cache, &set), ==, 0);
     last_mem->bad_start = SLICE;
     last_mem->bad_end = 2 * SLICE;
-    g_assert_cmpint(meta_cache_co_write_sealed(cache, &set, BLKDBG_NONE), ==, -EIO);
-    sealed_set_clear(&set);
+    g_assert_cmpint(qcow2_cache_co_write_sealed(cache, &set, BLKDBG_NONE), ==, -EIO);
+    qcow2_cache_sealed_clear(&set);
     last_mem->bad_end = 0;
-    g_assert_cmpuint(meta_cache_dirty_bytes(cache), ==, 2 * SLICE);
-    g_assert_cmpint(meta_cache_seal(cache, &set), ==, 0);
-    g_assert_cmpint(meta_cache_co_write_sealed(cache, &set, BLKDBG_NONE), ==, 0);
-    sealed_set_clear(&set);
+    g_assert_cmpuint(qcow2_cache_dirty_bytes(cache), ==, 2 * SLICE);
+    g_assert_cmpint(qcow2_cache_seal(cache, &set), ==, 0);
+    g_assert_cmpint(qcow2_cache_co_write_sealed(cache, &set, BLKDBG_NONE), ==, 0);
+    qcow2_cache_sealed_clear(&set);
     g_assert_cmpint(last_mem->data[1 * SLICE], ==, 0xc1);
     g_assert_cmpint(last_mem->data[7 * SLICE], ==, 0xc7);
     return 0;
@@ -318,34 +318,34 @@ static int coroutine_fn co_new_and_drop(void *opaque)
     MetaSlice *old = co_hold(4), *s;
     SealedSet set;
 
-    g_assert_cmpint(meta_cache_get_new(cache, 4 * SLICE, &s), ==, 0);
+    g_assert_cmpint(qcow2_cache_get_new(cache, 4 * SLICE, &s), ==, 0);
     g_assert_true(s != old);
     g_assert_cmpint(s->data[0], ==, 0);
     g_assert_cmpint(old->data[0], ==, 5); /* still its holder's */
     g_assert_true(co_hold(4) == s);
-    meta_cache_put(cache, s);
-    meta_cache_put(cache, s);
-    meta_cache_put(cache, old);
-    g_assert_cmpuint(meta_cache_dirty_bytes(cache), ==, 0);
+    qcow2_cache_put(cache, s);
+    qcow2_cache_put(cache, s);
+    qcow2_cache_put(cache, old);
+    g_assert_cmpuint(qcow2_cache_dirty_bytes(cache), ==, 0);
 
     co_change(4, 0xc4);
     co_change(5, 0xc5);
     co_change(6, 0xc6);
     s = co_hold(5);
-    meta_cache_drop(cache, 4 * SLICE, 2 * SLICE);
-    g_assert_cmpuint(meta_cache_dirty_bytes(cache), ==, SLICE);
-    meta_cache_modify_begin(cache, s); /* too late: it is nobody's any more */
-    meta_cache_modify_end(cache, s);
-    meta_cache_put(cache, s);
-    g_assert_cmpint(meta_cache_seal(cache, &set), ==, 0);
+    qcow2_cache_drop(cache, 4 * SLICE, 2 * SLICE);
+    g_assert_cmpuint(qcow2_cache_dirty_bytes(cache), ==, SLICE);
+    qcow2_cache_modify_begin(cache, s); /* too late: it is nobody's any more */
+    qcow2_cache_modify_end(cache, s);
+    qcow2_cache_put(cache, s);
+    g_assert_cmpint(qcow2_cache_seal(cache, &set), ==, 0);
     g_assert_cmpuint(set.count, ==, 1);
-    meta_cache_drop(cache, 6 * SLICE, SLICE); /* while it is written */
-    g_assert_cmpint(meta_cache_co_write_sealed(cache, &set, BLKDBG_NONE), ==, 0);
-    sealed_set_clear(&set);
+    qcow2_cache_drop(cache, 6 * SLICE, SLICE); /* while it is written */
+    g_assert_cmpint(qcow2_cache_co_write_sealed(cache, &set, BLKDBG_NONE), ==, 0);
+    qcow2_cache_sealed_clear(&set);
     g_assert_cmpuint(count_cached(), ==, 0);
     s = co_hold(4);
     g_assert_cmpint(s->data[0], ==, 5); /* the dropped content never reached the file */
-    meta_cache_put(cache, s);
+    qcow2_cache_put(cache, s);
     return 0;
 }
 
@@ -366,11 +366,11 @@ static void coroutine_fn load_entry(void *opaque)
 {
     Loads *l = opaque;
     MetaSlice *s;
-    int ret = meta_cache_co_get(cache, 9 * SLICE, &s);
+    int ret = qcow2_cache_co_get(cache, 9 * SLICE, &s);
 
     if (ret == 0) {
         g_assert_cmpint(s->data[0], ==, 10);
-        meta_cache_put(cache, s);
+        qcow2_cache_put(cache, s);
     }
     g_assert_cmpint(ret, ==, l->want);
     l->left--;
@@ -399,7 +399,7 @@ static void test_loads(void)
     last_mem->fail_reads = 0;
     run_loads(0, 1);
     g_assert_true(cached(9));
-    meta_cache_drop(cache, 9 * SLICE, SLICE);
+    qcow2_cache_drop(cache, 9 * SLICE, SLICE);
     g_assert_false(cached(9));
     teardown();
 }
@@ -418,11 +418,11 @@ static void coroutine_fn reader_entry(void *opaque)
 
     for (int i = 0; i < 1500; i++) {
         uint64_t at = (uint64_t)g_rand_int_range(rand, 0, 40);
-        MetaSlice *s = meta_cache_peek_begin(cache, at * SLICE);
+        MetaSlice *s = qcow2_cache_peek_begin(cache, at * SLICE);
 
         if (s) {
             g_assert_cmpint(s->data[0], ==, s->data[SLICE - 1]); /* changes are seen whole */
-            meta_cache_peek_end(cache);
+            qcow2_cache_peek_end(cache);
         } else {
             co_touch(at);
         }
@@ -443,10 +443,10 @@ static void coroutine_fn writer_entry(void *opaque)
             co_mutex_unlock(&st->meta_lock);
             continue;
         }
-        g_assert_cmpint(meta_cache_seal(cache, &set), ==, 0);
+        g_assert_cmpint(qcow2_cache_seal(cache, &set), ==, 0);
         co_mutex_unlock(&st->meta_lock);
-        g_assert_cmpint(meta_cache_co_write_sealed(cache, &set, BLKDBG_NONE), ==, 0);
-        sealed_set_clear(&set);
+        g_assert_cmpint(qcow2_cache_co_write_sealed(cache, &set, BLKDBG_NONE), ==, 0);
+        qcow2_cache_sealed_clear(&set);
     }
     atomic_fetch_sub(&st->left, 1);
 }
@@ -486,14 +486,14 @@ static void test_budget(void)
     g_assert_cmpuint(a, ==, 64 * MiB);
     g_assert_cmpuint(b, ==, 48 * MiB);
     g_assert_cmpuint(c, ==, 40 * MiB); /* the floor, whatever the others have */
-    qcow2_budget_give(a);
+    qcow2_budget_return(a);
     d = qcow2_budget_take(100 * MiB, MiB);
     g_assert_cmpuint(d, ==, 42 * MiB);
     g_assert_cmpuint(qcow2_budget_take(10, MiB), ==, 10); /* never more than wanted */
-    qcow2_budget_give(10);
-    qcow2_budget_give(b);
-    qcow2_budget_give(c);
-    qcow2_budget_give(d);
+    qcow2_budget_return(10);
+    qcow2_budget_return(b);
+    qcow2_budget_return(c);
+    qcow2_budget_return(d);
     for (int i = 0; i < 40; i++) { /* all of it came back */
         all[i] = qcow2_budget_take(32 * MiB, MiB);
         g_assert_cmpuint(all[i], ==, MAX(MIN(32 * MiB, rest / 4), MiB));
@@ -501,10 +501,10 @@ static void test_budget(void)
     }
     g_assert_cmpuint(all[8], >, 8 * MiB);
     for (int i = 0; i < 40; i++) {
-        qcow2_budget_give(all[i]);
+        qcow2_budget_return(all[i]);
     }
     g_assert_cmpuint(qcow2_budget_take(UINT64_MAX, 0), ==, 64 * MiB);
-    qcow2_budget_give(64 * MiB);
+    qcow2_budget_return(64 * MiB);
 }
 
 int main(int argc, char **argv)

@@ -101,7 +101,7 @@ static void test_counts(void)
 
     image_open(&i);
     cluster = (ldbe64(l2_entry(&i, 70 * CLUSTER)) & QCOW2_OFFSET_MASK) / CLUSTER;
-    block = mem_image_qcow2(i.blk)->reftable[cluster / 64];
+    block = mem_image_qcow2(i.blk)->alloc.reftable[cluster / 64];
     count = last_mem->data + block + cluster % 64 * 8;
     g_assert_cmpuint(ldbe64(count), ==, 1);
     stbe64(count, 2);
@@ -117,7 +117,7 @@ static void test_unreadable(void)
     Image i;
 
     image_open(&i);
-    last_mem->bad_start = (int64_t)mem_image_qcow2(i.blk)->reftable[3];
+    last_mem->bad_start = (int64_t)mem_image_qcow2(i.blk)->alloc.reftable[3];
     last_mem->bad_end = last_mem->bad_start + 1;
     check(&i, 0, 0, 1);
     last_mem->bad_end = 0;

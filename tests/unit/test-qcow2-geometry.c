@@ -67,7 +67,7 @@ static void test_all(void)
                 if (ext && cb < QCOW2_EXTL2_MIN_CLUSTER_BITS) {
                     continue;
                 }
-                geometry_init(&g, 3, cb, order, ext, false, false);
+                qcow2_geometry_init(&g, 3, cb, order, ext, false, false);
                 check_constants(&g, cb, order, ext);
                 check_edges(&g);
             }
@@ -80,14 +80,14 @@ static void test_known(void)
 {
     Geometry g;
 
-    geometry_init(&g, 3, 16, 4, false, false, false);
+    qcow2_geometry_init(&g, 3, 16, 4, false, false, false);
     g_assert_cmpuint(1u << g.l2_bits, ==, 8192);
     g_assert_cmpuint(1u << g.refblock_bits, ==, 32768);
     g_assert_cmpuint(geo_l1_entries(&g, UINT64_C(1) << 40), ==, 2048); /* 1 TiB */
-    geometry_init(&g, 3, 16, 4, true, false, false);
+    qcow2_geometry_init(&g, 3, 16, 4, true, false, false);
     g_assert_cmpuint(g.subcluster_size, ==, 2048);
     g_assert_cmpuint(geo_l1_entries(&g, UINT64_C(1) << 40), ==, 4096);
-    geometry_init(&g, 3, 21, 0, true, false, false);
+    qcow2_geometry_init(&g, 3, 21, 0, true, false, false);
     g_assert_cmpuint(g.subcluster_size, ==, 65536);
     g_assert_cmpuint(g.refcount_max, ==, 1);
     g_assert_cmpuint(1u << g.refblock_bits, ==, 1u << 24);
@@ -99,10 +99,10 @@ static void test_limits(void)
 {
     Geometry g;
 
-    geometry_init(&g, 3, 9, 4, false, false, false);
+    qcow2_geometry_init(&g, 3, 9, 4, false, false, false);
     g_assert_cmpuint(geo_l1_entries(&g, UINT64_C(128) << 30), ==, QCOW2_MAX_L1_BYTES / 8);
     g_assert_cmpuint(geo_l1_entries(&g, (UINT64_C(128) << 30) + 1), >, QCOW2_MAX_L1_BYTES / 8);
-    geometry_init(&g, 3, 21, 4, false, false, false);
+    qcow2_geometry_init(&g, 3, 21, 4, false, false, false);
     g_assert_cmpuint(geo_l1_entries(&g, INT64_MAX), <=, QCOW2_MAX_L1_BYTES * 4);
     g_assert_cmpuint(QCOW2_OFFSET_MASK, ==, (QCOW2_MAX_OFFSET - 1) & ~UINT64_C(511));
 }

@@ -59,24 +59,24 @@ static void check_one(const Geometry *g, Bits b, uint64_t reserved, unsigned sc,
         .bitmap = (uint64_t)b.alloc << sc | (uint64_t)b.zero << (32 + sc),
     };
     int want = expected(g, b, guest);
-    bool sound = l2_defect(g, e, guest) == NULL;
-    ScKind kind = l2_kind(g, e, sc, guest);
+    bool sound = qcow2_l2_defect(g, e, guest) == NULL;
+    ScKind kind = qcow2_l2_kind(g, e, sc, guest);
 
     g_assert_cmpint(sound, ==, want != INVALID);
     if (sound) {
         unsigned n;
 
         g_assert_cmpint(kind, ==, want);
-        g_assert_cmpint(l2_run(g, e, sc, guest, &n), ==, want);
+        g_assert_cmpint(qcow2_l2_run(g, e, sc, guest, &n), ==, want);
         g_assert_cmpuint(n, >, 0);
         g_assert_cmpuint(sc + n, <=, g->subclusters);
-        g_assert_cmpint(l2_has_host(g, e), ==,
+        g_assert_cmpint(qcow2_l2_has_host(g, e), ==,
                         want == SC_NORMAL || want == SC_ZERO_ALLOC || want == SC_UNALLOCATED_ALLOC);
-        if (l2_has_host(g, e)) {
-            g_assert_cmpuint(l2_host(g, e), ==, b.host);
+        if (qcow2_l2_has_host(g, e)) {
+            g_assert_cmpuint(qcow2_l2_host(g, e), ==, b.host);
         }
-        g_assert_cmpint(l2_copied(e), ==, b.copied);
-        g_assert_cmpint(l2_normal_mask(g, e) >> sc & 1, ==, want == SC_NORMAL);
+        g_assert_cmpint(qcow2_l2_copied(e), ==, b.copied);
+        g_assert_cmpint(qcow2_l2_normal_mask(g, e) >> sc & 1, ==, want == SC_NORMAL);
     }
 }
 
@@ -126,7 +126,7 @@ static void test_table(void)
                         (ext && cb < QCOW2_EXTL2_MIN_CLUSTER_BITS)) {
                         continue;
                     }
-                    geometry_init(&g, version, cb, 4, ext, data, false);
+                    qcow2_geometry_init(&g, version, cb, 4, ext, data, false);
                     check_geometry(&g);
                 }
             }
@@ -139,15 +139,15 @@ static void test_defects(void)
 {
     Geometry g;
 
-    geometry_init(&g, 3, 16, 4, true, false, false);
+    qcow2_geometry_init(&g, 3, 16, 4, true, false, false);
     for (unsigned i = 0; i < 32; i++) {
         L2Entry both = { L2E_COPIED | 65536, UINT64_C(0x100000001) << i };
         L2Entry orphan = { 0, UINT64_C(1) << i };
 
-        g_assert_nonnull(l2_defect(&g, both, 0));
-        g_assert_nonnull(l2_defect(&g, orphan, 0));
-        g_assert_null(l2_defect(&g, (L2Entry){ 65536, UINT64_C(1) << i }, 0));
-        g_assert_null(l2_defect(&g, (L2Entry){ 0, UINT64_C(1) << (32 + i) }, 0));
+        g_assert_nonnull(qcow2_l2_defect(&g, both, 0));
+        g_assert_nonnull(qcow2_l2_defect(&g, orphan, 0));
+        g_assert_null(qcow2_l2_defect(&g, (L2Entry){ 65536, UINT64_C(1) << i }, 0));
+        g_assert_null(qcow2_l2_defect(&g, (L2Entry){ 0, UINT64_C(1) << (32 + i) }, 0));
     }
 }
 
@@ -157,16 +157,16 @@ static void test_compressed_bitmap(void)
     Geometry g;
     unsigned n;
 
-    geometry_init(&g, 3, 16, 4, true, false, false);
+    qcow2_geometry_init(&g, 3, 16, 4, true, false, false);
     for (unsigned sc = 0; sc < 32; sc++) {
-        L2Entry e = l2_make_compressed(&g, 70000, 3000);
+        L2Entry e = qcow2_l2_make_compressed(&g, 70000, 3000);
 
         g_assert_cmpuint(e.bitmap, ==, 0);
         e.bitmap = UINT64_C(0x123456789abcdef1);
-        g_assert_null(l2_defect(&g, e, 0));
-        g_assert_cmpint(l2_run(&g, e, sc, 0, &n), ==, SC_COMPRESSED);
+        g_assert_null(qcow2_l2_defect(&g, e, 0));
+        g_assert_cmpint(qcow2_l2_run(&g, e, sc, 0, &n), ==, SC_COMPRESSED);
         g_assert_cmpuint(n, ==, 32 - sc);
-        g_assert_false(l2_has_host(&g, e));
+        g_assert_false(qcow2_l2_has_host(&g, e));
     }
 }
 
@@ -175,14 +175,14 @@ static void test_compressed_bitmap(void)
 static void check_runs(const Geometry *g, L2Entry e)
 {
     for (unsigned sc = 0; sc < g->subclusters; sc++) {
-        ScKind kind = l2_kind(g, e, sc, 0);
+        ScKind kind = qcow2_l2_kind(g, e, sc, 0);
         unsigned n, naive = 1;
 
-        g_assert_cmpint(l2_normal_mask(g, e) >> sc & 1, ==, kind == SC_NORMAL);
-        while (sc + naive < g->subclusters && l2_kind(g, e, sc + naive, 0) == kind) {
+        g_assert_cmpint(qcow2_l2_normal_mask(g, e) >> sc & 1, ==, kind == SC_NORMAL);
+        while (sc + naive < g->subclusters && qcow2_l2_kind(g, e, sc + naive, 0) == kind) {
             naive++;
         }
-        g_assert_cmpint(l2_run(g, e, sc, 0, &n), ==, kind);
+        g_assert_cmpint(qcow2_l2_run(g, e, sc, 0, &n), ==, kind);
         if (kind == SC_INVALID) { /* never followed: its end does not matter */
             g_assert_cmpuint(n, >=, 1);
             g_assert_cmpuint(n, <=, naive);
@@ -213,7 +213,7 @@ static void test_runs_exhaustive(void)
     static const uint64_t around[] = { 0, UINT32_MAX, UINT64_C(0xffffffff00000000) };
     Geometry g;
 
-    geometry_init(&g, 3, 14, 4, true, false, false);
+    qcow2_geometry_init(&g, 3, 14, 4, true, false, false);
     for (unsigned host = 0; host < 2; host++) {
         for (unsigned f = 0; f < G_N_ELEMENTS(firsts); f++) {
             for (unsigned a = 0; a < G_N_ELEMENTS(around); a++) {
@@ -230,7 +230,7 @@ static void test_runs_random(void)
     g_autoptr(GRand) rand = g_rand_new_with_seed(20240);
     Geometry g;
 
-    geometry_init(&g, 3, 16, 4, true, false, false);
+    qcow2_geometry_init(&g, 3, 16, 4, true, false, false);
     for (unsigned i = 0; i < 100000; i++) {
         uint32_t alloc = g_rand_int(rand), zero = g_rand_int(rand);
 
@@ -257,16 +257,16 @@ static void test_runs_random(void)
 
 static void check_set(const Geometry *g, L2Entry e, unsigned first, unsigned n)
 {
-    L2Entry a = l2_set_allocated(g, e, first, n), z = l2_set_zero(g, e, first, n);
-    L2Entry u = l2_set_unallocated(g, e, first, n);
+    L2Entry a = qcow2_l2_set_allocated(g, e, first, n), z = qcow2_l2_set_zero(g, e, first, n);
+    L2Entry u = qcow2_l2_set_unallocated(g, e, first, n);
 
     for (unsigned i = 0; i < 32; i++) {
         bool in = i >= first && i < first + n;
-        ScKind old = l2_kind(g, e, i, 0);
+        ScKind old = qcow2_l2_kind(g, e, i, 0);
 
-        g_assert_cmpint(l2_kind(g, a, i, 0), ==, in ? SC_NORMAL : old);
-        g_assert_cmpint(l2_kind(g, z, i, 0), ==, in ? SC_ZERO_ALLOC : old);
-        g_assert_cmpint(l2_kind(g, u, i, 0), ==, in ? SC_UNALLOCATED_ALLOC : old);
+        g_assert_cmpint(qcow2_l2_kind(g, a, i, 0), ==, in ? SC_NORMAL : old);
+        g_assert_cmpint(qcow2_l2_kind(g, z, i, 0), ==, in ? SC_ZERO_ALLOC : old);
+        g_assert_cmpint(qcow2_l2_kind(g, u, i, 0), ==, in ? SC_UNALLOCATED_ALLOC : old);
     }
     g_assert_cmpuint(a.desc, ==, e.desc);
     g_assert_cmpuint(z.desc, ==, e.desc);
@@ -279,7 +279,7 @@ static void test_set_ext(void)
                                         UINT64_C(0x0f0f0f0f70707070) };
     Geometry g;
 
-    geometry_init(&g, 3, 16, 4, true, false, false);
+    qcow2_geometry_init(&g, 3, 16, 4, true, false, false);
     for (unsigned b = 0; b < G_N_ELEMENTS(bitmaps); b++) {
         for (unsigned first = 0; first < 32; first++) {
             for (unsigned n = 1; first + n <= 32; n++) {
@@ -287,9 +287,9 @@ static void test_set_ext(void)
             }
         }
     }
-    g_assert_cmpuint(l2_make_normal(&g, 65536).bitmap, ==, UINT32_MAX);
-    g_assert_cmpuint(l2_make_normal(&g, 65536).desc, ==, 65536 | L2E_COPIED);
-    g_assert_cmpuint(l2_make_host_only(&g, 65536).bitmap, ==, 0);
+    g_assert_cmpuint(qcow2_l2_make_normal(&g, 65536).bitmap, ==, UINT32_MAX);
+    g_assert_cmpuint(qcow2_l2_make_normal(&g, 65536).desc, ==, 65536 | L2E_COPIED);
+    g_assert_cmpuint(qcow2_l2_make_host_only(&g, 65536).bitmap, ==, 0);
 }
 
 static void test_set_std(void)
@@ -297,19 +297,19 @@ static void test_set_std(void)
     Geometry g;
     L2Entry e;
 
-    geometry_init(&g, 3, 16, 4, false, false, false);
-    e = l2_make_normal(&g, 65536);
+    qcow2_geometry_init(&g, 3, 16, 4, false, false, false);
+    e = qcow2_l2_make_normal(&g, 65536);
     g_assert_cmpuint(e.desc, ==, 65536 | L2E_COPIED);
     g_assert_cmpuint(e.bitmap, ==, 0);
-    e = l2_set_zero(&g, e, 0, 1);
-    g_assert_cmpint(l2_kind(&g, e, 0, 0), ==, SC_ZERO_ALLOC);
-    g_assert_cmpuint(l2_host(&g, e), ==, 65536);
-    e = l2_set_allocated(&g, e, 0, 1);
-    g_assert_cmpint(l2_kind(&g, e, 0, 0), ==, SC_NORMAL);
-    e = l2_set_unallocated(&g, e, 0, 1);
-    g_assert_cmpint(l2_kind(&g, e, 0, 0), ==, SC_UNALLOCATED_PLAIN);
-    e = l2_set_zero(&g, (L2Entry){ 0 }, 0, 1);
-    g_assert_cmpint(l2_kind(&g, e, 0, 0), ==, SC_ZERO_PLAIN);
+    e = qcow2_l2_set_zero(&g, e, 0, 1);
+    g_assert_cmpint(qcow2_l2_kind(&g, e, 0, 0), ==, SC_ZERO_ALLOC);
+    g_assert_cmpuint(qcow2_l2_host(&g, e), ==, 65536);
+    e = qcow2_l2_set_allocated(&g, e, 0, 1);
+    g_assert_cmpint(qcow2_l2_kind(&g, e, 0, 0), ==, SC_NORMAL);
+    e = qcow2_l2_set_unallocated(&g, e, 0, 1);
+    g_assert_cmpint(qcow2_l2_kind(&g, e, 0, 0), ==, SC_UNALLOCATED_PLAIN);
+    e = qcow2_l2_set_zero(&g, (L2Entry){ 0 }, 0, 1);
+    g_assert_cmpint(qcow2_l2_kind(&g, e, 0, 0), ==, SC_ZERO_PLAIN);
 }
 
 /* ---- Bytes ---- */
@@ -325,16 +325,16 @@ static void test_bytes(void)
         Geometry g;
         L2Entry back;
 
-        geometry_init(&g, 3, 16, 4, ext, false, false);
+        qcow2_geometry_init(&g, 3, 16, 4, ext, false, false);
         memset(slice, 0x55, sizeof(slice));
-        l2_store(&g, slice, 1, e);
+        qcow2_l2_store(&g, slice, 1, e);
         g_assert_cmpmem(slice + (ext ? 16 : 8), ext ? 16 : 8, want, ext ? 16 : 8);
         for (unsigned i = 0; i < sizeof(slice); i++) { /* the neighbours are left alone */
             if (i / (ext ? 16 : 8) != 1) {
                 g_assert_cmpint(slice[i], ==, 0x55);
             }
         }
-        back = l2_load(&g, slice, 1);
+        back = qcow2_l2_load(&g, slice, 1);
         g_assert_cmpuint(back.desc, ==, e.desc);
         g_assert_cmpuint(back.bitmap, ==, ext ? e.bitmap : 0);
     }
@@ -347,18 +347,18 @@ static void test_bytes(void)
 static void check_compressed(const Geometry *g, uint64_t host, uint64_t bytes)
 {
     unsigned x = 62 - (g->cluster_bits - 8);
-    L2Entry e = l2_make_compressed(g, host, bytes);
+    L2Entry e = qcow2_l2_make_compressed(g, host, bytes);
     uint64_t more = (e.desc & ((UINT64_C(1) << 62) - 1)) >> x, got_host, got_bytes;
 
     g_assert_cmpuint(e.desc >> 62, ==, 1); /* compressed, not COPIED */
     g_assert_cmpuint(e.desc & ((UINT64_C(1) << x) - 1), ==, host);
     g_assert_cmpuint(more, ==, (host + bytes - 1) / 512 - host / 512);
-    l2_compressed_range(g, e, &got_host, &got_bytes);
+    qcow2_l2_compressed_range(g, e, &got_host, &got_bytes);
     g_assert_cmpuint(got_host, ==, host);
     g_assert_cmpuint(got_bytes, >=, bytes);
     g_assert_cmpuint(got_bytes, <, bytes + 512);
     g_assert_cmpuint((got_host + got_bytes) % 512, ==, 0);
-    g_assert_cmpint(l2_kind(g, e, 0, 0), ==, SC_COMPRESSED);
+    g_assert_cmpint(qcow2_l2_kind(g, e, 0, 0), ==, SC_COMPRESSED);
 }
 
 static void test_compressed(void)
@@ -367,7 +367,7 @@ static void test_compressed(void)
         Geometry g;
         uint64_t cs, top;
 
-        geometry_init(&g, 3, cb, 4, false, false, false);
+        qcow2_geometry_init(&g, 3, cb, 4, false, false, false);
         cs = g.cluster_size;
         top = MIN(g.coffset_mask, QCOW2_MAX_OFFSET - 1);
         for (uint64_t off = 0; off < 1100; off += off < 20 ? 1 : 57) {

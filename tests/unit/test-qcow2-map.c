@@ -7,6 +7,8 @@
 #include "mem-driver.h"
 #include "mem-image.h"
 
+#include "block/qcow2/map.h"
+
 #include "util/bytes.h"
 
 #include <string.h>
@@ -35,18 +37,18 @@ static L2Entry entry_at(uint64_t guest)
     if (!l2) {
         return (L2Entry){ 0 };
     }
-    return l2_load(g, im.data + l2, (unsigned)geo_l2_index(g, guest));
+    return qcow2_l2_load(g, im.data + l2, (unsigned)geo_l2_index(g, guest));
 }
 
 static Point point_at(uint64_t guest)
 {
     const Geometry *g = &im.geo;
     L2Entry e = entry_at(guest);
-    Point p = { l2_kind(g, e, geo_sc_index(g, guest), guest), 0, false };
+    Point p = { qcow2_l2_kind(g, e, geo_sc_index(g, guest), guest), 0, false };
 
     if (has_host(p.kind)) {
-        p.host = l2_host(g, e) + geo_in_cluster(g, guest);
-        p.copied = l2_copied(e);
+        p.host = qcow2_l2_host(g, e) + geo_in_cluster(g, guest);
+        p.copied = qcow2_l2_copied(e);
     }
     return p;
 }
@@ -106,7 +108,7 @@ static L2Entry random_entry(GRand *rand, uint64_t *host)
     }
     switch (g_rand_int_range(rand, 0, 8)) {
     case 0:
-        return l2_make_compressed(g, *host + 17, g->cluster_size / 2);
+        return qcow2_l2_make_compressed(g, *host + 17, g->cluster_size / 2);
     case 1:
         break;
     default:
@@ -134,7 +136,7 @@ static void fill(GRand *rand)
         }
         l2 = mem_image_l2(&im, t);
         for (unsigned i = 0; i < 1u << g->l2_bits; i++) {
-            l2_store(g, l2, i, random_entry(rand, &host));
+            qcow2_l2_store(g, l2, i, random_entry(rand, &host));
         }
     }
 }
@@ -152,7 +154,7 @@ static int coroutine_fn co_check_runs(void *opaque)
         Extent x;
 
         bytes = MIN(bytes, im.size - guest);
-        g_assert_cmpint(qcow2_co_map(q, guest, bytes, &x), ==, 0);
+        g_assert_cmpint(qcow2_map_co_find(q, guest, bytes, &x), ==, 0);
         g_assert_cmpint(x.kind, ==, p.kind);
         g_assert_cmpuint(x.host, ==, p.host);
         want = oracle(guest, bytes);
@@ -204,9 +206,9 @@ static int coroutine_fn co_check_bad(void *opaque)
 {
     Extent x;
 
-    g_assert_cmpint(qcow2_co_map(q, 0, 10 * im.geo.cluster_size, &x), ==, 0);
+    g_assert_cmpint(qcow2_map_co_find(q, 0, 10 * im.geo.cluster_size, &x), ==, 0);
     g_assert_cmpuint(x.bytes, ==, im.geo.cluster_size);
-    g_assert_cmpint(qcow2_co_map(q, im.geo.cluster_size, 512, &x), ==, -EIO);
+    g_assert_cmpint(qcow2_map_co_find(q, im.geo.cluster_size, 512, &x), ==, -EIO);
     return 0;
 }
 
@@ -224,8 +226,8 @@ static void test_bad(void)
             .cluster_bits = 16, .refcount_order = 4, .extended_l2 = true, .size = 10 * MiB
         };
         mem_image_init(&im);
-        l2_store(&im.geo, mem_image_l2(&im, 0), 0, l2_make_normal(&im.geo, 100 * cs));
-        l2_store(&im.geo, mem_image_l2(&im, 0), 1, bad[i]);
+        qcow2_l2_store(&im.geo, mem_image_l2(&im, 0), 0, qcow2_l2_make_normal(&im.geo, 100 * cs));
+        qcow2_l2_store(&im.geo, mem_image_l2(&im, 0), 1, bad[i]);
         blk = mem_image_open(&im, NULL);
         q = mem_image_qcow2(blk);
         co_run_sync(co_check_bad, NULL);
@@ -248,10 +250,10 @@ static bool is_cached(uint64_t guest)
     const Geometry *g = &im.geo;
     uint64_t l2 = ldbe64(im.data + im.l1 + geo_l1_index(g, guest) * 8) & QCOW2_OFFSET_MASK;
     bool cached =
-        meta_cache_peek_begin(q->l2_cache, l2 + geo_l2_index(g, guest) * g->l2_entry_size) != NULL;
+        qcow2_cache_peek_begin(q->l2_cache, l2 + geo_l2_index(g, guest) * g->l2_entry_size) != NULL;
 
     if (cached) {
-        meta_cache_peek_end(q->l2_cache);
+        qcow2_cache_peek_end(q->l2_cache);
     }
     return cached;
 }
@@ -287,7 +289,7 @@ static void test_clean(void)
 
 static uint64_t l2_budget(BlockBackend *b)
 {
-    return meta_cache_budget(mem_image_qcow2(b)->l2_cache);
+    return qcow2_cache_budget(mem_image_qcow2(b)->l2_cache);
 }
 
 /* The ninth has its share too, and all of it is given back. */

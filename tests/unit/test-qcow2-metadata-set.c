@@ -29,16 +29,16 @@ static void test_owners(void)
 {
     setup();
     for (int i = 0; i < 3; i++) {
-        qcow2_metadata_add(q, AT, q->geo.cluster_size, "active L2 table");
+        qcow2_metadata_add(q->metadata, AT, q->geo.cluster_size, "active L2 table");
     }
     for (int i = 0; i < 3; i++) {
-        g_assert_cmpstr(qcow2_metadata_at(q, AT, 1), ==, "active L2 table");
-        qcow2_metadata_remove(q, AT, q->geo.cluster_size);
+        g_assert_cmpstr(qcow2_metadata_at(q->metadata, AT, 1), ==, "active L2 table");
+        qcow2_metadata_remove(q->metadata, AT, q->geo.cluster_size);
     }
-    g_assert_null(qcow2_metadata_at(q, AT, 1));
-    qcow2_metadata_remove(q, AT, q->geo.cluster_size); /* once too often does nothing */
-    qcow2_metadata_add(q, AT, 1, "active L1 table");
-    g_assert_cmpstr(qcow2_metadata_at(q, AT, 1), ==, "active L1 table");
+    g_assert_null(qcow2_metadata_at(q->metadata, AT, 1));
+    qcow2_metadata_remove(q->metadata, AT, q->geo.cluster_size); /* once too often does nothing */
+    qcow2_metadata_add(q->metadata, AT, 1, "active L1 table");
+    g_assert_cmpstr(qcow2_metadata_at(q->metadata, AT, 1), ==, "active L1 table");
     teardown();
 }
 
@@ -49,14 +49,14 @@ static void test_range(void)
 
     setup();
     cs = q->geo.cluster_size;
-    qcow2_metadata_add(q, AT, cs + 1, "refcount table");
-    g_assert_nonnull(qcow2_metadata_at(q, AT + 2 * cs - 1, 1));
-    g_assert_null(qcow2_metadata_at(q, AT + 2 * cs, cs));
-    g_assert_null(qcow2_metadata_at(q, AT - 1, 1));
-    g_assert_nonnull(qcow2_metadata_at(q, AT - 1, 2));
-    qcow2_metadata_remove(q, AT, cs);
-    g_assert_null(qcow2_metadata_at(q, AT, cs));
-    g_assert_nonnull(qcow2_metadata_at(q, AT + cs, 1));
+    qcow2_metadata_add(q->metadata, AT, cs + 1, "refcount table");
+    g_assert_nonnull(qcow2_metadata_at(q->metadata, AT + 2 * cs - 1, 1));
+    g_assert_null(qcow2_metadata_at(q->metadata, AT + 2 * cs, cs));
+    g_assert_null(qcow2_metadata_at(q->metadata, AT - 1, 1));
+    g_assert_nonnull(qcow2_metadata_at(q->metadata, AT - 1, 2));
+    qcow2_metadata_remove(q->metadata, AT, cs);
+    g_assert_null(qcow2_metadata_at(q->metadata, AT, cs));
+    g_assert_nonnull(qcow2_metadata_at(q->metadata, AT + cs, 1));
     teardown();
 }
 
@@ -66,11 +66,11 @@ static void test_overlap(void)
     uint64_t at;
 
     setup();
-    qcow2_metadata_add(q, AT, 1, "active L2 table");
-    qcow2_metadata_add(q, AT, 1, "active L2 table");
-    g_assert_null(qcow2_metadata_overlap(q, &at));
-    qcow2_metadata_add(q, AT, 1, "refcount block");
-    g_assert_cmpstr(qcow2_metadata_overlap(q, &at), ==, "active L2 table");
+    qcow2_metadata_add(q->metadata, AT, 1, "active L2 table");
+    qcow2_metadata_add(q->metadata, AT, 1, "active L2 table");
+    g_assert_null(qcow2_metadata_overlap(q->metadata, &at));
+    qcow2_metadata_add(q->metadata, AT, 1, "refcount block");
+    g_assert_cmpstr(qcow2_metadata_overlap(q->metadata, &at), ==, "active L2 table");
     g_assert_cmpuint(at, ==, AT);
     teardown();
 }

@@ -7,6 +7,8 @@
 #include "mem-driver.h"
 #include "mem-image.h"
 
+#include "block/qcow2/map.h"
+
 #include "util/co-pieces.h"
 
 #include <errno.h>
@@ -69,7 +71,7 @@ static int coroutine_fn co_host_of(void *opaque)
 {
     Call *c = opaque;
     Extent x;
-    int ret = qcow2_co_map(mem_image_qcow2(c->i->blk), (uint64_t)c->guest, CLUSTER, &x);
+    int ret = qcow2_map_co_find(mem_image_qcow2(c->i->blk), (uint64_t)c->guest, CLUSTER, &x);
 
     c->host = x.host;
     return ret;

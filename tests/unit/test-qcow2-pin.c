@@ -9,6 +9,11 @@
 #include "mem-driver.h"
 #include "mem-image.h"
 
+#include "block/qcow2/alloc.h"
+#include "block/qcow2/reap.h"
+#include "block/qcow2/refcount.h"
+#include "tests/lib/with-co-lock.h"
+
 #include <string.h>
 
 static MemImage im;
@@ -39,9 +44,9 @@ static uint64_t coroutine_fn co_alloc(uint64_t n)
 {
     uint64_t offset;
 
-    WITH_CO_LOCK(&q->meta_lock)
+    WITH_CO_LOCK(&q->alloc.meta_lock)
     {
-        g_assert_cmpint(qcow2_co_alloc_clusters(q, n, &offset), ==, 0);
+        g_assert_cmpint(qcow2_alloc_co_clusters(&q->alloc, n, &offset), ==, 0);
     }
     return offset;
 }
@@ -50,24 +55,21 @@ static uint64_t coroutine_fn co_count(uint64_t offset)
 {
     uint64_t count;
 
-    WITH_CO_LOCK(&q->meta_lock)
+    WITH_CO_LOCK(&q->alloc.meta_lock)
     {
-        g_assert_cmpint(qcow2_co_refcount_get(q, offset >> q->geo.cluster_bits, &count), ==, 0);
+        g_assert_cmpint(qcow2_refcount_co_get(&q->alloc, offset >> q->geo.cluster_bits, &count), ==,
+                        0);
     }
     return count;
 }
 
-/* Let go of; returns the generation of the change. */
-static uint64_t coroutine_fn co_free(uint64_t offset, uint64_t bytes)
+/* Let go of. */
+static void coroutine_fn co_free(uint64_t offset, uint64_t bytes)
 {
-    uint64_t gen;
-
-    WITH_CO_LOCK(&q->meta_lock)
+    WITH_CO_LOCK(&q->alloc.meta_lock)
     {
-        gen = q->meta_gen;
-        qcow2_free_later(q, offset, bytes, true);
+        qcow2_quarantine_add(q->quarantine, offset, bytes, true);
     }
-    return gen;
 }
 
 /* As one that has data in the file: past the file's end nothing is punched. */
@@ -79,51 +81,61 @@ static void coroutine_fn co_fill(uint64_t offset, uint64_t n, uint8_t byte)
     g_assert_cmpint(bdrv_co_pwrite(q->file, offset, n * q->geo.cluster_size, buf, 0), ==, 0);
 }
 
-/* As a flush ends: the generation is closed, and all of it is on disk. */
-static void coroutine_fn co_sync(uint64_t gen)
+/* As a flush begins: the generation is closed. */
+static QuarantineMark coroutine_fn co_mark(void)
 {
-    WITH_CO_LOCK(&q->meta_lock)
+    QuarantineMark m = { 0 };
+
+    WITH_CO_LOCK(&q->alloc.meta_lock)
     {
-        q->meta_gen = MAX(q->meta_gen, gen + 1);
+        m = qcow2_quarantine_mark(q->quarantine);
     }
-    qcow2_pin_synced(q, (QuarantineMark){ .gen = gen });
+    return m;
+}
+
+/* As a flush: all of it is on disk. */
+static void coroutine_fn co_sync(void)
+{
+    qcow2_quarantine_synced(q->quarantine, co_mark());
 }
 
 static void coroutine_fn co_reap(void)
 {
     for (int i = 0; i < 3; i++) { /* the epoch moves once in a round */
-        g_assert_cmpint(qcow2_co_pin_reap(q), ==, 0);
+        g_assert_cmpint(qcow2_reap_co_ready(q), ==, 0);
     }
 }
 
 static int coroutine_fn co_both_needed(void *opaque)
 {
-    uint64_t cs = q->geo.cluster_size, a = co_alloc(1), b = co_alloc(1), gen;
-    unsigned token = qcow2_pin_enter(q);
+    uint64_t cs = q->geo.cluster_size, a = co_alloc(1), b = co_alloc(1);
+    QuarantineMark older;
+    unsigned token = qcow2_pin_enter(q->pin);
 
     /* The sync comes first. */
-    gen = co_free(a, cs);
-    g_assert_cmpuint(qcow2_pin_waiting_bytes(q), ==, cs);
+    co_free(a, cs);
+    g_assert_cmpuint(qcow2_quarantine_bytes(q->quarantine), ==, cs);
     co_reap();
     g_assert_cmpuint(co_count(a), ==, 1);
-    co_sync(gen);
+    co_sync();
     co_reap();
     g_assert_cmpuint(co_count(a), ==, 1);
-    qcow2_pin_leave(q, token);
+    qcow2_pin_leave(q->pin, token);
     co_reap();
     g_assert_cmpuint(co_count(a), ==, 0);
-    g_assert_cmpuint(qcow2_pin_waiting_bytes(q), ==, 0);
+    g_assert_cmpuint(qcow2_quarantine_bytes(q->quarantine), ==, 0);
 
     /* The request ends first. */
-    token = qcow2_pin_enter(q);
-    gen = co_free(b, cs);
-    qcow2_pin_leave(q, token);
+    token = qcow2_pin_enter(q->pin);
+    older = co_mark();
+    co_free(b, cs);
+    qcow2_pin_leave(q->pin, token);
     co_reap();
     g_assert_cmpuint(co_count(b), ==, 1);
-    co_sync(gen - 1); /* an older one */
+    qcow2_quarantine_synced(q->quarantine, older);
     co_reap();
     g_assert_cmpuint(co_count(b), ==, 1);
-    co_sync(gen);
+    co_sync();
     co_reap();
     g_assert_cmpuint(co_count(b), ==, 0);
     return 0;
@@ -139,24 +151,26 @@ static void test_both_needed(void)
 /* No allocation finds it meanwhile; afterwards one does. */
 static int coroutine_fn co_no_reuse(void *opaque)
 {
-    uint64_t cs = q->geo.cluster_size, a = co_alloc(1), gen;
-    unsigned token = qcow2_pin_enter(q);
+    uint64_t cs = q->geo.cluster_size, a = co_alloc(1);
+    unsigned token = qcow2_pin_enter(q->pin);
 
-    gen = co_free(a, cs);
-    co_sync(gen);
+    co_free(a, cs);
+    co_sync();
     for (int i = 0; i < 20; i++) {
         uint64_t other;
 
         co_reap();
         other = co_alloc(1);
         g_assert_cmpuint(other, !=, a);
-        co_sync(co_free(other, cs));
+        co_free(other, cs);
+        co_sync();
     }
-    qcow2_pin_leave(q, token);
+    qcow2_pin_leave(q->pin, token);
     co_reap();
     g_assert_cmpuint(co_count(a), ==, 0);
     g_assert_cmpuint(co_alloc(1), ==, a); /* the lowest free one */
-    co_sync(co_free(a, cs));
+    co_free(a, cs);
+    co_sync();
     return 0;
 }
 
@@ -172,24 +186,26 @@ static void test_no_reuse(void)
 static int coroutine_fn co_busy(void *opaque)
 {
     uint64_t cs = q->geo.cluster_size;
-    unsigned before = qcow2_pin_enter(q);
+    unsigned before = qcow2_pin_enter(q->pin);
     uint64_t earlier = co_alloc(1);
 
-    co_sync(co_free(earlier, cs));
+    co_free(earlier, cs);
+    co_sync();
     for (int i = 0; i < 20; i++) {
         uint64_t a = co_alloc(1);
         unsigned after;
 
-        co_sync(co_free(a, cs));
+        co_free(a, cs);
+        co_sync();
         co_reap();
-        after = qcow2_pin_enter(q);
-        qcow2_pin_leave(q, before);
+        after = qcow2_pin_enter(q->pin);
+        qcow2_pin_leave(q->pin, before);
         co_reap();
         g_assert_cmpuint(co_count(earlier), ==, 0);
         earlier = a;
         before = after;
     }
-    qcow2_pin_leave(q, before);
+    qcow2_pin_leave(q->pin, before);
     return 0;
 }
 
@@ -203,22 +219,22 @@ static void test_busy(void)
 /* In order, run by run; neighbours of one generation are one entry. */
 static int coroutine_fn co_order(void *opaque)
 {
-    uint64_t cs = q->geo.cluster_size, run = co_alloc(4), later = co_alloc(1), gen;
-    unsigned token = qcow2_pin_enter(q);
+    uint64_t cs = q->geo.cluster_size, run = co_alloc(4), later = co_alloc(1);
+    unsigned token = qcow2_pin_enter(q->pin);
 
     for (int i = 0; i < 4; i++) {
-        gen = co_free(run + (uint64_t)i * cs, cs);
+        co_free(run + (uint64_t)i * cs, cs);
     }
-    g_assert_cmpuint(qcow2_pin_waiting_bytes(q), ==, 4 * cs);
-    co_sync(gen);
-    g_assert_cmpuint(co_free(later, cs), ==, gen + 1); /* not synced */
-    qcow2_pin_leave(q, token);
+    g_assert_cmpuint(qcow2_quarantine_bytes(q->quarantine), ==, 4 * cs);
+    co_sync();
+    co_free(later, cs); /* not synced */
+    qcow2_pin_leave(q->pin, token);
     co_reap();
     for (int i = 0; i < 4; i++) {
         g_assert_cmpuint(co_count(run + (uint64_t)i * cs), ==, 0);
     }
     g_assert_cmpuint(co_count(later), ==, 1);
-    co_sync(gen + 1);
+    co_sync();
     co_reap();
     g_assert_cmpuint(co_count(later), ==, 0);
     return 0;
@@ -236,18 +252,20 @@ static int coroutine_fn co_shared(void *opaque)
 {
     uint64_t cs = q->geo.cluster_size, a = co_alloc(2);
 
-    WITH_CO_LOCK(&q->meta_lock)
+    WITH_CO_LOCK(&q->alloc.meta_lock)
     {
-        g_assert_cmpint(qcow2_co_refcount_add(q, a >> q->geo.cluster_bits, 1, 1), ==, 0);
+        g_assert_cmpint(qcow2_alloc_co_add_refs(&q->alloc, a >> q->geo.cluster_bits, 1), ==, 0);
     }
     co_fill(a, 2, 0x77);
-    co_sync(co_free(a + 100, cs)); /* a compressed range over both clusters */
+    co_free(a + 100, cs);
+    co_sync(); /* a compressed range over both clusters */
     co_reap();
     g_assert_cmpuint(co_count(a), ==, 1);
     g_assert_cmpint(last_mem->data[a], ==, 0x77); /* not punched: someone is left */
     g_assert_cmpuint(co_count(a + cs), ==, 0);
     g_assert_cmpint(last_mem->data[a + cs], !=, 0x77); /* nobody was: it is */
-    co_sync(co_free(a, cs));
+    co_free(a, cs);
+    co_sync();
     co_reap();
     g_assert_cmpuint(co_count(a), ==, 0);
     g_assert_cmpint(last_mem->data[a], !=, 0x77);
@@ -266,9 +284,10 @@ static int coroutine_fn co_broken(void *opaque)
 {
     uint64_t a = co_alloc(1);
 
-    co_sync(co_free(a, q->geo.cluster_size));
-    atomic_store(&q->write_error, -EIO);
-    g_assert_cmpint(qcow2_co_pin_reap(q), ==, 0);
+    co_free(a, q->geo.cluster_size);
+    co_sync();
+    atomic_store(&q->health.write_error, -EIO);
+    g_assert_cmpint(qcow2_reap_co_ready(q), ==, 0);
     g_assert_cmpuint(co_count(a), ==, 1);
     return 0;
 }
@@ -294,9 +313,9 @@ static void test_flush(void)
     g_assert_cmpint(blk_pwrite(blk, 0, MiB, buf, 0), ==, 0);
     g_assert_cmpint(blk_flush(blk), ==, 0);
     g_assert_cmpint(blk_pdiscard(blk, 0, MiB), ==, 0);
-    g_assert_cmpuint(qcow2_pin_waiting_bytes(q), ==, MiB / cs * cs);
+    g_assert_cmpuint(qcow2_quarantine_bytes(q->quarantine), ==, MiB / cs * cs);
     g_assert_cmpint(blk_flush(blk), ==, 0);
-    g_assert_cmpuint(qcow2_pin_waiting_bytes(q), ==, 0);
+    g_assert_cmpuint(qcow2_quarantine_bytes(q->quarantine), ==, 0);
     teardown();
 }
 
@@ -316,22 +335,23 @@ static void coroutine_fn co_reap_much(void)
  */
 static int coroutine_fn co_epochs_apart(void *opaque)
 {
-    uint64_t cs = q->geo.cluster_size, a = co_alloc(2), b = a + cs, gen;
-    unsigned before = qcow2_pin_enter(q), between;
+    uint64_t cs = q->geo.cluster_size, a = co_alloc(2), b = a + cs;
+    unsigned before = qcow2_pin_enter(q->pin), between;
 
-    gen = co_free(a, cs);
-    g_assert_cmpint(qcow2_co_pin_reap(q), ==, 0); /* the epoch moves: nobody is left of the last */
-    between = qcow2_pin_enter(q);
+    co_free(a, cs);
+    g_assert_cmpint(qcow2_reap_co_ready(q), ==,
+                    0); /* the epoch moves: nobody is left of the last */
+    between = qcow2_pin_enter(q->pin);
     g_assert_cmpuint(between, !=, before); /* it did move */
-    g_assert_cmpuint(co_free(b, cs), ==, gen);
-    co_sync(gen);
+    co_free(b, cs);
+    co_sync();
     co_reap_much();
     g_assert_cmpuint(co_count(a), ==, 1);
-    qcow2_pin_leave(q, before);
+    qcow2_pin_leave(q->pin, before);
     co_reap_much();
     g_assert_cmpuint(co_count(a), ==, 0);
     g_assert_cmpuint(co_count(b), ==, 1); /* it may be read until the one between has ended */
-    qcow2_pin_leave(q, between);
+    qcow2_pin_leave(q->pin, between);
     co_reap_much();
     g_assert_cmpuint(co_count(b), ==, 0);
     return 0;
@@ -348,23 +368,25 @@ static void test_epochs_apart(void)
 static int coroutine_fn co_epoch_waits(void *opaque)
 {
     uint64_t cs = q->geo.cluster_size, a = co_alloc(1);
-    unsigned first = qcow2_pin_enter(q), second, third;
+    unsigned first = qcow2_pin_enter(q->pin), second, third;
 
-    co_sync(co_free(co_alloc(1), cs)); /* something to reap, or no epoch is looked at */
+    co_free(co_alloc(1), cs);
+    co_sync(); /* something to reap, or no epoch is looked at */
     co_reap_much();
-    second = qcow2_pin_enter(q);
+    second = qcow2_pin_enter(q->pin);
     g_assert_cmpuint(second, !=, first);
     co_reap_much();
-    third = qcow2_pin_enter(q);
+    third = qcow2_pin_enter(q->pin);
     g_assert_cmpuint(third, ==, second); /* the first one is in the way */
-    co_sync(co_free(a, cs));
-    qcow2_pin_leave(q, first);
+    co_free(a, cs);
+    co_sync();
+    qcow2_pin_leave(q->pin, first);
     co_reap_much();
     g_assert_cmpuint(co_count(a), ==, 1);
-    qcow2_pin_leave(q, second);
+    qcow2_pin_leave(q->pin, second);
     co_reap_much();
     g_assert_cmpuint(co_count(a), ==, 1);
-    qcow2_pin_leave(q, third);
+    qcow2_pin_leave(q->pin, third);
     co_reap_much();
     g_assert_cmpuint(co_count(a), ==, 0);
     return 0;
@@ -380,18 +402,17 @@ static void test_epoch_waits(void)
 /* Neighbours of two generations: the one that is on stable storage goes alone. */
 static int coroutine_fn co_generations_apart(void *opaque)
 {
-    uint64_t cs = q->geo.cluster_size, a = co_alloc(2), gen = co_free(a, cs);
+    uint64_t cs = q->geo.cluster_size, a = co_alloc(2);
+    QuarantineMark first;
 
-    WITH_CO_LOCK(&q->meta_lock)
-    {
-        q->meta_gen++; /* a flush has sealed what there was */
-    }
-    g_assert_cmpuint(co_free(a + cs, cs), ==, gen + 1);
-    qcow2_pin_synced(q, (QuarantineMark){ .gen = gen });
+    co_free(a, cs);
+    first = co_mark(); /* a flush has sealed what there was */
+    co_free(a + cs, cs);
+    qcow2_quarantine_synced(q->quarantine, first);
     co_reap_much();
     g_assert_cmpuint(co_count(a), ==, 0);
     g_assert_cmpuint(co_count(a + cs), ==, 1);
-    co_sync(gen + 1);
+    co_sync();
     co_reap_much();
     g_assert_cmpuint(co_count(a + cs), ==, 0);
     return 0;
@@ -425,14 +446,14 @@ static void coroutine_fn reader_entry(void *opaque)
     Stress *st = opaque;
 
     for (int i = 0; !atomic_load(&st->stop); i++) {
-        unsigned token = qcow2_pin_enter(q);
+        unsigned token = qcow2_pin_enter(q->pin);
         uint64_t mapping = atomic_load_explicit(&st->current, memory_order_acquire);
 
         for (int k = i % 3 ? 1 : 50; k > 0; k--) {
             co_reschedule_self(); /* the I/O */
             assert_mine(st, mapping);
         }
-        qcow2_pin_leave(q, token);
+        qcow2_pin_leave(q->pin, token);
     }
     atomic_fetch_sub(&st->readers, 1);
 }
@@ -463,18 +484,20 @@ static int coroutine_fn writer_run(void *opaque)
         uint64_t old = atomic_load(&st->current) % MAX_CLUSTERS;
 
         co_map_fresh(st, use);
-        co_sync(co_free(old * cs, cs));
+        co_free(old * cs, cs);
+        co_sync();
         do {
-            g_assert_cmpint(qcow2_co_pin_reap(q), ==, 0);
+            g_assert_cmpint(qcow2_reap_co_ready(q), ==, 0);
             co_reschedule_self();
-        } while (qcow2_pin_waiting_bytes(q) > 30 * cs);
+        } while (qcow2_quarantine_bytes(q->quarantine) > 30 * cs);
         for (uint64_t c = 0; c < MAX_CLUSTERS; c++) { /* see which ones are free now */
             if (atomic_load(&st->owner[c]) && co_count(c * cs) == 0) {
                 atomic_store(&st->owner[c], 0);
             }
         }
     }
-    co_sync(co_free(atomic_load(&st->current) % MAX_CLUSTERS * cs, cs));
+    co_free(atomic_load(&st->current) % MAX_CLUSTERS * cs, cs);
+    co_sync();
     return 0;
 }
 

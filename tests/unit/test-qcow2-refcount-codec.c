@@ -68,14 +68,14 @@ static void test_width(gconstpointer data)
         block[i] = model[i] = (uint8_t)g_rand_int(rand);
     }
     for (uint64_t i = 0; i < entries; i++) {
-        g_assert_cmpuint(refcount_entry_get(order, block, i), ==, naive_get(order, block, i));
+        g_assert_cmpuint(qcow2_refcount_codec_get(order, block, i), ==, naive_get(order, block, i));
     }
     for (unsigned i = 0; i < 20000; i++) {
         uint64_t at = (uint64_t)g_rand_int(rand) % entries, v = random_value(rand, order);
 
-        refcount_entry_set(order, block, at, v);
+        qcow2_refcount_codec_set(order, block, at, v);
         naive_set(order, model, at, v);
-        g_assert_cmpuint(refcount_entry_get(order, block, at), ==, v);
+        g_assert_cmpuint(qcow2_refcount_codec_get(order, block, at), ==, v);
         if (i % 64 == 0) {
             g_assert_cmpmem(block, BLOCK, model, BLOCK);
         }
@@ -95,12 +95,12 @@ static void test_zero_run(gconstpointer data)
         uint64_t n = (uint64_t)g_rand_int(rand) % (entries - from + 1), naive = 0;
 
         for (unsigned k = 0; k < round % 4; k++) {
-            refcount_entry_set(order, block, (uint64_t)g_rand_int(rand) % entries, 1);
+            qcow2_refcount_codec_set(order, block, (uint64_t)g_rand_int(rand) % entries, 1);
         }
         while (naive < n && naive_get(order, block, from + naive) == 0) {
             naive++;
         }
-        g_assert_cmpuint(refcount_entry_zero_run(order, block, from, n), ==, naive);
+        g_assert_cmpuint(qcow2_refcount_codec_zero_run(order, block, from, n), ==, naive);
     }
 }
 

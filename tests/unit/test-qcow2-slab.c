@@ -39,13 +39,13 @@ static void check(uint8_t *const *buf, size_t size, uint8_t first)
 
 static void run(size_t size)
 {
-    SlabPool *p = slab_pool_new(file->bs, size);
+    SlabPool *p = qcow2_slab_pool_new(file->bs, size);
     uint8_t *buf[N];
     Slab *slab[N];
     uint32_t seed = 1;
 
     for (int i = 0; i < N; i++) {
-        buf[i] = slab_get(p, &slab[i]);
+        buf[i] = qcow2_slab_get(p, &slab[i]);
         g_assert_nonnull(buf[i]);
         g_assert_true(IS_ALIGNED((uintptr_t)buf[i], MIN(size, (uintptr_t)64)));
         memset(buf[i], i, size);
@@ -57,10 +57,10 @@ static void run(size_t size)
         seed = seed * 1664525 + 1013904223;
         i = (int)(seed >> 16) % N;
         if (buf[i]) {
-            slab_put(slab[i], buf[i]);
+            qcow2_slab_put(slab[i], buf[i]);
             buf[i] = NULL;
         } else {
-            buf[i] = slab_get(p, &slab[i]);
+            buf[i] = qcow2_slab_get(p, &slab[i]);
             g_assert_nonnull(buf[i]);
             memset(buf[i], i, size);
         }
@@ -68,10 +68,10 @@ static void run(size_t size)
     check(buf, size, 0);
     for (int i = 0; i < N; i++) {
         if (buf[i]) {
-            slab_put(slab[i], buf[i]);
+            qcow2_slab_put(slab[i], buf[i]);
         }
     }
-    slab_pool_free(p); /* asserts that nothing is left */
+    qcow2_slab_pool_free(p); /* asserts that nothing is left */
 }
 
 static void test_sizes(void)

@@ -102,38 +102,46 @@ static void whole_clusters(const Copy *c, Piece *p, int64_t left)
     }
 }
 
-/* The next piece of the image; false: none is left, or an error (told). */
+/* The next piece of the image, of @left bytes that are left; 0 or -errno. */
+static int coroutine_fn co_next_piece(Copy *c, Piece *p, int64_t left)
+{
+    int ret;
+
+    *p = (Piece){ .offset = c->next, .bytes = left };
+    ret = co_classify(c, p);
+    if (ret < 0 && c->salvage) {
+        *p = (Piece){ .kind = PIECE_DATA, .offset = c->next, .bytes = MIN(left, c->piece) };
+        ret = 0;
+    }
+    if (ret < 0) {
+        return ret;
+    }
+    if (c->compress) {
+        whole_clusters(c, p, left);
+    } else if (p->kind == PIECE_DATA || p->kind == PIECE_DIFF) {
+        /* Pieces end at multiples of their size, so that writes are aligned. */
+        p->bytes = MIN(p->bytes, c->piece - p->offset % c->piece);
+    }
+    c->next += p->bytes;
+    p->ticket = c->tickets++;
+    return 0;
+}
+
+/* The next piece; false: none is left, or an error (told). */
 static bool coroutine_fn co_take(Copy *c, Piece *p)
 {
     bool ok = false;
 
-    WITH_CO_LOCK(&c->hand_out)
-    {
-        if (c->ret == 0 && c->next < c->total) {
-            int64_t left = c->total - c->next;
-            int ret;
+    co_mutex_lock(&c->hand_out);
+    if (c->ret == 0 && c->next < c->total) {
+        int ret = co_next_piece(c, p, c->total - c->next);
 
-            *p = (Piece){ .offset = c->next, .bytes = left };
-            ret = co_classify(c, p);
-            if (ret < 0 && c->salvage) {
-                *p = (Piece){ .kind = PIECE_DATA, .offset = c->next, .bytes = MIN(left, c->piece) };
-                ret = 0;
-            }
-            if (ret < 0) {
-                fail(c, ret, "reading block status", p->offset);
-            } else {
-                if (c->compress) {
-                    whole_clusters(c, p, left);
-                } else if (p->kind == PIECE_DATA || p->kind == PIECE_DIFF) {
-                    /* Pieces end at multiples of their size, so that writes are aligned. */
-                    p->bytes = MIN(p->bytes, c->piece - p->offset % c->piece);
-                }
-                c->next += p->bytes;
-                p->ticket = c->tickets++;
-                ok = true;
-            }
+        ok = ret == 0;
+        if (ret < 0) {
+            fail(c, ret, "reading block status", p->offset);
         }
     }
+    co_mutex_unlock(&c->hand_out);
     return ok;
 }
 

@@ -1,0 +1,12 @@
+/* SPDX-License-Identifier: MIT */
+/* Discards, as others need them. */
+#ifndef QCOW2_DISCARD_H
+#define QCOW2_DISCARD_H
+
+#include "qcow2.h"
+
+/* For truncate: the entries of guest [start, end), cluster aligned, become 0. */
+int coroutine_fn qcow2_discard_co_forget(Qcow2 *q, uint64_t start, uint64_t end)
+    EXCLUDES_LOCK(q->alloc.meta_lock);
+
+#endif

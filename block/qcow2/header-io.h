@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The header in the file: the only place that reads or writes it there.
+ *
+ * INV-HDR-1  Of an image that exists only fields of the first sector are ever written, each time in
+ *            one write within that sector, under the header lock: so none is torn, no two writers
+ *            undo each other, and the extensions and the backing file's name, which may lie past
+ *            it, are never written again.
+ */
+#ifndef QCOW2_HEADER_IO_H
+#define QCOW2_HEADER_IO_H
+
+#include "block/io.h"
+#include "header.h"
+#include "util/co-lock.h"
+
+typedef struct HeaderFile {
+    BdrvChild *file;
+    CoMutex lock; /* of its fields in the file; taken inside of all other locks but spin locks */
+} HeaderFile;
+
+void qcow2_header_file_init(HeaderFile *f, BdrvChild *file);
+int coroutine_fn qcow2_header_co_read(BdrvChild *file, Qcow2Header *h, int flags, GError **errp);
+/* Bytes [@from, @to) as @h has them; both are among the places in header.h (Qcow2HeaderPlace). Not
+ * synced. */
+int coroutine_fn qcow2_header_co_write_fields(HeaderFile *f, const Qcow2Header *h, size_t from,
+                                              size_t to) EXCLUDES_LOCK(f->lock);
+/* The same for a caller that changes @h with it. */
+int coroutine_fn qcow2_header_co_write_fields_locked(HeaderFile *f, const Qcow2Header *h,
+                                                     size_t from, size_t to) REQUIRES_LOCK(f->lock);
+/* Set the corrupt bit, where the version has it, and sync; no other bit changes. */
+int coroutine_fn qcow2_header_co_mark_corrupt(HeaderFile *f) EXCLUDES_LOCK(f->lock);
+/* All of it, for a new image: more than a sector, so it can be torn. Not synced. */
+int coroutine_fn qcow2_header_co_write_new(BdrvChild *file, const Qcow2Header *h);
+
+#endif

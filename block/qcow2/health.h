@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * May the image be written?  Not when its bytes were found bad (corrupt), and not after a sync
+ * failed.  Both last until it is opened again.
+ *
+ * INV-HEALTH-1  A corruption is reported once, and marked in the header once, where the image may
+ *               be written.
+ */
+#ifndef QCOW2_HEALTH_H
+#define QCOW2_HEALTH_H
+
+#include "block/io.h"
+#include "header-io.h"
+
+typedef struct Health {
+    BlockDriverState *bs;
+    HeaderFile *header;
+    atomic_bool corrupt;
+    atomic_int write_error; /* -errno of a failed sync, or of what keeps all writes out */
+} Health;
+
+void qcow2_health_init(Health *h, BlockDriverState *bs, HeaderFile *header);
+/* Bad bytes at @offset of the file: remembers them, marks the image corrupt (if it is writable)
+ * once, returns -EIO. */
+int coroutine_fn qcow2_health_co_corrupt(Health *h, const char *site, int64_t offset,
+                                         const char *what);
+/* 0, or why nothing may be written (-errno). */
+int qcow2_health_may_write(const Health *h);
+/* Sync @bs, the image's file or its data file; a failure is remembered (INV-FLUSH-3). Any lock may
+ * be held. */
+int coroutine_fn qcow2_health_co_sync(Health *h, BlockDriverState *bs);
+
+#endif

@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What leaves quarantine is punched, if that is wanted and nobody else counts on it, still with its
+ * refcount; then the refcount drops.
+ */
+#ifndef QCOW2_REAP_H
+#define QCOW2_REAP_H
+
+#include "qcow2.h"
+
+/* Free what may be freed. On an error the rest stays in quarantine. */
+int coroutine_fn qcow2_reap_co_ready(Qcow2 *q) EXCLUDES_LOCK(q->alloc.meta_lock);
+
+#endif

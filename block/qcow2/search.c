@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: MIT */
+#include "search.h"
+
+#include "refcount.h"
+#include "refcount-codec.h"
+
+/* A table that names one full refcount block over and over makes a search without end of a small
+ * file. So many clusters in a row that are counted past the end of the file (leaks, no more) are
+ * looked at in one search; the next goes on from there. */
+#define MAX_USED_PAST (UINT64_C(1) << 26)
+
+typedef struct FreeScan {
+    uint64_t n;
+    bool exact;
+    ClusterRange avoid;
+    uint64_t first, run; /* the run found so far */
+    uint64_t seen;       /* first free cluster met, or UINT64_MAX */
+} FreeScan;
+
+/* One more stretch of @len free clusters at @c. */
+static void scan_free(FreeScan *f, uint64_t c, uint64_t len)
+{
+    if (f->run == 0) {
+        f->first = c;
+    }
+    if (f->seen == UINT64_MAX) {
+        f->seen = c;
+    }
+    f->run += len;
+}
+
+static void scan_used(FreeScan *f)
+{
+    f->run = 0;
+}
+
+static bool scan_done(const FreeScan *f)
+{
+    return f->run >= f->n;
+}
+
+/* Entries [index, index + len) of a slice, for clusters from @c on. False: an inexact run has
+ * ended. */
+static bool scan_slice(Allocator *a, FreeScan *f, const void *data, uint64_t index, uint64_t c,
+                       uint64_t len)
+{
+    unsigned order = a->geo->refcount_order;
+
+    for (uint64_t i = 0; i < len && !scan_done(f);) {
+        if (qcow2_refcount_codec_get(order, data, index + i) == 0) {
+            uint64_t z =
+                qcow2_refcount_codec_zero_run(order, data, index + i, MIN(len - i, f->n - f->run));
+
+            scan_free(f, c + i, z);
+            i += z;
+        } else if (f->run && !f->exact) {
+            return false;
+        } else {
+            scan_used(f);
+            i++;
+        }
+    }
+    return true;
+}
+
+/* One stretch from @c on; *len: clusters looked at. 1 done or ended, 0 go on, < 0 error. */
+static int coroutine_fn scan_step(Allocator *a, FreeScan *f, uint64_t c, uint64_t *len)
+    REQUIRES_LOCK(a->meta_lock)
+{
+    uint64_t per = qcow2_refcount_slice_entries(a), index;
+    bool more = true;
+    MetaSlice *s;
+    int ret;
+
+    if (cluster_range_has(f->avoid, c)) {
+        *len = f->avoid.first + f->avoid.n - c;
+        if (f->run && !f->exact) {
+            return 1;
+        }
+        scan_used(f);
+        return 0;
+    }
+    ret = qcow2_refcount_co_slice(a, c, &s, &index);
+    if (ret < 0) {
+        return ret;
+    }
+    *len = s ? per - index : per - c % per;
+    if (f->avoid.n && c < f->avoid.first) {
+        *len = MIN(*len, f->avoid.first - c);
+    }
+    if (s) {
+        more = scan_slice(a, f, s->data, index, c, *len);
+        qcow2_cache_put(a->ref_cache, s);
+    } else {
+        scan_free(f, c, *len);
+    }
+    return !more || scan_done(f);
+}
+
+uint64_t qcow2_search_file_end(const Allocator *a)
+{
+    return geo_clusters(a->geo, (uint64_t)MAX(atomic_load(&a->file->bs->total_bytes), 0));
+}
+
+int coroutine_fn qcow2_search_co_free(Allocator *a, uint64_t start, uint64_t n, bool exact,
+                                      ClusterRange avoid, uint64_t *first, uint64_t *got,
+                                      uint64_t *seen)
+{
+    uint64_t end = QCOW2_MAX_OFFSET >> a->geo->cluster_bits, len = 0;
+    uint64_t bound = MAX(start, qcow2_search_file_end(a));
+    FreeScan f = { .n = n, .exact = exact, .avoid = avoid, .seen = UINT64_MAX };
+    int ret = 0;
+
+    for (uint64_t c = start; c < end && ret == 0; c += len) {
+        if (c > bound && c - bound > MAX_USED_PAST) {
+            if (start == a->free_hint && f.seen == UINT64_MAX) {
+                a->free_hint = c; /* INV-ALLOC-1 */
+            }
+            return -EFBIG;
+        }
+        ret = scan_step(a, &f, c, &len);
+    }
+    if (ret < 0) {
+        return ret;
+    }
+    if (f.run == 0 || (exact && f.run < n) || f.first + MIN(f.run, n) > end) {
+        return -EFBIG;
+    }
+    *first = f.first;
+    *got = MIN(f.run, n);
+    if (seen) {
+        *seen = f.seen;
+    }
+    return 0;
+}
