@@ -60,6 +60,7 @@ typedef struct BdrvCore {
     int layer;                /* images above it in its chain */
     int open_fd;              /* while opening a protocol: stands for the file; -1: none */
     BlockPolicy *policy;      /* of its root; NULL: none */
+    Options *common;          /* given of those that every node takes; NULL: not opened */
     uint64_t dev, ino;        /* of a backing chain's file; 0: unknown */
     bool handed_over;         /* a protocol whose file came as a descriptor */
     bool named;               /* node_name is in the table of names */

@@ -45,6 +45,17 @@ static GArray *none_list_snapshots(BlockDriverState *bs)
     return g_array_new(FALSE, FALSE, sizeof(BlockSnapshotInfo));
 }
 
+/* Nothing of it is in a filter but what the core keeps. */
+static int coroutine_fn none_co_reopen_prepare(BlockDriverState *bs, Options *options, int flags,
+                                               void **state, GError **errp)
+{
+    return 0;
+}
+
+static void none_reopen_end(BlockDriverState *bs, void *state)
+{
+}
+
 static const char *const no_names[] = { NULL };
 static const BlockCreateOption no_options[] = { { NULL } };
 
@@ -53,6 +64,14 @@ static const BlockCreateOption no_options[] = { { NULL } };
 static int coroutine_fn no_co_create(const char *filename, Options *opts, GError **errp)
 {
     return -ENOTSUP;
+}
+
+static int coroutine_fn no_co_reopen_prepare(BlockDriverState *bs, Options *options, int flags,
+                                             void **state, GError **errp)
+{
+    return error_set(errp, ENOTSUP,
+                     "Block format '%s' used by node '%s' does not support reopening files",
+                     bs->drv->format_name, bs->node_name);
 }
 
 static int no_remove(const char *filename)
@@ -318,6 +337,7 @@ static void complete_by_kind(BlockDriver *d)
 {
     bool filter = d->is_filter;
 
+    DEFAULT(co_reopen_prepare, filter ? none_co_reopen_prepare : no_co_reopen_prepare);
     DEFAULT(child_perm, filter || !d->is_format ? filter_child_perm : format_child_perm);
     DEFAULT(unwritten_reads_zero, filter ? pass_unwritten_reads_zero : unwritten_is_unknown);
     DEFAULT(co_copy_range, filter && !d->co_preadv ? pass_co_copy_range : no_co_copy_range);
@@ -340,6 +360,8 @@ void bdrv_driver_complete(BlockDriver *d)
     DEFAULT(parse_filename, none_parse_filename);
     DEFAULT(co_close, none_co);
     DEFAULT(refresh_limits, none_refresh_limits);
+    DEFAULT(reopen_commit, none_reopen_end);
+    DEFAULT(reopen_abort, none_reopen_end);
     DEFAULT(set_perm, none_set_perm);
     DEFAULT(strong_options, no_names);
     DEFAULT(create_options, no_options);

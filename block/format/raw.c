@@ -42,9 +42,8 @@ static int coroutine_fn check_window(BlockDriverState *bs, RawState *s, GError *
     return 0;
 }
 
-static int coroutine_fn raw_co_open(BlockDriverState *bs, Options *o, int flags, GError **errp)
+static int take_window(Options *o, RawState *s, GError **errp)
 {
-    RawState *s = bs->opaque;
     uint64_t offset, size;
 
     s->has_size = opts_has(o, "size");
@@ -52,19 +51,58 @@ static int coroutine_fn raw_co_open(BlockDriverState *bs, Options *o, int flags,
         !opts_take_size(o, "size", 0, &size, errp)) {
         return -EINVAL;
     }
-    bs->file = bdrv_co_open_child(NULL, o, "file", bs, flags, BDRV_ROLE_FILE, false, errp);
-    if (!bs->file) {
-        return -EINVAL;
-    }
     if (offset > INT64_MAX || size > INT64_MAX) {
         return error_set(errp, EINVAL, "offset and size are too large");
     }
     s->offset = (int64_t)offset;
     s->size = (int64_t)size;
+    return 0;
+}
+
+static int coroutine_fn raw_co_open(BlockDriverState *bs, Options *o, int flags, GError **errp)
+{
+    RawState *s = bs->opaque;
+    int ret = take_window(o, s, errp);
+
+    if (ret < 0) {
+        return ret;
+    }
+    bs->file = bdrv_co_open_child(NULL, o, "file", bs, flags, BDRV_ROLE_FILE, false, errp);
+    if (!bs->file) {
+        return -EINVAL;
+    }
     bs->supported_write_flags = bs->file->bs->supported_write_flags;
     bs->supported_zero_flags = bs->file->bs->supported_zero_flags;
     bs->supported_truncate_flags = bs->file->bs->supported_truncate_flags;
     return check_window(bs, s, errp);
+}
+
+static int coroutine_fn raw_co_reopen_prepare(BlockDriverState *bs, Options *o, int flags,
+                                              void **state, GError **errp)
+{
+    g_autofree RawState *s = g_new0(RawState, 1);
+    int ret = take_window(o, s, errp);
+
+    ret = ret < 0 ? ret : check_window(bs, s, errp);
+    if (ret == 0) {
+        *state = g_steal_pointer(&s);
+    }
+    return ret;
+}
+
+static void raw_reopen_abort(BlockDriverState *bs, void *state)
+{
+    g_free(state);
+}
+
+static void raw_reopen_commit(BlockDriverState *bs, void *state)
+{
+    RawState *s = bs->opaque, *new = state;
+    int64_t file = atomic_load(&bs->file->bs->total_bytes);
+
+    *s = *new;
+    atomic_store(&bs->total_bytes, s->has_size ? s->size : file - s->offset);
+    g_free(new);
 }
 
 static void raw_refresh_limits(BlockDriverState *bs)
@@ -196,6 +234,9 @@ const BlockDriver bdrv_raw = {
     .is_format = true,
     .probe = raw_probe,
     .co_open = raw_co_open,
+    .co_reopen_prepare = raw_co_reopen_prepare,
+    .reopen_commit = raw_reopen_commit,
+    .reopen_abort = raw_reopen_abort,
     .refresh_limits = raw_refresh_limits,
     .child_perm = raw_child_perm,
     .strong_options = raw_strong_options,

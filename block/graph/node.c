@@ -37,6 +37,7 @@ static void bdrv_free(BlockDriverState *bs)
     bdrv_name_unregister(bs);
     g_ptr_array_unref(bs->core->parents);
     block_policy_unref(bs->core->policy);
+    opts_free(bs->core->common);
     g_free(bs->core);
     g_ptr_array_unref(bs->children);
     opts_free(bs->options);

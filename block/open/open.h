@@ -25,10 +25,30 @@ BdrvChild *coroutine_fn bdrv_co_open_root_request(OpenRequest *req, const BdrvPa
                                                   void *owner, GError **errp);
 /* The same for BLK_O_TEMPORARY. */
 BlockDriverState *coroutine_fn bdrv_co_open_temporary(OpenRequest *req, GError **errp);
-/* Options that every node has, out of @options into @bs and *flags. */
+/* Options that every node has, out of @options into @bs and *flags; a copy stays with the node. */
 bool bdrv_take_common_options(BlockDriverState *bs, Options *options, int *flags, GError **errp);
-/* Flags of a child, by its role. */
+/* Flags of a child, by its role; of one whose parent is (to be) read-only or not. */
 int bdrv_child_flags(BlockDriverState *parent, int flags, BdrvRole role);
+int bdrv_inherited_flags(bool read_only, int flags, BdrvRole role);
+
+/* What the options that every node has say of it. */
+typedef struct NodeMode {
+    int flags;
+    bool read_only;
+    uint8_t detect_zeroes; /* BDRV_DETECT_ZEROES_* */
+} NodeMode;
+/* Out of @options into @mode, which says what holds without them. */
+bool bdrv_take_mode(Options *options, NodeMode *mode, GError **errp);
+NodeMode bdrv_node_mode(const BlockDriverState *bs);
+void bdrv_set_node_mode(BlockDriverState *bs, const NodeMode *mode);
+/* Moves those of every node from @options to @common. */
+void bdrv_split_common_options(Options *options, Options *common);
+
+/* ---- reopen.c ---- */
+/* @root's node and those below it that nobody else uses get other options: @given (consumed), the
+ * children's under their names; @flags, where no option says more. All of them, or none. A drain
+ * holds requests back meanwhile. */
+bool coroutine_fn bdrv_co_reopen(BdrvChild *root, Options *given, int flags, GError **errp);
 
 /* ---- backing.c ---- */
 /* Fails when @bs's file is also that of a node above it in the chain, or the chain is too deep. */

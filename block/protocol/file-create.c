@@ -231,9 +231,11 @@ static int open_to_create(const char *filename, bool *made)
 
 static int coroutine_fn co_fill_new(int fd, const char *filename, const NewFile *n, GError **errp)
 {
-    FileState probe = {
-        .fd = fd, .filename = (char *)filename, .locking = FILE_LOCKING_AUTO, .shared = BLK_PERM_ALL
-    };
+    FileState probe = { .lock_fd = -1,
+                        .fd = fd,
+                        .filename = (char *)filename,
+                        .locking = FILE_LOCKING_AUTO,
+                        .shared = BLK_PERM_ALL };
     BlockDriverState lock_node = { .opaque = &probe };
     ResizeJob j = { fd, 0, (int64_t)n->size, (BlockPrealloc)n->prealloc, 1 };
     /* Nobody else may be using it: look before it is cut off. */
@@ -324,7 +326,7 @@ static int clear_start(int fd, GError **errp)
 
 int coroutine_fn device_co_create(const char *filename, Options *opts, GError **errp)
 {
-    FileState probe = { .locking = FILE_LOCKING_AUTO, .shared = BLK_PERM_ALL };
+    FileState probe = { .lock_fd = -1, .locking = FILE_LOCKING_AUTO, .shared = BLK_PERM_ALL };
     BlockDriverState lock_node = { .opaque = &probe };
     uint64_t size;
     int fd, ret;

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: MIT */
-/* What O_DIRECT demands of offsets, lengths and buffers: asked from the kernel, else tried out. */
+/* What O_DIRECT, or its absence, means: what it demands of offsets, lengths and buffers (asked from
+ * the kernel, else tried out), and how else I/O is done. */
 #include "file.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/fs.h>
+#include <linux/magic.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
@@ -84,4 +86,15 @@ int file_probe_alignment(FileState *s, BlockLimits *l)
     }
     mem_align_free(buf);
     return 0;
+}
+
+void file_set_direct(FileState *s, bool direct)
+{
+    struct statfs fs;
+
+    s->direct = direct;
+    s->sync_is_fast = !direct && !s->is_block && fstatfs(s->fd, &fs) == 0 &&
+                      (fs.f_type == TMPFS_MAGIC || fs.f_type == RAMFS_MAGIC);
+    g_clear_pointer(&s->lane, work_lane_unref);
+    s->lane = direct || s->is_block ? NULL : work_lane_new();
 }

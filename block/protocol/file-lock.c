@@ -37,6 +37,12 @@ static int held_by_others(int fd, int64_t byte)
     return fcntl(fd, F_OFD_GETLK, &fl) < 0 ? -errno : fl.l_type != F_UNLCK;
 }
 
+/* Locks stay on the descriptor that they were taken on, whatever I/O uses (INV-REOPEN-2). */
+static int lock_fd(const FileState *s)
+{
+    return s->lock_fd >= 0 ? s->lock_fd : s->fd;
+}
+
 /* Take or give back the bytes that differ between two states. */
 static int move_locks(FileState *s, unsigned from, unsigned to, int base)
 {
@@ -45,10 +51,10 @@ static int move_locks(FileState *s, unsigned from, unsigned to, int base)
         int ret = 0;
 
         if ((to & bit) && !(from & bit)) {
-            ret = lock_byte(s->fd, base + i, F_RDLCK);
+            ret = lock_byte(lock_fd(s), base + i, F_RDLCK);
             s->has_locks |= ret == 0;
         } else if (!(to & bit) && (from & bit)) {
-            ret = lock_byte(s->fd, base + i, F_UNLCK);
+            ret = lock_byte(lock_fd(s), base + i, F_UNLCK);
         }
         if (ret < 0) {
             return ret;
@@ -61,7 +67,7 @@ static int move_locks(FileState *s, unsigned from, unsigned to, int base)
 static int find_held(FileState *s, unsigned perms, int base)
 {
     for (int i = 0; i < PERM_BITS; i++) {
-        int ret = perms & (1u << i) ? held_by_others(s->fd, base + i) : 0;
+        int ret = perms & (1u << i) ? held_by_others(lock_fd(s), base + i) : 0;
 
         if (ret != 0) {
             return ret < 0 ? ret : i;

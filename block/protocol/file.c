@@ -5,10 +5,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/magic.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/vfs.h>
 #include <unistd.h>
 
 static const char *const aio_names[] = { "threads", "native", "io_uring", NULL };
@@ -157,11 +155,11 @@ static int open_common(BlockDriverState *bs, Options *o, int flags, bool want_bl
 {
     FileState *s = bs->opaque;
     bool by_name = opts_has(o, "aio") || (flags & BLK_O_AIO_URING);
-    struct statfs fs;
     int ret;
 
     s->fd = bdrv_take_open_fd(bs);
-    s->end_fd = -1;
+    s->handed_over = s->fd >= 0;
+    s->lock_fd = s->end_fd = -1;
     s->shared = BLK_PERM_ALL;
     s->direct = flags & BLK_O_NOCACHE;
     spin_init(&s->extent_lock);
@@ -180,9 +178,7 @@ static int open_common(BlockDriverState *bs, Options *o, int flags, bool want_bl
     }
     file_length_init(s);
     s->sector = s->is_block ? file_sector_size(s->fd) : 1;
-    s->sync_is_fast = !s->direct && !s->is_block && fstatfs(s->fd, &fs) == 0 &&
-                      (fs.f_type == TMPFS_MAGIC || fs.f_type == RAMFS_MAGIC);
-    s->lane = s->direct || s->is_block ? NULL : work_lane_new();
+    file_set_direct(s, s->direct);
     g_free(bs->exact_filename);
     bs->exact_filename = g_strdup(s->filename);
     bs->supported_zero_flags = BLK_REQ_MAY_UNMAP | BLK_REQ_NO_FALLBACK;
@@ -204,15 +200,15 @@ static int coroutine_fn device_co_open(BlockDriverState *bs, Options *o, int fla
 static int coroutine_fn file_co_close(BlockDriverState *bs)
 {
     FileState *s = bs->opaque;
-    int ret = 0;
+    int fds[] = { s->end_fd, s->lock_fd, s->fd }, ret = 0;
 
-    if (s->end_fd >= 0 && close(s->end_fd) < 0 && errno != EINTR) { /* closed even then */
-        ret = -errno;
-    }
     if (s->fd >= 0) {
         /* A child of fork() may have the description still, and with it the locks. */
         (void)file_set_perm(bs, 0, BLK_PERM_ALL, NULL);
-        if (close(s->fd) < 0 && errno != EINTR && ret == 0) {
+    }
+    for (size_t i = 0; i < G_N_ELEMENTS(fds); i++) {
+        if (fds[i] >= 0 && close(fds[i]) < 0 && errno != EINTR &&
+            ret == 0) { /* closed all the same */
             ret = -errno;
         }
     }
@@ -270,6 +266,9 @@ const BlockDriver bdrv_file = {
     .instance_size = sizeof(FileState),
     .parse_filename = file_parse_filename,
     .co_open = file_co_open,
+    .co_reopen_prepare = file_co_reopen_prepare,
+    .reopen_commit = file_reopen_commit,
+    .reopen_abort = file_reopen_abort,
     .co_close = file_co_close,
     .refresh_limits = file_refresh_limits,
     .set_perm = file_set_perm,
@@ -296,6 +295,9 @@ const BlockDriver bdrv_host_device = {
     .instance_size = sizeof(FileState),
     .parse_filename = device_parse_filename,
     .co_open = device_co_open,
+    .co_reopen_prepare = file_co_reopen_prepare,
+    .reopen_commit = file_reopen_commit,
+    .reopen_abort = file_reopen_abort,
     .co_close = file_co_close,
     .refresh_limits = file_refresh_limits,
     .set_perm = file_set_perm,

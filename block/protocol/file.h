@@ -12,9 +12,11 @@ typedef enum FileLocking { FILE_LOCKING_AUTO, FILE_LOCKING_ON, FILE_LOCKING_OFF 
 
 typedef struct FileState {
     int fd;
-    int end_fd; /* the same file without O_DIRECT, for an end within a block; -1: none */
+    int lock_fd; /* the descriptor with the locks, after a reopen; -1: fd */
+    int end_fd;  /* the same file without O_DIRECT, for an end within a block; -1: none */
     char *filename;
     bool is_block;     /* a block device */
+    bool handed_over;  /* the descriptor is the user's choice: no other is opened */
     bool direct;       /* O_DIRECT */
     uint32_t block;    /* ... its requests are whole ones of these; 1 without */
     bool sync_is_fast; /* tmpfs: plain reads and writes never wait for a device */
@@ -76,6 +78,12 @@ void coroutine_fn file_co_resize_end(FileState *s, int64_t to, int ret);
 /* file-lock.c */
 int file_set_perm(BlockDriverState *bs, unsigned perm, unsigned shared, GError **errp);
 
+/* file-reopen.c */
+int coroutine_fn file_co_reopen_prepare(BlockDriverState *bs, Options *o, int flags, void **state,
+                                        GError **errp);
+void file_reopen_commit(BlockDriverState *bs, void *state);
+void file_reopen_abort(BlockDriverState *bs, void *state);
+
 /* file-create.c */
 extern const BlockCreateOption file_create_options[];
 int file_remove(const char *filename);
@@ -89,5 +97,7 @@ int coroutine_fn file_co_truncate(BlockDriverState *bs, int64_t bytes, bool exac
 int file_probe_alignment(FileState *s, BlockLimits *l);
 uint32_t file_sector_size(int fd);
 int file_reopen_buffered(int fd, uint32_t block);
+/* All that depends on it, once fd has it or not. */
+void file_set_direct(FileState *s, bool direct);
 
 #endif

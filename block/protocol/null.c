@@ -120,13 +120,21 @@ static bool parse_name_aio(const char *filename, Options *o, GError **errp)
     return parse_name(filename, "null-aio://", o, errp);
 }
 
+/* It has nothing that could be like a file's. */
+static int coroutine_fn null_co_reopen_prepare(BlockDriverState *bs, Options *o, int flags,
+                                               void **state, GError **errp)
+{
+    return 0;
+}
+
 static const char *const strong_options[] = { "size", "read-zeroes", NULL };
 
 #define NULL_DRIVER(name, parse)                                                                   \
     {                                                                                              \
         BLOCK_DRIVER_TABLE,                                                                        \
             .format_name = (name), .protocol_name = (name), .instance_size = sizeof(NullState),    \
-            .parse_filename = (parse), .co_open = null_co_open, .strong_options = strong_options,  \
+            .parse_filename = (parse), .co_open = null_co_open,                                    \
+            .co_reopen_prepare = null_co_reopen_prepare, .strong_options = strong_options,         \
             .co_getlength = null_co_getlength, .co_get_allocated_size = null_co_allocated_size,    \
             .unwritten_reads_zero = null_unwritten_reads_zero, .co_preadv = null_co_preadv,        \
             .co_pwritev = null_co_pwritev, .co_pwrite_zeroes = null_co_range,                      \

@@ -13,6 +13,11 @@ extern const BlockCreateOption qcow2_create_options[];
 int coroutine_fn qcow2_co_open(BlockDriverState *bs, Options *options, int flags, GError **errp);
 int coroutine_fn qcow2_co_close(BlockDriverState *bs);
 int coroutine_fn qcow2_co_create(const char *filename, Options *opts, GError **errp);
+/* reopen.c */
+int coroutine_fn qcow2_co_reopen_prepare(BlockDriverState *bs, Options *options, int flags,
+                                         void **state, GError **errp);
+void qcow2_reopen_commit(BlockDriverState *bs, void *state);
+void qcow2_reopen_abort(BlockDriverState *bs, void *state);
 /* read.c, write.c, zero.c, discard.c, compress.c, status.c, flush.c */
 int coroutine_fn qcow2_co_preadv(BlockDriverState *bs, int64_t offset, IOVector *v, unsigned flags);
 int coroutine_fn qcow2_co_pwritev(BlockDriverState *bs, int64_t offset, IOVector *v,

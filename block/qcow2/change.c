@@ -3,6 +3,7 @@
 
 #include "bitmap.h"
 #include "header-layout.h"
+#include "rebuild.h"
 #include "rules.h"
 
 uint64_t qcow2_change_autoclear_kept(const Qcow2 *q)
@@ -26,7 +27,7 @@ static int coroutine_fn co_clear_features(Qcow2 *q) REQUIRES_LOCK(q->header.lock
     return ret;
 }
 
-int coroutine_fn qcow2_change_co_mark(Qcow2 *q, unsigned what)
+static int coroutine_fn co_mark(Qcow2 *q, unsigned what)
 {
     int ret = 0;
 
@@ -46,4 +47,74 @@ int coroutine_fn qcow2_change_co_mark(Qcow2 *q, unsigned what)
     }
     co_mutex_unlock(&q->header.lock);
     return ret;
+}
+
+/* ---- The first change ---- */
+
+static int coroutine_fn co_rebuild_if_dirty(Qcow2 *q, GError **errp)
+{
+    int ret;
+
+    if (!(q->hdr.incompatible & QCOW2_INCOMPAT_DIRTY)) {
+        return 0;
+    }
+    ret = co_mark(q, QCOW2_CHANGE_IMAGE);
+    return ret < 0 ? error_set_errno(errp, ret, "Could not update qcow2 header")
+                   : qcow2_rebuild_co_refcounts(q, errp);
+}
+
+int coroutine_fn qcow2_change_co_start(Qcow2 *q, GError **errp)
+{
+    const char *overlap;
+    bool bitmaps;
+    uint64_t at;
+    int ret = qcow2_bitmap_co_open(q, &bitmaps, errp);
+
+    if (ret < 0) {
+        return ret;
+    }
+    if (bitmaps) {
+        atomic_fetch_or(&q->unmarked, QCOW2_CHANGE_DISK);
+    }
+    if (q->hdr.autoclear != qcow2_change_autoclear_kept(q)) {
+        atomic_fetch_or(&q->unmarked, QCOW2_CHANGE_IMAGE);
+    }
+    overlap = qcow2_metadata_overlap(q->metadata, &at);
+    if (overlap) { /* a change of one table would be one of the other */
+        (void)qcow2_health_co_corrupt(&q->health, overlap, (int64_t)at,
+                                      "metadata overlaps other metadata");
+        return 0;
+    }
+    return co_rebuild_if_dirty(q, errp);
+}
+
+void qcow2_change_start_later(Qcow2 *q)
+{
+    atomic_store(&q->unmarked, QCOW2_CHANGE_START | QCOW2_CHANGE_DISK | QCOW2_CHANGE_IMAGE);
+}
+
+/* One at a time; nobody changes anything before it is done. */
+static int coroutine_fn co_start_now(Qcow2 *q)
+{
+    g_autoptr(GError) err = NULL;
+    int ret = 0;
+
+    co_mutex_lock(&q->start_lock);
+    if (atomic_load(&q->unmarked) & QCOW2_CHANGE_START) {
+        ret = qcow2_change_co_start(q, &err);
+        if (ret < 0) {
+            bdrv_report(q->bs, err->message);
+        } else {
+            atomic_fetch_and(&q->unmarked, ~QCOW2_CHANGE_START);
+        }
+    }
+    co_mutex_unlock(&q->start_lock);
+    return ret < 0 ? ret : qcow2_health_may_write(&q->health);
+}
+
+int coroutine_fn qcow2_change_co_mark(Qcow2 *q, unsigned what)
+{
+    int ret = atomic_load(&q->unmarked) & QCOW2_CHANGE_START ? co_start_now(q) : 0;
+
+    return ret < 0 ? ret : co_mark(q, what);
 }

@@ -35,9 +35,9 @@ void qcow2_metadata_free(MetadataSet *m) UNCHECKED_LOCKS
     }
 }
 
-void qcow2_metadata_ignore(MetadataSet *m)
+void qcow2_metadata_set_ignored(MetadataSet *m, bool ignored)
 {
-    m->ignored = true;
+    m->ignored = ignored;
 }
 
 static gpointer key(uint64_t cluster)

@@ -15,8 +15,8 @@ typedef struct MetadataSet MetadataSet;
 
 MetadataSet *qcow2_metadata_new(unsigned cluster_bits);
 void qcow2_metadata_free(MetadataSet *m); /* NULL is fine */
-/* overlap-check=none: nothing is found any more. */
-void qcow2_metadata_ignore(MetadataSet *m);
+/* overlap-check=none: nothing is found any more. Nothing else runs on the image. */
+void qcow2_metadata_set_ignored(MetadataSet *m, bool ignored);
 
 /* NULL, or what metadata is in the host clusters of [@offset, +@bytes): data must not be written
  * there. Any thread, cheap. */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Open and close: read the header, set up the parts in the order in which they need each other. */
 #include "bitmap.h"
+#include "caches.h"
 #include "callbacks.h"
 #include "change.h"
 #include "clean.h"
@@ -9,17 +10,14 @@
 #include "dirty.h"
 #include "flush.h"
 #include "l1.h"
+#include "open.h"
 #include "options.h"
-#include "rebuild.h"
 #include "refcount.h"
 #include "rules.h"
 #include "snapshot.h"
 
 #include <errno.h>
 #include <string.h>
-
-#define DEFAULT_L2_CACHE (INT64_C(32) * MiB)
-#define MIN_CACHES (UINT64_C(256) * KiB)
 
 /* ---- Pieces of open ---- */
 
@@ -57,71 +55,16 @@ static int coroutine_fn co_open_data_file(Qcow2 *q, Options *o, int flags, GErro
     return q->data ? 0 : -EINVAL;
 }
 
-/* What the user lets an image take: its tables' sizes, and what is left for caches. */
-static int check_caps(Qcow2 *q, uint64_t *left, GError **errp)
-{
-    const BlockCaps *caps = bdrv_caps(q->bs);
-    uint64_t l1 = q->hdr.l1_size * UINT64_C(8);
-    uint64_t reftable = q->hdr.reftable_clusters * q->geo.cluster_size;
-
-    if (MAX(l1, reftable) > caps->table_size) {
-        return error_set(errp, EFBIG,
-                         "The image has a table of %" G_GUINT64_FORMAT " bytes, more than "
-                         "limits.table-size=%" G_GUINT64_FORMAT " allows",
-                         MAX(l1, reftable), caps->table_size);
-    }
-    if (l1 + reftable + MIN_CACHES > caps->metadata) {
-        return error_set(errp, EFBIG,
-                         "The image needs %" G_GUINT64_FORMAT " bytes for its metadata, more than "
-                         "limits.metadata=%" G_GUINT64_FORMAT " allows",
-                         l1 + reftable + MIN_CACHES, caps->metadata);
-    }
-    *left = caps->metadata - l1 - reftable;
-    return 0;
-}
-
-static int make_caches(Qcow2 *q, const Qcow2Options *opt, GError **errp)
-{
-    const Geometry *g = &q->geo;
-    uint64_t slice = opt->l2_slice_bytes;
-    uint64_t full = geo_clusters(g, q->hdr.size) * g->l2_entry_size;
-    uint64_t l2 = opt->l2_cache_bytes, ref = opt->ref_cache_bytes;
-    uint64_t ref_slice = MIN(g->cluster_size, UINT64_C(4096)), left = 0;
-    int ret = check_caps(q, &left, errp);
-
-    if (ret < 0) {
-        return ret;
-    }
-    if (!l2) {
-        l2 = MIN(ALIGN_UP(MAX(full, slice), slice), (uint64_t)DEFAULT_L2_CACHE);
-        l2 = MIN(l2, left / 2);
-        q->budget_taken = qcow2_budget_take(l2, MIN(l2, (uint64_t)MiB));
-        l2 = q->budget_taken;
-    }
-    if (!ref) {
-        ref = MIN(4 * g->cluster_size, left / 4);
-    }
-    if (l2 + ref > left) {
-        return error_set(
-            errp, EFBIG,
-            "Caches of %" G_GUINT64_FORMAT " bytes are more than limits.metadata allows", l2 + ref);
-    }
-    q->l2_cache = qcow2_cache_new(q->file, slice, MAX(l2, 2 * slice), BLKDBG_L2_LOAD);
-    q->alloc.ref_cache =
-        qcow2_cache_new(q->file, ref_slice, MAX(ref, 4 * ref_slice), BLKDBG_REFBLOCK_LOAD);
-    return q->l2_cache && q->alloc.ref_cache
-               ? 0
-               : error_set(errp, ENOMEM, "Could not allocate metadata caches");
-}
-
 static int make_parts(Qcow2 *q, const Qcow2Options *opt, GError **errp)
 {
     Allocator *a = &q->alloc;
-    int ret = make_caches(q, opt, errp);
+    Qcow2Caches caches;
+    int ret = qcow2_caches_make(q, opt, &caches, errp);
 
     if (ret < 0) {
         return ret;
     }
+    qcow2_caches_swap(q, &caches);
     q->metadata = qcow2_metadata_new(q->geo.cluster_bits);
     q->pin = qcow2_pin_new();
     q->quarantine = q->pin ? qcow2_quarantine_new(q->pin, q->geo.cluster_size) : NULL;
@@ -157,43 +100,7 @@ static void publish_backing(Qcow2 *q)
     q->bs->backing_format = g_strdup(q->hdr.backing_format);
 }
 
-/* What a writer does first. Features and bitmaps that it does not keep true are marked by the first
- * change (bitmap.c): opening alone changes nothing of a clean image. */
-static int coroutine_fn co_start_writing(Qcow2 *q, int flags, GError **errp)
-{
-    const char *overlap;
-    bool bitmaps;
-    uint64_t at;
-    int ret;
-
-    if (q->bs->read_only || (flags & BLK_O_CHECK)) {
-        return 0;
-    }
-    ret = qcow2_bitmap_co_open(q, &bitmaps, errp);
-    if (ret < 0) {
-        return ret;
-    }
-    if (bitmaps) {
-        atomic_fetch_or(&q->unmarked, QCOW2_CHANGE_DISK);
-    }
-    if (q->hdr.autoclear != qcow2_change_autoclear_kept(q)) {
-        atomic_fetch_or(&q->unmarked, QCOW2_CHANGE_IMAGE);
-    }
-    overlap = qcow2_metadata_overlap(q->metadata, &at);
-    if (overlap) { /* a change of one table would be one of the other */
-        (void)qcow2_health_co_corrupt(&q->health, overlap, (int64_t)at,
-                                      "metadata overlaps other metadata");
-        return 0;
-    }
-    if (q->hdr.incompatible & QCOW2_INCOMPAT_DIRTY) {
-        ret = qcow2_change_co_begin(q, QCOW2_CHANGE_IMAGE);
-        ret = ret < 0 ? error_set_errno(errp, ret, "Could not update qcow2 header")
-                      : qcow2_rebuild_co_refcounts(q, errp);
-    }
-    return ret;
-}
-
-static void apply_options(Qcow2 *q, const Qcow2Options *opt)
+void qcow2_open_apply_options(Qcow2 *q, const Qcow2Options *opt)
 {
     q->lazy_refcounts = q->geo.version >= 3 &&
                         (opt->lazy_given ? opt->lazy_refcounts
@@ -201,18 +108,18 @@ static void apply_options(Qcow2 *q, const Qcow2Options *opt)
     q->discard_passthrough = opt->discard_request;
     q->alloc.discard_other = opt->discard_other;
     q->discard_no_unref = opt->discard_no_unref;
-    if (opt->overlap_off) {
-        qcow2_metadata_ignore(q->metadata);
-    }
+    qcow2_metadata_set_ignored(q->metadata, opt->overlap_off);
     qcow2_clean_start(q, opt->clean_interval_s);
 }
 
 static void free_state(Qcow2 *q)
 {
+    Qcow2Caches caches = { 0 };
+
     qcow2_clean_stop(q);
     qcow2_snapshot_free_all(q);
-    g_clear_pointer(&q->l2_cache, qcow2_cache_free);
-    g_clear_pointer(&q->alloc.ref_cache, qcow2_cache_free);
+    qcow2_caches_swap(q, &caches);
+    qcow2_caches_free(&caches);
     g_clear_pointer(&q->quarantine, qcow2_quarantine_free);
     g_clear_pointer(&q->pin, qcow2_pin_free);
     g_clear_pointer(&q->metadata, qcow2_metadata_free);
@@ -222,10 +129,6 @@ static void free_state(Qcow2 *q)
     g_clear_pointer(&q->l1, g_free);
     g_clear_pointer(&q->alloc.reftable, g_free);
     qcow2_header_clear(&q->hdr);
-    if (q->budget_taken) {
-        qcow2_budget_return(q->budget_taken);
-        q->budget_taken = 0;
-    }
 }
 
 /* ---- Open ---- */
@@ -256,8 +159,8 @@ static int coroutine_fn co_open_parts(Qcow2 *q, Options *o, int flags, GError **
         return ret;
     }
     atomic_store(&q->health.corrupt, (q->hdr.incompatible & QCOW2_INCOMPAT_CORRUPT) != 0);
-    apply_options(q, &opt);
-    return co_start_writing(q, flags, errp);
+    qcow2_open_apply_options(q, &opt);
+    return q->bs->read_only || (flags & BLK_O_CHECK) ? 0 : qcow2_change_co_start(q, errp);
 }
 
 int coroutine_fn qcow2_co_open(BlockDriverState *bs, Options *options, int flags, GError **errp)
@@ -268,6 +171,7 @@ int coroutine_fn qcow2_co_open(BlockDriverState *bs, Options *options, int flags
     q->bs = bs;
     co_mutex_init(&q->alloc.meta_lock);
     co_mutex_init(&q->flush_lock);
+    co_mutex_init(&q->start_lock);
     q->file = bdrv_co_open_child(NULL, options, "file", bs, flags, BDRV_ROLE_FILE, false, errp);
     if (!q->file) {
         return -EINVAL;
@@ -286,9 +190,7 @@ int coroutine_fn qcow2_co_open(BlockDriverState *bs, Options *options, int flags
     return 0;
 }
 
-/* The counts and, last, the clean bit. An image that is found corrupt, which those who wrote to it
- * have heard, gets no more than its flush wrote. */
-static int coroutine_fn co_finish_writing(Qcow2 *q)
+int coroutine_fn qcow2_open_co_finish_writing(Qcow2 *q)
 {
     int ret;
 
@@ -318,7 +220,7 @@ int coroutine_fn qcow2_co_close(BlockDriverState *bs)
         return 0; /* never opened whole */
     }
     if (!bs->read_only && !(bs->open_flags & BLK_O_CHECK)) {
-        ret = co_finish_writing(q);
+        ret = qcow2_open_co_finish_writing(q);
     }
     free_state(q);
     q->bs = NULL;

@@ -2,8 +2,8 @@
 /*
  * The open image.  Each module's functions are in its own header; this is what they share.
  *
- * Lock order (outer first): flush_lock, alloc.meta_lock, header.lock, then the spin locks (caches',
- * quarantine's), which never nest in one another.
+ * Lock order (outer first): start_lock, flush_lock, alloc.meta_lock, header.lock, then the spin
+ * locks (caches', quarantine's), which never nest in one another.
  *
  * INV-W-1  A refcount reaches the disk before any table that refers to the cluster.
  * INV-W-2  Data (the guest's and what copy-on-write fills in) reaches the disk before the L2 entry
@@ -58,6 +58,7 @@ typedef struct Qcow2 {
     bool header_in_doubt GUARDED_BY(alloc.meta_lock); /* a write of header fields failed */
     atomic_bool write_counts;                         /* flushes write counts, lazy or not */
 
+    CoMutex start_lock;   /* one first change at a time */
     atomic_uint unmarked; /* kinds of change that the image does not announce yet; change.h */
     atomic_uint_fast64_t
         compressed_gen; /* moved before a compressed cluster's place is used again */

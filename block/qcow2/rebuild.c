@@ -277,6 +277,12 @@ static int coroutine_fn co_switch_locked(Rebuild *r, GError **errp)
             qcow2_metadata_remove(q->metadata, q->alloc.reftable[i], q->geo.cluster_size);
         }
     }
+    for (uint64_t i = 0; i < r->entries; i++) {
+        if (r->table
+                [i]) { /* what stood there before, or was a block in another place of the table */
+            qcow2_cache_drop(q->alloc.ref_cache, r->table[i], q->geo.cluster_size);
+        }
+    }
     q->hdr.reftable_offset = r->table_at;
     q->hdr.reftable_clusters = (uint32_t)r->table_clusters;
     ret = qcow2_dirty_co_switch_rebuilt(q);

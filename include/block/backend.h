@@ -48,6 +48,11 @@ char **blk_warnings(BlockBackend *blk);
  * corrupt): a line without newline, in the thread of the request that met it. NULL: nobody is. Set
  * it before requests run. */
 void blk_set_report(BlockBackend *blk, BlockReportFunc *report, void *opaque);
+/* Other options (consumed) for @blk's node and those below it that nobody else uses: read-only,
+ * cache.direct and what else a driver lets change, children's with their names before ("file.x").
+ * All, or none and false: the image goes on as it was. Its locks are held all the time; requests
+ * wait meanwhile. */
+bool blk_reopen(BlockBackend *blk, Options *options, GError **errp);
 bool blk_is_writable(BlockBackend *blk);
 /* From now on @fn is called after the disk became longer or shorter, or another node, in the thread
  * where that happened. It must not wait for requests to @blk. Set it before requests run. */

@@ -75,7 +75,7 @@ struct BlockDriverState {
 
 /* Begins every table. A driver that was compiled for another version is refused; one whose table
  * is shorter lacks what was added at the end since. */
-#define BLOCK_DRIVER_VERSION 1
+#define BLOCK_DRIVER_VERSION 2
 #define BLOCK_DRIVER_TABLE .version = BLOCK_DRIVER_VERSION, .table_size = sizeof(BlockDriver)
 
 /* Callbacks that a driver leaves NULL are filled in when it registers (block/driver/defaults.c):
@@ -106,6 +106,15 @@ struct BlockDriver {
      * that left. */
     int coroutine_fn (*co_close)(BlockDriverState *bs);
     void (*refresh_limits)(BlockDriverState *bs);
+    /* Other options and flags for a node that stays. prepare, under a drain, does all that can
+     * fail, and leaves the node as it is: takes out of @options (all that the node is to have) what
+     * can be changed, and has in *@state what commit or abort, one of which follows, needs.
+     * Children have prepared before their parents, and commit before them. Without it: filters have
+     * nothing to do, others refuse. */
+    int coroutine_fn (*co_reopen_prepare)(BlockDriverState *bs, Options *options, int flags,
+                                          void **state, GError **errp);
+    void (*reopen_commit)(BlockDriverState *bs, void *state);
+    void (*reopen_abort)(BlockDriverState *bs, void *state);
     /* Protocols: @perm is held and @shared is let to others (BlockPerm; locks on the file). Called
      * before the first I/O and at each change; on failure the old locks still hold. Without it:
      * nothing to do. */

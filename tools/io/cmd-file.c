@@ -19,7 +19,7 @@ int io_open(const char *name, int flags, bool writethrough, bool force_share, Op
     if (force_share) {
         flags |= BLK_O_FORCE_SHARE;
     }
-    tool.blk = blk_open(name, opts_copy(o), flags, &err);
+    tool.blk = blk_open(name, g_steal_pointer(&o), flags, &err);
     if (!tool.blk) {
         tool_error("can't open%s%s: %s", name ? " device " : "", name ? name : "", err->message);
         g_error_free(err);
@@ -27,15 +27,6 @@ int io_open(const char *name, int flags, bool writethrough, bool force_share, Op
     }
     tool_watch(tool.blk);
     blk_set_write_cache(tool.blk, !writethrough);
-    if (name != tool.name) {
-        g_free(tool.name);
-        tool.name = g_strdup(name);
-    }
-    opts_free(tool.opts);
-    tool.opts = g_steal_pointer(&o);
-    tool.flags = flags;
-    tool.writethrough = writethrough;
-    tool.force_share = force_share;
     return 0;
 }
 

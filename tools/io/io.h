@@ -10,11 +10,6 @@
 typedef struct IoTool {
     const char *progname;
     BlockBackend *blk;
-    /* How blk was opened, for reopen. */
-    char *name;
-    Options *opts;
-    int flags;
-    bool writethrough, force_share;
     bool misalign;
     bool quit;
     bool aio_failed;            /* one of the aio_* requests; no command's result says so */

@@ -187,7 +187,5 @@ int main(int argc, char **argv)
     }
     g_ptr_array_unref(a.commands);
     opts_free(a.opts);
-    opts_free(tool.opts);
-    g_free(tool.name);
     return ret;
 }
