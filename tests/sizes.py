@@ -14,6 +14,7 @@ import subprocess
 import sys
 
 TOP = os.path.realpath(os.path.join(os.path.dirname(__file__), ".."))
+BELOW = ("block/qcow2/", "block/protocol/", "block/filter/", "block/format/")
 FOLDERS = ("util", "block", "tools", "include")
 # Functions begin and end in the first column: clang-format sees to it.
 FUNCTION = re.compile(r"^(?![ \t}#/])[^;\n]*?\b(\w+)\([^;{}]*\)\n\{\n(.*?)^\}", re.S | re.M)
@@ -96,9 +97,11 @@ def main(argv):
     names, bad = callbacks(), 0
     folders, longest, per_file, tests = collections.Counter(), [], [], []
     comments = total = 0
+    texts = {}
     for f in files():
         with open(os.path.join(TOP, f), encoding="utf-8") as h:
             text = h.read()
+        texts[f] = text
         lines = text.count("\n")
         folders[os.path.dirname(f)] += lines
         total += lines
@@ -117,6 +120,9 @@ def main(argv):
     print("# the longest functions")
     for n, f, fn in sorted(longest, reverse=True)[:12]:
         print(f"{n:7} {f} {fn}()")
+    below = [t for f, t in texts.items() if f.startswith(BELOW)]
+    asserts, code = sum(t.count("g_assert") for t in below), sum(t.count("\n") for t in below)
+    print(f"# assertions below the gate: {asserts}, {1000 * asserts / code:.1f} for 1000 lines")
     print(f"# tests of drivers' callbacks for NULL: {len(tests)} {' '.join(tests)}")
     graph = calls(argv[0])
     for c in circles(graph):

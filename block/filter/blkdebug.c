@@ -137,6 +137,7 @@ static bool resume_one(BlkdebugState *s, const char *tag)
 
         if (!strcmp(q->tag, tag)) {
             found = true;
+            g_assert(q->request->stops > 0);
             co = --q->request->stops == 0 ? q->request->co : NULL;
             g_ptr_array_remove_index(s->suspended, i);
         }

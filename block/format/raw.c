@@ -100,6 +100,7 @@ static void raw_reopen_commit(BlockDriverState *bs, void *state)
     RawState *s = bs->opaque, *new = state;
     int64_t file = atomic_load(&bs->file->bs->total_bytes);
 
+    g_assert(new->offset >= 0);
     *s = *new;
     atomic_store(&bs->total_bytes, s->has_size ? s->size : file - s->offset);
     g_free(new);
@@ -115,6 +116,7 @@ static void raw_refresh_limits(BlockDriverState *bs)
 static int coroutine_fn raw_co_preadv(BlockDriverState *bs, int64_t offset, IOVector *v,
                                       unsigned flags)
 {
+    g_assert(offset >= 0 && v->size > 0);
     return bdrv_co_preadv(bs->file, offset + ((RawState *)bs->opaque)->offset, v, flags);
 }
 
@@ -123,6 +125,7 @@ static int in_window(BlockDriverState *bs, int64_t offset, int64_t bytes)
 {
     RawState *s = bs->opaque;
 
+    g_assert(offset >= 0 && bytes >= 0);
     return s->has_size && (offset > s->size || bytes > s->size - offset) ? -ENOSPC : 0;
 }
 

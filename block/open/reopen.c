@@ -203,7 +203,7 @@ static void coroutine_fn commit(ReopenNode *n)
     }
 }
 
-static void finish_all(GPtrArray *nodes, bool ok)
+static void coroutine_fn finish_all(GPtrArray *nodes, bool ok)
 {
     for (guint i = nodes->len; i-- > 0;) {
         ReopenNode *n = g_ptr_array_index(nodes, i);

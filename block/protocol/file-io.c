@@ -153,6 +153,7 @@ static int coroutine_fn co_rw_rest(FileState *s, bool write, IOVector *v, int64_
 {
     size_t done = 0;
 
+    g_assert(v->size > 0);
     for (;;) {
         IOVector rest;
         int ret;
@@ -170,6 +171,7 @@ static int coroutine_fn co_rw_rest(FileState *s, bool write, IOVector *v, int64_
         }
         done +=
             n > 0 ? ALIGN_DOWN((size_t)n, (size_t)s->block) : 0; /* O_DIRECT goes on at a block */
+        g_assert(done <= v->size);
         if (done == v->size) {
             return 0;
         }
@@ -201,6 +203,7 @@ static int coroutine_fn co_rw(FileState *s, bool write, IOVector *v, int64_t off
 /* Bytes [pos, v->size) of @v to the end of the file, which is within a block: not with O_DIRECT. */
 static int coroutine_fn co_write_end(FileState *s, IOVector *v, size_t pos, int64_t offset)
 {
+    g_assert(s->end_fd >= 0 || pos == v->size);
     while (pos < v->size) {
         IOVector end;
         FileJob j = { .s = s, .fd = s->end_fd, .write = true, .offset = offset + (int64_t)pos };
@@ -244,8 +247,15 @@ static int coroutine_fn co_write(FileState *s, IOVector *v, int64_t offset)
     return co_write_end(s, v, whole, offset);
 }
 
+/* The gate has seen to that; a write may end within a block where the file does. */
+static bool is_aligned(BlockDriverState *bs, int64_t offset)
+{
+    return IS_ALIGNED(offset, (int64_t)bs->limits.request_alignment);
+}
+
 int coroutine_fn file_co_preadv(BlockDriverState *bs, int64_t offset, IOVector *v, unsigned flags)
 {
+    g_assert(offset >= 0 && v->size > 0 && is_aligned(bs, offset));
     return co_rw(bs->opaque, false, v, offset);
 }
 
@@ -255,6 +265,7 @@ int coroutine_fn file_co_pwritev(BlockDriverState *bs, int64_t offset, IOVector 
     int64_t end = offset + (int64_t)v->size;
     int ret;
 
+    g_assert(offset >= 0 && v->size > 0 && is_aligned(bs, offset));
     if (unlikely(file_extends(s, end))) {
         file_co_extend_begin(s);
         ret = co_write(s, v, offset);
@@ -377,6 +388,7 @@ int coroutine_fn file_co_pwrite_zeroes(BlockDriverState *bs, int64_t offset, int
     FileState *s = bs->opaque;
     int ret;
 
+    g_assert(offset >= 0 && bytes > 0);
     ret = s->is_block ? co_zero_device(s, offset, bytes, flags)
                       : co_zero_file(s, offset, bytes, flags);
     file_changed(s);
@@ -397,6 +409,7 @@ int coroutine_fn file_co_pdiscard(BlockDriverState *bs, int64_t offset, int64_t 
     FileState *s = bs->opaque;
     int ret = s->is_block ? co_discard_device(s, offset, bytes) : co_punch(s, offset, bytes);
 
+    g_assert(offset >= 0 && bytes > 0);
     file_changed(s);
     return ret;
 }

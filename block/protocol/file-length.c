@@ -27,6 +27,7 @@ static void raise_known(FileState *s, int64_t end)
 {
     int64_t known = atomic_load(&s->known_length);
 
+    g_assert(end >= 0);
     while (known < end && !atomic_compare_exchange_weak(&s->known_length, &known, end)) {
     }
 }
@@ -49,6 +50,7 @@ int coroutine_fn file_co_grow(FileState *s, int64_t end)
     int64_t length;
     int ret = 0;
 
+    g_assert(end >= 0);
     if (!file_extends(s, end)) {
         return 0;
     }
@@ -70,6 +72,7 @@ void coroutine_fn file_co_resize_begin(FileState *s, int64_t to)
 {
     int64_t known;
 
+    g_assert(to >= 0);
     co_rwlock_wrlock(&s->length_lock);
     known = atomic_load(&s->known_length);
     atomic_store(&s->known_length, MIN(known, to)); /* INV-LEN-1: before it is cut */

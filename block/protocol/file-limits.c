@@ -92,6 +92,7 @@ void file_set_direct(FileState *s, bool direct)
 {
     struct statfs fs;
 
+    g_assert(s->fd >= 0);
     s->direct = direct;
     s->sync_is_fast = !direct && !s->is_block && fstatfs(s->fd, &fs) == 0 &&
                       (fs.f_type == TMPFS_MAGIC || fs.f_type == RAMFS_MAGIC);

@@ -122,6 +122,7 @@ int file_set_perm(BlockDriverState *bs, unsigned perm, unsigned shared, GError *
     unsigned old_unshared = BLK_PERM_ALL & ~s->shared, unshared = BLK_PERM_ALL & ~shared;
     int ret;
 
+    g_assert(((perm | shared) & ~(unsigned)BLK_PERM_ALL) == 0);
     if (s->locking == FILE_LOCKING_OFF) {
         return 0;
     }

@@ -90,6 +90,7 @@ void file_reopen_commit(BlockDriverState *bs, void *state)
     FileState *s = bs->opaque;
     g_autofree FileReopen *r = state;
 
+    g_assert(s->fd >= 0);
     if (r->fd < 0) {
         return;
     }

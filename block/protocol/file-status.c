@@ -89,6 +89,7 @@ static bool remembered(FileState *s, int64_t offset, unsigned gen, int64_t *end,
 
 static void remember(FileState *s, unsigned gen, int64_t start, int64_t end, bool data)
 {
+    g_assert(start < end);
     spin_lock(&s->extent_lock);
     s->extent_valid = true;
     s->extent_of = gen; /* from before the look-up: a change since makes it stale */
@@ -124,6 +125,7 @@ int coroutine_fn file_co_block_status(BlockDriverState *bs, bool want_zero, int6
         }
         remember(s, gen, start, end, data);
     }
+    g_assert(end > offset);
     *pnum = MIN(bytes, end - offset);
     return (data ? BLK_DATA : BLK_ZERO) | BLK_OFFSET_VALID;
 }

@@ -23,12 +23,14 @@ static int coroutine_fn take(Allocator *a, uint64_t start, uint64_t n, bool exac
     const char *what;
     int ret = qcow2_search_co_free(a, start, n, exact, (ClusterRange){ 0, 0 }, first, got, &seen);
 
+    g_assert(n > 0 && start <= QCOW2_MAX_OFFSET >> a->geo->cluster_bits);
     if (ret < 0) {
         return ret;
     }
     if (!exact && atomic_load(&a->was_full) && *first < qcow2_search_file_end(a)) {
         *got = MIN(*got, qcow2_search_file_end(a) - *first);
     }
+    g_assert(*got > 0 && *got <= n && (*got == n || !exact));
     what = *first == 0 ? "header"
                        : qcow2_metadata_at(a->metadata, *first << a->geo->cluster_bits,
                                            *got << a->geo->cluster_bits);
@@ -65,6 +67,7 @@ int coroutine_fn qcow2_alloc_co_upto(Allocator *a, uint64_t want, uint64_t n, ui
     uint64_t first, count = 1;
     int ret;
 
+    g_assert(n > 0);
     bdrv_co_debug_event(a->file, BLKDBG_CLUSTER_ALLOC);
     if (want && geo_in_cluster(a->geo, want) == 0 && want < QCOW2_MAX_OFFSET &&
         !(atomic_load(&a->was_full) && want >> a->geo->cluster_bits >= qcow2_search_file_end(a))) {

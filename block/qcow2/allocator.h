@@ -18,6 +18,7 @@
 #include "geometry.h"
 #include "health.h"
 #include "metadata-set.h"
+#include "oracle-counts.h"
 #include "quarantine.h"
 
 typedef struct Allocator {
@@ -45,6 +46,9 @@ typedef struct Allocator {
 
     uint64_t free_hint GUARDED_BY(meta_lock); /* cluster from which on free ones are looked for */
     uint64_t compress_next GUARDED_BY(meta_lock); /* next byte for compressed data, 0: none */
+#ifdef CONFIG_ORACLES
+    CountOracle *oracle;
+#endif
     atomic_bool grows;       /* the last allocation was past the end of the file */
     atomic_bool was_full;    /* the file could not grow once: free clusters in it come first */
     atomic_bool wished_past; /* one went past the end of the file, with free clusters in it */

@@ -31,6 +31,10 @@ struct MetaCache {
     MetaSlice *dirty_head;
     unsigned cleanings; /* calls of qcow2_cache_clean() */
     CoQueue load_queue; /* those who wait for a loading slice */
+#ifdef CONFIG_ORACLES
+    GHashTable *left; /* offset -> checksum of a clean slice that left: it comes back the same */
+    unsigned steps;
+#endif
 };
 
 MetaCache *qcow2_cache_new(BdrvChild *file, size_t slice_size, uint64_t budget, BlkdebugEvent event)
@@ -59,11 +63,13 @@ MetaCache *qcow2_cache_new(BdrvChild *file, size_t slice_size, uint64_t budget, 
     }
     spin_init(&c->lock);
     co_queue_init(&c->load_queue);
+    ORACLE(c->left = g_hash_table_new(NULL, NULL));
     return c;
 }
 
 static void slice_free(MetaSlice *s)
 {
+    g_assert(s->refs == 0 && s->writing == 0);
     qcow2_slab_put(s->slab, s->data);
     g_free(s);
 }
@@ -81,6 +87,7 @@ void qcow2_cache_free(MetaCache *c)
             slice_free(s);
         }
     }
+    ORACLE(g_hash_table_unref(c->left));
     qcow2_slab_pool_free(c->slabs);
     g_free(c->buckets);
     g_free(c);
@@ -106,6 +113,68 @@ size_t qcow2_cache_dirty_bytes(MetaCache *c)
     return n;
 }
 
+static bool is_idle(const MetaSlice *s)
+{
+    return s->refs == 0 && s->writing == 0 && !s->dirty && !s->loading;
+}
+
+#ifdef CONFIG_ORACLES
+/* ---- The oracle: nothing is lost, nothing comes back changed ---- */
+
+#define WATCH_ALL 64 /* so many slices are looked at each time; more, now and then */
+
+static void watch_lists(MetaCache *c) REQUIRES_LOCK(c->lock)
+{
+    size_t n = 0, dirty = 0;
+
+    if (c->count > WATCH_ALL && c->steps++ % WATCH_ALL) {
+        return;
+    }
+    for (MetaSlice *s = c->clock_hand; s && (n == 0 || s != c->clock_hand); s = s->lru_next) {
+        g_assert(!s->dead && s->lru_next->lru_prev == s);
+        g_assert(!s->dirty || (!s->loading && s->load_error == 0)); /* INV-CACHE-2 */
+        n++;
+    }
+    for (MetaSlice *s = c->dirty_head; s; s = s->dirty_next) {
+        g_assert(s->dirty && !s->dead && (!s->dirty_next || s->dirty_next->dirty_prev == s));
+        dirty++;
+    }
+    g_assert(n == c->count && dirty == c->dirty_count);
+}
+
+static gsize checksum(const MetaCache *c, const MetaSlice *s)
+{
+    gsize sum = 1;
+
+    for (size_t i = 0; i < c->slice_size; i += sizeof(uint64_t)) {
+        uint64_t word;
+
+        memcpy(&word, s->data + i, sizeof(word));
+        sum = (sum ^ word) * UINT64_C(0x9e3779b97f4a7c15);
+    }
+    return sum | 1;
+}
+
+static void watch_leave(MetaCache *c, const MetaSlice *s) REQUIRES_LOCK(c->lock)
+{
+    g_assert(is_idle(s));
+    g_hash_table_insert(c->left, GSIZE_TO_POINTER(s->offset), GSIZE_TO_POINTER(checksum(c, s)));
+}
+
+static void watch_return(MetaCache *c, const MetaSlice *s) REQUIRES_LOCK(c->lock)
+{
+    gpointer sum = g_hash_table_lookup(c->left, GSIZE_TO_POINTER(s->offset));
+
+    g_assert(!sum || GPOINTER_TO_SIZE(sum) == checksum(c, s));
+}
+
+/* It is another table's now. */
+static void watch_forget(MetaCache *c, uint64_t offset) REQUIRES_LOCK(c->lock)
+{
+    g_hash_table_remove(c->left, GSIZE_TO_POINTER(offset));
+}
+#endif
+
 /* ---- Hash, clock ring, dirty list ---- */
 
 static MetaSlice **bucket_of(MetaCache *c, uint64_t offset)
@@ -129,6 +198,7 @@ static void insert(MetaCache *c, MetaSlice *s) REQUIRES_LOCK(c->lock)
 {
     MetaSlice **b = bucket_of(c, s->offset);
 
+    g_assert(!s->dead && !s->dirty && IS_ALIGNED(s->offset, (uint64_t)c->slice_size));
     s->hash_next = *b;
     *b = s;
     if (c->clock_hand) {
@@ -182,6 +252,7 @@ static void unhash(MetaCache *c, MetaSlice *s) REQUIRES_LOCK(c->lock)
 {
     MetaSlice **b = bucket_of(c, s->offset);
 
+    g_assert(!s->dead && c->count > 0);
     while (*b != s) {
         b = &(*b)->hash_next;
     }
@@ -198,11 +269,6 @@ static void unhash(MetaCache *c, MetaSlice *s) REQUIRES_LOCK(c->lock)
     set_clean(c, s);
     s->dead = true;
     c->count--;
-}
-
-static bool is_idle(const MetaSlice *s)
-{
-    return s->refs == 0 && s->writing == 0 && !s->dirty && !s->loading;
 }
 
 /* INV-CACHE-4; true if the caller is to slice_free() it once the lock is dropped. */
@@ -228,6 +294,7 @@ static MetaSlice *evict(MetaCache *c) REQUIRES_LOCK(c->lock)
             s->referenced = false;
             continue;
         }
+        ORACLE(watch_leave(c, s));
         unhash(c, s);
         return s;
     }
@@ -304,6 +371,9 @@ static int coroutine_fn co_load(MetaCache *c, MetaSlice *s)
     spin_lock(&c->lock);
     s->loading = false;
     s->load_error = ret;
+    if (ret == 0 && !s->dead) {
+        ORACLE(watch_return(c, s));
+    }
     if (ret < 0) {
         if (!s->dead) {
             unhash(c, s);
@@ -372,6 +442,7 @@ int qcow2_cache_get_new(MetaCache *c, uint64_t offset, MetaSlice **ret)
         return -ENOMEM;
     }
     old = lookup(c, offset);
+    ORACLE(watch_forget(c, offset));
     if (old) {
         unhash(c, old);
         old = may_free(old) ? old : NULL;
@@ -392,9 +463,11 @@ void qcow2_cache_put(MetaCache *c, MetaSlice *s)
 {
     bool free_it;
 
+    g_assert(s->refs > 0);
     spin_lock(&c->lock);
     s->refs--;
     free_it = may_free(s);
+    ORACLE(watch_lists(c));
     spin_unlock(&c->lock);
     if (free_it) {
         slice_free(s);
@@ -432,22 +505,27 @@ void qcow2_cache_peek_end(MetaCache *c) UNCHECKED_LOCKS
 
 void qcow2_cache_modify_begin(MetaCache *c, MetaSlice *s) UNCHECKED_LOCKS
 {
+    g_assert(s->refs > 0 && !s->loading);
     spin_lock(&c->lock);
 }
 
 void qcow2_cache_modify_end(MetaCache *c, MetaSlice *s) UNCHECKED_LOCKS
 {
     set_dirty(c, s);
+    ORACLE(watch_forget(c, s->offset));
+    ORACLE(watch_lists(c));
     spin_unlock(&c->lock);
 }
 
 void qcow2_cache_drop(MetaCache *c, uint64_t offset, uint64_t bytes)
 {
+    g_assert(bytes > 0);
     for (uint64_t end = offset + bytes; offset < end; offset += c->slice_size) {
         MetaSlice *s;
 
         spin_lock(&c->lock);
         s = lookup(c, offset);
+        ORACLE(watch_forget(c, offset));
         if (s) {
             unhash(c, s);
             s = may_free(s) && !s->loading ? s : NULL;
@@ -470,6 +548,7 @@ void qcow2_cache_clean(MetaCache *c)
         for (MetaSlice *s = c->buckets[i]; s; s = next) {
             next = s->hash_next;
             if (is_idle(s) && s->last_use != c->cleanings) {
+                ORACLE(watch_leave(c, s));
                 unhash(c, s);
                 s->hash_next = gone;
                 gone = s;
@@ -539,6 +618,7 @@ static void sealed_written(MetaCache *c, SealedSet *set, bool failed)
         bool free_it;
 
         spin_lock(&c->lock);
+        g_assert(s->writing > 0);
         s->writing--;
         if (failed) {
             set_dirty(c, s);

@@ -15,10 +15,14 @@ uint64_t qcow2_change_autoclear_kept(const Qcow2 *q)
 /* Features that we do not keep true are no longer claimed. */
 static int coroutine_fn co_clear_features(Qcow2 *q) REQUIRES_LOCK(q->header.lock)
 {
-    uint64_t before = q->hdr.autoclear;
+    uint64_t before = q->hdr.autoclear, kept = qcow2_change_autoclear_kept(q);
     int ret;
 
-    q->hdr.autoclear = qcow2_change_autoclear_kept(q);
+    if (kept == before) {
+        return 0; /* (version 2 has other things in its place) */
+    }
+    g_assert(q->hdr.version >= 3);
+    q->hdr.autoclear = kept;
     ret = qcow2_header_co_write_fields_locked(&q->header, &q->hdr, HEADER_AT(autoclear),
                                               HEADER_AT(refcount_order));
     if (ret < 0) {
@@ -33,7 +37,7 @@ static int coroutine_fn co_mark(Qcow2 *q, unsigned what)
 
     co_mutex_lock(&q->header.lock);
     what &= atomic_load(&q->unmarked); /* somebody may have done it while we waited */
-    if (what & QCOW2_CHANGE_DISK) {
+    if ((what & QCOW2_CHANGE_DISK) && q->hdr.has_bitmaps) {
         ret = qcow2_bitmap_co_mark_in_use(q);
     }
     if (ret == 0 && (what & QCOW2_CHANGE_IMAGE)) {

@@ -109,6 +109,7 @@ static void note_singles(CheckCounts *n, uint64_t b, const uint8_t *block)
     uint64_t first = b << g->refblock_bits;
     uint64_t end = MIN(first + (UINT64_C(1) << g->refblock_bits), n->c->map.clusters);
 
+    g_assert(b << g->refblock_bits >> g->refblock_bits == b);
     for (uint64_t i = first; i < end; i++) {
         if (qcow2_refcount_codec_get(g->refcount_order, block, i - first) == 1) {
             n->single[i / 8] |= (uint8_t)(1u << i % 8);

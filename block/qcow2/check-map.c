@@ -6,6 +6,7 @@
 
 int qcow2_check_refmap_init(RefMap *m, Qcow2 *q, int64_t file_length)
 {
+    g_assert(file_length >= 0);
     m->length = (uint64_t)file_length;
     m->clusters = geo_clusters(&q->geo, m->length);
     m->refs = g_try_new0(uint32_t, MAX(m->clusters, 1));

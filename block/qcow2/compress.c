@@ -71,6 +71,7 @@ static int pack_job(void *opaque)
 {
     PackJob *j = opaque;
 
+    g_assert(j->len > 0);
     return j->zstd ? pack_zstd(j) : pack_deflate(j);
 }
 
@@ -124,6 +125,7 @@ static void coroutine_fn co_wait_turn(struct PackOrder *o, uint64_t ticket)
 
 static void pass_turn(struct PackOrder *o)
 {
+    g_assert(o->turn < o->tickets);
     spin_lock(&o->lock);
     o->turn++;
     spin_unlock(&o->lock);
@@ -166,6 +168,7 @@ static int coroutine_fn co_store(Qcow2 *q, uint64_t guest, const uint8_t *data, 
     uint64_t host;
     int ret;
 
+    g_assert(bytes > 0 && bytes < q->geo.cluster_size && geo_in_cluster(&q->geo, guest) == 0);
     co_mutex_lock(&q->alloc.meta_lock);
     ret = co_plan(q, guest, bytes, &a, &slice, &index, &host);
     co_mutex_unlock(&q->alloc.meta_lock);

@@ -48,6 +48,7 @@ void *qcow2_cow_buffer_get(Qcow2 *q, uint64_t bytes)
     CowBuffers *b = q->cow_buffers;
     void *buf = NULL;
 
+    g_assert(bytes > 0);
     if (!is_kept(q, bytes)) {
         return bdrv_try_blockalign(q->data->bs, bytes);
     }

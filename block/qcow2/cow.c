@@ -37,6 +37,7 @@ uint64_t qcow2_cow_begin(const Geometry *g, L2Entry e, bool in_place, uint64_t s
     unsigned sc = geo_sc_index(g, start);
     uint32_t before;
 
+    g_assert(!in_place || qcow2_l2_has_host(g, e));
     if (in_place) { /* INV-COW-2 */
         return is_normal(g, e, sc, start) ? start : ALIGN_DOWN(start, g->subcluster_size);
     }
@@ -54,6 +55,7 @@ uint64_t qcow2_cow_finish(const Geometry *g, L2Entry e, bool in_place, uint64_t 
     unsigned sc = geo_sc_index(g, end - 1);
     uint32_t behind;
 
+    g_assert(end > 0);
     if (in_place) {
         return is_normal(g, e, sc, end - 1) ? end : ALIGN_UP(end, g->subcluster_size);
     }
@@ -120,6 +122,7 @@ static int coroutine_fn write_guest_only(Qcow2 *q, const WriteRun *r, IOVector *
 
 static int coroutine_fn zero_part(Qcow2 *q, const WriteRun *r, uint64_t start, uint64_t end)
 {
+    g_assert(start <= end);
     return start == end ? 0
                         : bdrv_co_pwrite_zeroes(q->data, host_of(r, &q->geo, start), end - start,
                                                 BLK_REQ_NO_FALLBACK);
@@ -268,6 +271,7 @@ int coroutine_fn qcow2_cow_co_write(Qcow2 *q, const WriteRun *r, IOVector *v, si
     CowData d = { 0 };
     int ret;
 
+    g_assert(v_offset + (r->end - r->start) <= v->size);
     if (!head_len && !tail_len) {
         return write_guest_only(q, r, v, v_offset, flags);
     }

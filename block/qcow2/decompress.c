@@ -125,6 +125,7 @@ int coroutine_fn qcow2_decompress_co_cluster(Qcow2 *q, L2Entry e, void *buf)
     int64_t length = bdrv_co_getlength(q->file->bs);
     int ret;
 
+    g_assert(e.desc & L2E_COMPRESSED);
     qcow2_l2_compressed_range(&q->geo, e, &host, &bytes);
     if (length < 0 || host >= (uint64_t)length) {
         return -EIO;
@@ -199,6 +200,7 @@ int coroutine_fn qcow2_decompress_co_read(Qcow2 *q, L2Entry e, uint64_t at, IOVe
     g_autofree uint8_t *buf = NULL;
     int ret;
 
+    g_assert(at + len <= q->geo.cluster_size && v_offset + len <= v->size);
     if (copy_kept(q, e, at, v, v_offset, len)) {
         return 0;
     }

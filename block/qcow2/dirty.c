@@ -13,6 +13,7 @@ static int coroutine_fn co_write_bit(Qcow2 *q, bool on, bool rebuilt) REQUIRES_L
     uint64_t old = q->hdr.incompatible;
     int ret;
 
+    g_assert(q->hdr.version >= 3);
     if (atomic_load(&q->health.corrupt)) {
         return -EIO;
     }

@@ -76,6 +76,7 @@ static int coroutine_fn discard_cluster(Qcow2 *q, MetaSlice *s, unsigned index, 
     unsigned first = geo_sc_index(g, start), n = geo_sc_index(g, end - 1) - first + 1;
     int ret = op->full ? 0 : qcow2_entry_co_check(q, old, geo_cluster_start(g, start));
 
+    g_assert(geo_cluster_start(g, start) == geo_cluster_start(g, end - 1));
     if (ret < 0 || !discarded_entry(q, old, first, n, op, &e)) {
         return ret;
     }
@@ -148,6 +149,7 @@ static int coroutine_fn punch_unlocked(Qcow2 *q, uint64_t start, uint64_t end)
     InflightAlloc a;
     int ret = 0;
 
+    g_assert(start < end);
     qcow2_inflight_begin(q, &a, geo_cluster_start(g, start), ALIGN_UP(end, g->cluster_size));
     co_mutex_unlock(&q->alloc.meta_lock);
     if (g->external_data) {
@@ -227,6 +229,7 @@ int coroutine_fn qcow2_co_pdiscard(BlockDriverState *bs, int64_t offset, int64_t
     DiscardOp op = { .keep = q->discard_no_unref, .punch = q->discard_passthrough };
     int ret = qcow2_health_may_write(&q->health);
 
+    g_assert(offset >= 0 && bytes > 0);
     if (ret < 0) {
         return ret;
     }

@@ -19,6 +19,8 @@ bool qcow2_entry_reads_zero(Qcow2 *q, L2Entry e, uint64_t start, uint64_t end)
     BlockDriverState *backing = bdrv_backing_bs(q->bs);
     bool defers_to_zero = !backing || (int64_t)start >= atomic_load(&backing->total_bytes);
 
+    g_assert(start <= end);
+    g_assert(start == end || geo_cluster_start(g, start) == geo_cluster_start(g, end - 1));
     for (uint64_t at = start; at < end;
          at = ALIGN_DOWN(at, g->subcluster_size) + g->subcluster_size) {
         switch (qcow2_l2_kind(g, e, geo_sc_index(g, at), at)) {
@@ -63,6 +65,7 @@ void qcow2_entry_replace(Qcow2 *q, MetaSlice *s, unsigned index, uint64_t guest,
     const Geometry *g = &q->geo;
     L2Entry old = qcow2_l2_load(g, s->data, index);
 
+    g_assert(index < qcow2_cache_slice_size(q->l2_cache) / g->l2_entry_size);
     qcow2_cache_modify_begin(q->l2_cache, s);
     qcow2_l2_store(g, s->data, index, e);
     qcow2_cache_modify_end(q->l2_cache, s);

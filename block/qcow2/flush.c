@@ -120,6 +120,7 @@ int coroutine_fn qcow2_flush_co_header_fields(Qcow2 *q, const Qcow2Header *h, si
 {
     int ret = qcow2_header_co_write_fields(&q->header, h, from, to);
 
+    g_assert(from < to);
     if (ret < 0) {
         q->header_in_doubt = true;
         return ret;
@@ -221,11 +222,13 @@ static bool has_l1(const Qcow2 *q, const Sealed *s)
 
 static int coroutine_fn co_write_l1(Qcow2 *q, Sealed *s)
 {
+    g_assert(s->l1.data);
     return qcow2_l1_co_write(q, &s->l1);
 }
 
 static int coroutine_fn co_release(Qcow2 *q, Sealed *s)
 {
+    g_assert(s->mark.gen > 0);
     qcow2_quarantine_synced(q->quarantine, s->mark);
     return 0;
 }

@@ -5,6 +5,8 @@
 void qcow2_geometry_init(Geometry *g, int version, unsigned cluster_bits, unsigned refcount_order,
                          bool extended_l2, bool external_data, bool data_raw)
 {
+    g_assert(cluster_bits >= QCOW2_MIN_CLUSTER_BITS && cluster_bits <= QCOW2_MAX_CLUSTER_BITS);
+    g_assert(refcount_order <= 6);
     *g = (Geometry){
         .version = version,
         .cluster_bits = cluster_bits,

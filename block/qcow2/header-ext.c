@@ -235,6 +235,7 @@ size_t qcow2_header_ext_put(const Qcow2Header *h, uint8_t *buf, size_t len, size
 {
     Out o = { .buf = buf, .len = len, .at = at };
 
+    g_assert(at <= len);
     if (h->backing_format) {
         put(&o, EXT_BACKING_FORMAT, h->backing_format, strlen(h->backing_format));
     }

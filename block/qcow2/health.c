@@ -46,6 +46,7 @@ static void report(const Health *h, const char *site, int64_t offset, const char
 int coroutine_fn qcow2_health_co_corrupt(Health *h, const char *site, int64_t offset,
                                          const char *what)
 {
+    g_assert(site && what);
     if (!atomic_exchange(&h->corrupt, true)) { /* INV-HEALTH-1 */
         report(h, site, offset, what);
         if (!h->bs->read_only) {

@@ -38,6 +38,7 @@ static int coroutine_fn activate_l1(Qcow2 *q, uint64_t offset, uint32_t entries,
     Qcow2Header h = q->hdr;
     int ret;
 
+    g_assert(entries > q->l1_size && geo_in_cluster(&q->geo, offset) == 0);
     h.l1_size = entries;
     h.l1_offset = offset;
     bdrv_co_debug_event(q->file, BLKDBG_L1_GROW_ACTIVATE_TABLE);

@@ -50,6 +50,7 @@ static void mark_dirty(Qcow2 *q, uint32_t first, uint32_t last) REQUIRES_LOCK(q-
 
 void qcow2_l1_set(Qcow2 *q, uint32_t index, uint64_t entry)
 {
+    g_assert(index < q->l1_size);
     atomic_store_explicit(&q->l1[index], entry, memory_order_release);
     mark_dirty(q, index, index);
 }
@@ -81,6 +82,7 @@ void qcow2_l1_unseal(Qcow2 *q, const L1Seal *s)
 
 int coroutine_fn qcow2_l1_co_write(Qcow2 *q, const L1Seal *s)
 {
+    g_assert(s->n > 0 && s->first + s->n <= q->l1_size);
     bdrv_co_debug_event(q->file, BLKDBG_L1_UPDATE);
     return bdrv_co_pwrite(q->file, (int64_t)(q->hdr.l1_offset + s->first * UINT64_C(8)),
                           s->n * INT64_C(8), s->data, 0);

@@ -18,6 +18,7 @@ int coroutine_fn qcow2_l2_table_co_load(Qcow2 *q, uint64_t l1_index, uint64_t ta
 {
     bool cached = qcow2_cache_peek_begin(q->l2_cache, table + at * q->geo.l2_entry_size) != NULL;
 
+    g_assert(at < UINT64_C(1) << q->geo.l2_bits);
     if (cached) {
         qcow2_cache_peek_end(q->l2_cache);
     } else {
@@ -60,7 +61,9 @@ static int coroutine_fn co_fill_table(Qcow2 *q, uint64_t table, uint64_t old)
     size_t size = qcow2_cache_slice_size(q->l2_cache);
     int ret;
 
+    g_assert(geo_in_cluster(&q->geo, table | old) == 0);
     bdrv_co_debug_event(q->file, BLKDBG_L2_ALLOC_WRITE);
+    qcow2_cache_drop(q->l2_cache, table, q->geo.cluster_size); /* of a table that was here before */
     ret = qcow2_table_co_secure(q->file, table, q->geo.cluster_size);
     if (old) {
         CASE_MET(TABLE_COPIED);

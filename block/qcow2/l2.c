@@ -116,6 +116,7 @@ ScKind qcow2_l2_run(const Geometry *g, L2Entry e, unsigned sc, uint64_t guest, u
 {
     ScKind kind = qcow2_l2_kind(g, e, sc, guest);
 
+    g_assert(sc < g->subclusters);
     if (!g->extended_l2 || kind == SC_COMPRESSED) {
         *nsc = g->subclusters - sc;
     } else {
@@ -153,6 +154,7 @@ void qcow2_l2_compressed_range(const Geometry *g, L2Entry e, uint64_t *host, uin
 {
     uint64_t sectors = ((e.desc >> g->csize_shift) & g->csize_mask) + 1;
 
+    g_assert(e.desc & L2E_COMPRESSED);
     *host = e.desc & g->coffset_mask;
     *bytes = sectors * 512 - (*host & 511);
 }
@@ -167,11 +169,13 @@ L2Entry qcow2_l2_make_compressed(const Geometry *g, uint64_t host, uint64_t byte
 
 L2Entry qcow2_l2_make_normal(const Geometry *g, uint64_t host)
 {
+    g_assert(geo_in_cluster(g, host) == 0);
     return (L2Entry){ .desc = host | L2E_COPIED, .bitmap = g->extended_l2 ? UINT32_MAX : 0 };
 }
 
 L2Entry qcow2_l2_make_host_only(const Geometry *g, uint64_t host)
 {
+    g_assert(g->extended_l2 && geo_in_cluster(g, host) == 0);
     return (L2Entry){ .desc = host | L2E_COPIED };
 }
 
@@ -179,6 +183,7 @@ L2Entry qcow2_l2_set_allocated(const Geometry *g, L2Entry e, unsigned first, uns
 {
     uint64_t bits = range_bits(first, n);
 
+    g_assert(n > 0 && first + n <= g->subclusters);
     if (g->extended_l2) {
         e.bitmap = (e.bitmap | bits) & ~(bits << 32);
     } else {
@@ -191,6 +196,7 @@ L2Entry qcow2_l2_set_zero(const Geometry *g, L2Entry e, unsigned first, unsigned
 {
     uint64_t bits = range_bits(first, n);
 
+    g_assert(n > 0 && first + n <= g->subclusters);
     if (g->extended_l2) {
         e.bitmap = (e.bitmap | bits << 32) & ~bits;
     } else {
@@ -203,6 +209,7 @@ L2Entry qcow2_l2_set_unallocated(const Geometry *g, L2Entry e, unsigned first, u
 {
     uint64_t bits = range_bits(first, n);
 
+    g_assert(n > 0 && first + n <= g->subclusters);
     if (g->extended_l2) {
         e.bitmap &= ~(bits | bits << 32);
     } else {

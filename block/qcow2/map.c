@@ -41,6 +41,25 @@ static uint64_t extend(const Geometry *g, const void *data, unsigned index, unsi
     return len;
 }
 
+#ifdef CONFIG_ORACLES
+/* The oracle of maps: subcluster by subcluster, each by itself. */
+static void check_extent(const Geometry *g, const void *data, unsigned index, uint64_t guest,
+                         const Extent *x)
+{
+    uint64_t cluster = geo_cluster_start(g, guest), sub = g->subcluster_size;
+
+    for (uint64_t at = guest; at < guest + x->bytes; at = ALIGN_DOWN(at, sub) + sub) {
+        uint64_t n = (geo_cluster_start(g, at) - cluster) >> g->cluster_bits;
+        L2Entry e = qcow2_l2_load(g, data, index + (unsigned)n);
+
+        g_assert(qcow2_l2_kind(g, e, geo_sc_index(g, at), at) == x->kind);
+        g_assert(!has_host(x->kind) ||
+                 (qcow2_l2_host(g, e) + geo_in_cluster(g, at) == x->host + (at - guest) &&
+                  qcow2_l2_copied(e) == qcow2_l2_copied(x->entry)));
+    }
+}
+#endif
+
 /* NULL, or what is wrong with the first entry. */
 static const char *decode(Qcow2 *q, const void *data, unsigned index, unsigned entries,
                           uint64_t guest, uint64_t bytes, Extent *x)
@@ -61,7 +80,9 @@ static const char *decode(Qcow2 *q, const void *data, unsigned index, unsigned e
     if (len < bytes && sc + n == g->subclusters && x->kind != SC_COMPRESSED) {
         len = extend(g, data, index, entries, geo_cluster_start(g, guest), len, bytes, x);
     }
+    g_assert(len > 0);
     x->bytes = MIN(len, bytes);
+    ORACLE(check_extent(g, data, index, guest, x));
     return NULL;
 }
 
@@ -88,6 +109,7 @@ int coroutine_fn qcow2_map_co_find(Qcow2 *q, uint64_t guest, uint64_t bytes, Ext
     MetaSlice *s;
     int ret;
 
+    g_assert(bytes > 0);
     if (unlikely(l1_index >= q->l1_size)) {
         *x = (Extent){ .kind = SC_UNALLOCATED_PLAIN, .bytes = bytes };
         return 0;

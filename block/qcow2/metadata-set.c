@@ -67,6 +67,7 @@ const char *qcow2_metadata_at(MetadataSet *m, uint64_t offset, uint64_t bytes)
     uint64_t last = (offset + bytes - 1) >> m->cluster_bits;
     const char *what = NULL;
 
+    g_assert(bytes > 0);
     if (unlikely(m->ignored)) {
         return NULL;
     }

@@ -79,6 +79,7 @@ static int make_parts(Qcow2 *q, const Qcow2Options *opt, GError **errp)
     a->metadata = q->metadata;
     a->quarantine = q->quarantine;
     a->hdr = &q->hdr;
+    ORACLE(a->oracle = qcow2_oracle_counts_new());
     return 0;
 }
 
@@ -123,6 +124,7 @@ static void free_state(Qcow2 *q)
     g_clear_pointer(&q->quarantine, qcow2_quarantine_free);
     g_clear_pointer(&q->pin, qcow2_pin_free);
     g_clear_pointer(&q->metadata, qcow2_metadata_free);
+    ORACLE(qcow2_oracle_counts_free(q->alloc.oracle));
     qcow2_decompress_fini(q);
     qcow2_compress_fini(q);
     qcow2_cow_buffer_fini(q);

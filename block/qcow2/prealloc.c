@@ -73,6 +73,7 @@ static void link_reserved(Qcow2 *q, MetaSlice *s, unsigned index, uint64_t n, ui
 {
     const Geometry *g = &q->geo;
 
+    g_assert(index + n <= qcow2_cache_slice_size(q->l2_cache) / g->l2_entry_size);
     qcow2_cache_modify_begin(q->l2_cache, s);
     for (uint64_t i = 0; i < n; i++) {
         L2Entry old = qcow2_l2_load(g, s->data, index + i);
@@ -155,6 +156,7 @@ static int coroutine_fn reserve_run(Qcow2 *q, MetaSlice *s, unsigned index, uint
     uint64_t host;
     int ret = find_host(q, guest, &host, n);
 
+    g_assert(*n > 0 && geo_in_cluster(&q->geo, guest) == 0);
     if (ret < 0) {
         return error_set_errno(&op->err, ret, "Allocating clusters failed");
     }

@@ -72,6 +72,21 @@ uint64_t qcow2_quarantine_bytes(const Quarantine *qn)
 
 /* ---- The queue ---- */
 
+#ifdef CONFIG_ORACLES
+/* The same of all that lies between. */
+static void check_queue(const Quarantine *qn) REQUIRES_LOCK(qn->lock)
+{
+    uint64_t bytes = 0;
+
+    for (const Quarantined *e = qn->head; e; e = e->next) {
+        g_assert(e->bytes > 0 && (e->next || e == qn->tail));
+        g_assert(!e->next || (e->gen <= e->next->gen && e->epoch <= e->next->epoch));
+        bytes += e->bytes;
+    }
+    g_assert(bytes == atomic_load(&qn->bytes));
+}
+#endif
+
 /* INV-PIN-2, and what the counters say of the queue's ends. */
 static void check_ends(const Quarantine *qn) REQUIRES_LOCK(qn->lock)
 {
@@ -79,6 +94,7 @@ static void check_ends(const Quarantine *qn) REQUIRES_LOCK(qn->lock)
     g_assert(!qn->head || (qn->head->gen <= qn->tail->gen && qn->head->epoch <= qn->tail->epoch));
     g_assert(qn->head || atomic_load(&qn->bytes) == 0);
     g_assert(!qn->tail || (qn->tail->gen <= qn->gen && !qn->tail->next));
+    ORACLE(check_queue(qn));
 }
 
 static bool continues(const Quarantine *qn, const Quarantined *t, const Quarantined *e)

@@ -32,6 +32,7 @@ int coroutine_fn qcow2_raw_file_co_zero(Qcow2 *q, uint64_t start, uint64_t end, 
 {
     uint64_t size = atomic_load(&q->bs->total_bytes);
 
+    g_assert(q->geo.external_data && start <= end);
     if (start >= size) {
         return 0;
     }
@@ -44,6 +45,7 @@ int coroutine_fn qcow2_raw_file_co_prepare(Qcow2 *q, const WriteRun *r)
     uint64_t at = r->cow_start;
     int ret = 0;
 
+    g_assert(qcow2_raw_file_is_disk(q));
     while (at < r->cow_end && ret == 0) {
         Extent x;
 

@@ -130,6 +130,7 @@ int coroutine_fn qcow2_co_preadv(BlockDriverState *bs, int64_t offset, IOVector 
     Extent x;
     int ret = qcow2_map_co_find(q, (uint64_t)offset, v->size, &x);
 
+    g_assert(offset >= 0 && v->size > 0);
     if (ret == 0) {
         ret = likely(x.bytes == v->size) ? co_read_extent(q, &x, (uint64_t)offset, v)
                                          : co_read_pieces(q, (uint64_t)offset, v, x);

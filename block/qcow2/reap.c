@@ -47,6 +47,7 @@ static int coroutine_fn release(Qcow2 *q, const Quarantined *e) EXCLUDES_LOCK(q-
     uint64_t last = (e->offset + e->bytes - 1) >> q->geo.cluster_bits;
     int ret;
 
+    g_assert(e->bytes > 0);
     if (e->compressed) {
         /* What was unpacked from there is no longer valid. Not before: a request that found the
          * entry before it was let go of may have kept it until now. */

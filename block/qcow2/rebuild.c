@@ -81,6 +81,7 @@ static int want_block(Rebuild *r, uint64_t cluster)
 
 static int take(Rebuild *r, uint64_t cluster)
 {
+    g_assert(cluster > 0);
     set_refs(r->map, cluster, 1); /* INV-RE-1 */
     g_array_append_val(r->taken, cluster);
     return want_block(r, cluster);
@@ -102,6 +103,7 @@ static int take_table(Rebuild *r)
     uint64_t first = r->in_place ? old : 1, run = r->in_place ? r->table_clusters : 0;
     int ret = 0;
 
+    g_assert(r->table_clusters > 0);
     for (uint64_t c = 1; run < r->table_clusters; c++) {
         if (!is_free(r, c)) {
             run = 0;
@@ -202,6 +204,7 @@ static int fill_block(const Rebuild *r, uint64_t k, void *buf, GError **errp)
     const Geometry *g = &r->q->geo;
     uint64_t n = UINT64_C(1) << g->refblock_bits;
 
+    g_assert(k < r->entries);
     for (uint64_t i = 0; i < n; i++) {
         uint64_t v = qcow2_check_refmap_get(r->map, k * n + i);
 

@@ -15,6 +15,7 @@ static int make_block(Allocator *a, uint64_t k, uint64_t c, bool self) REQUIRES_
     uint64_t in_block = c & ((UINT64_C(1) << a->geo->refblock_bits) - 1);
     int ret = 0;
 
+    g_assert(k < a->reftable_entries && !a->reftable[k] && c > 0);
     for (uint64_t off = 0; off < a->geo->cluster_size && ret == 0; off += ss) {
         MetaSlice *s;
 
@@ -25,6 +26,7 @@ static int make_block(Allocator *a, uint64_t k, uint64_t c, bool self) REQUIRES_
         qcow2_cache_modify_begin(a->ref_cache, s);
         if (self && in_block / per == off / ss) {
             qcow2_refcount_codec_set(a->geo->refcount_order, s->data, in_block % per, 1);
+            ORACLE(qcow2_oracle_counts_set(a->oracle, c, 1));
         }
         qcow2_cache_modify_end(a->ref_cache, s);
         qcow2_cache_put(a->ref_cache, s);
@@ -51,6 +53,7 @@ static int coroutine_fn set_first_ref(Allocator *a, uint64_t c) REQUIRES_LOCK(a-
     g_assert(s);
     qcow2_cache_modify_begin(a->ref_cache, s);
     qcow2_refcount_codec_set(a->geo->refcount_order, s->data, index, 1);
+    ORACLE(qcow2_oracle_counts_set(a->oracle, c, 1));
     qcow2_cache_modify_end(a->ref_cache, s);
     qcow2_cache_put(a->ref_cache, s);
     return 0;
@@ -129,6 +132,7 @@ int coroutine_fn qcow2_refblock_co_ensure(Allocator *a, ClusterRange r, ClusterR
 {
     uint64_t last = (r.first + r.n - 1) >> a->geo->refblock_bits;
 
+    g_assert(r.n > 0);
     for (uint64_t k = r.first >> a->geo->refblock_bits; k <= last; k++) {
         if (k < a->reftable_entries && a->reftable[k]) {
             continue;
@@ -182,6 +186,8 @@ static void coroutine_fn ungrow(Allocator *a, uint64_t *old_table, uint64_t old_
     g_autofree uint64_t *grown = a->reftable;
     uint64_t entries = a->reftable_entries;
 
+    g_assert(old_entries <= entries);
+    ORACLE(qcow2_oracle_counts_forget(a->oracle));
     memcpy(old_table, grown, old_entries * 8);
     a->reftable = old_table;
     a->reftable_entries = old_entries;
@@ -224,6 +230,7 @@ static int coroutine_fn grow_table(Allocator *a, uint64_t needed, ClusterRange a
         return ret;
     }
     entries = own.n << a->geo->cluster_bits >> 3;
+    g_assert(entries > old_entries && entries >= needed);
     table = g_try_new0(uint64_t, entries);
     if (!table) {
         return -ENOMEM;

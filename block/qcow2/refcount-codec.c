@@ -31,6 +31,7 @@ void qcow2_refcount_codec_set(unsigned order, void *block, uint64_t index, uint6
     uint8_t *p = block;
     unsigned bits = 1u << order;
 
+    g_assert(order <= 6 && (order == 6 || value >> bits == 0));
     switch (order) {
     case 0:
     case 1:

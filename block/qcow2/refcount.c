@@ -62,6 +62,7 @@ int coroutine_fn qcow2_refcount_co_load_table(Allocator *a, GError **errp)
     a->reftable_dirty = false;
     a->reftable_new_offset = 0;
     a->free_hint = 0;
+    ORACLE(qcow2_oracle_counts_forget(a->oracle));
     return register_tables(a);
 }
 
@@ -109,6 +110,7 @@ int coroutine_fn qcow2_refcount_co_get(Allocator *a, uint64_t cluster, uint64_t 
         *ret = qcow2_refcount_codec_get(a->geo->refcount_order, s->data, index);
         qcow2_cache_put(a->ref_cache, s);
     }
+    ORACLE(qcow2_oracle_counts_check(a->oracle, cluster, *ret));
     return 0;
 }
 
@@ -143,12 +145,15 @@ static void note_freed(Allocator *a, uint64_t cluster) REQUIRES_LOCK(a->meta_loc
 static void apply_delta(Allocator *a, MetaSlice *s, uint64_t cluster, uint64_t index, uint64_t n,
                         int delta) REQUIRES_LOCK(a->meta_lock)
 {
+    g_assert(index + n <= qcow2_refcount_slice_entries(a));
     qcow2_cache_modify_begin(a->ref_cache, s);
     for (uint64_t i = 0; i < n; i++) {
         uint64_t v =
             qcow2_refcount_codec_get(a->geo->refcount_order, s->data, index + i) + (int64_t)delta;
 
         qcow2_refcount_codec_set(a->geo->refcount_order, s->data, index + i, v);
+        ORACLE(qcow2_oracle_counts_check(a->oracle, cluster + i, v - (uint64_t)(int64_t)delta));
+        ORACLE(qcow2_oracle_counts_set(a->oracle, cluster + i, v));
         if (v == 0) {
             note_freed(a, cluster + i);
         }

@@ -6,6 +6,7 @@
 
 void qcow2_reftable_mark_dirty(Allocator *a, uint64_t first, uint64_t last)
 {
+    g_assert(first <= last && last < a->reftable_entries);
     if (!a->reftable_dirty) {
         a->reftable_dirty_first = first;
         a->reftable_dirty_last = last;
@@ -18,6 +19,7 @@ void qcow2_reftable_mark_dirty(Allocator *a, uint64_t first, uint64_t last)
 
 void qcow2_reftable_free_later(Allocator *a, uint64_t offset, uint64_t bytes)
 {
+    g_assert(geo_in_cluster(a->geo, offset) == 0 && bytes > 0);
     qcow2_metadata_remove(a->metadata, offset, bytes);
     qcow2_quarantine_add(a->quarantine, offset, bytes, a->discard_other);
 }
@@ -33,6 +35,7 @@ int qcow2_reftable_seal(Allocator *a, ReftableSeal *s)
     s->clusters = geo_clusters(a->geo, a->reftable_entries * 8);
     s->first = s->moved ? 0 : a->reftable_dirty_first;
     s->n = (s->moved ? a->reftable_entries : a->reftable_dirty_last + 1) - s->first;
+    g_assert(s->n > 0 && s->first + s->n <= a->reftable_entries);
     s->data = g_try_malloc(s->n * 8);
     if (!s->data) {
         *s = (ReftableSeal){ 0 };
@@ -65,6 +68,8 @@ static void switched(Allocator *a, const ReftableSeal *s) REQUIRES_LOCK(a->meta_
     uint64_t old = a->hdr->reftable_offset;
     uint64_t old_bytes = (uint64_t)a->hdr->reftable_clusters << a->geo->cluster_bits;
 
+    g_assert(s->moved && geo_in_cluster(a->geo, s->table_offset) == 0);
+    g_assert(a->reftable_sealed_offset == s->table_offset);
     a->hdr->reftable_offset = s->table_offset;
     a->hdr->reftable_clusters = s->clusters;
     if (a->reftable_new_offset == s->table_offset) {

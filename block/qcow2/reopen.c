@@ -57,9 +57,8 @@ void qcow2_reopen_commit(BlockDriverState *bs, void *state)
     g_autofree Qcow2Reopen *r = state;
 
     /* (What a corrupt image has left to write, a close does not write either.) */
-    g_assert(atomic_load(&q->health.corrupt) ||
-             (qcow2_cache_dirty_bytes(q->l2_cache) == 0 &&
-              qcow2_cache_dirty_bytes(q->alloc.ref_cache) == 0));
+    g_assert(atomic_load(&q->health.corrupt) || (qcow2_cache_dirty_bytes(q->l2_cache) == 0 &&
+                                                 qcow2_cache_dirty_bytes(q->alloc.ref_cache) == 0));
     qcow2_clean_stop(q);
     qcow2_caches_swap(q, &r->caches);
     qcow2_caches_free(&r->caches);

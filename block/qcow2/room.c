@@ -54,6 +54,7 @@ int coroutine_fn qcow2_room_co_make(Qcow2 *q)
                    qcow2_flush_counts_need_room(q);
     int ret;
 
+    g_assert(!q->bs->read_only);
     if (likely(!crowded && !quarantine_is_full(q))) {
         return 0;
     }

@@ -20,6 +20,7 @@ typedef struct FreeScan {
 /* One more stretch of @len free clusters at @c. */
 static void scan_free(FreeScan *f, uint64_t c, uint64_t len)
 {
+    g_assert(len > 0 && (f->run == 0 || c == f->first + f->run));
     if (f->run == 0) {
         f->first = c;
     }
@@ -51,6 +52,9 @@ static bool scan_slice(Allocator *a, FreeScan *f, const void *data, uint64_t ind
             uint64_t z =
                 qcow2_refcount_codec_zero_run(order, data, index + i, MIN(len - i, f->n - f->run));
 
+            for (uint64_t k = 0; k < z; k++) {
+                ORACLE(qcow2_oracle_counts_check(a->oracle, c + i + k, 0));
+            }
             scan_free(f, c + i, z);
             i += z;
         } else if (f->run && !f->exact) {
@@ -111,6 +115,7 @@ int coroutine_fn qcow2_search_co_free(Allocator *a, uint64_t start, uint64_t n, 
     FreeScan f = { .n = n, .exact = exact, .avoid = avoid, .seen = UINT64_MAX };
     int ret = 0;
 
+    g_assert(n > 0);
     for (uint64_t c = start; c < end && ret == 0; c += len) {
         if (c > bound && c - bound > MAX_USED_PAST) {
             if (start == a->free_hint && f.seen == UINT64_MAX) {
@@ -126,6 +131,7 @@ int coroutine_fn qcow2_search_co_free(Allocator *a, uint64_t start, uint64_t n, 
     if (f.run == 0 || (exact && f.run < n) || f.first + MIN(f.run, n) > end) {
         return -EFBIG;
     }
+    g_assert(!cluster_range_has(avoid, f.first) && f.first >= start);
     *first = f.first;
     *got = MIN(f.run, n);
     if (seen) {

@@ -126,6 +126,7 @@ static uint8_t *take(SlabPool *p, Slab *s) REQUIRES_LOCK(p->lock)
 {
     unsigned i = (unsigned)__builtin_ctzll(s->free);
 
+    g_assert(s->free);
     s->free &= s->free - 1;
     if (!s->free) {
         list_remove(s);
@@ -163,11 +164,13 @@ void qcow2_slab_put(Slab *s, uint8_t *buf)
     SlabPool *p = s->pool;
     bool was_full, gone;
 
+    g_assert(buf >= s->mem && buf < s->mem + p->size * p->per_slab);
     if (p->page && p->size % p->page == 0) {
         (void)madvise(buf, p->size, MADV_DONTNEED); /* others of the slab may stay for long */
     }
     spin_lock(&p->lock);
     was_full = !s->free;
+    g_assert(!(s->free >> ((size_t)(buf - s->mem) / p->size) & 1));
     s->free |= UINT64_C(1) << ((size_t)(buf - s->mem) / p->size);
     gone = s->free == all_free(p);
     if (gone && !was_full) {

@@ -82,6 +82,7 @@ int coroutine_fn qcow2_co_block_status(BlockDriverState *bs, bool want_zero, int
     if (ret < 0) {
         return ret;
     }
+    g_assert(x.bytes > 0 && x.bytes <= (uint64_t)bytes);
     *pnum = (int64_t)x.bytes;
     switch (x.kind) {
     case SC_NORMAL: /* a data file that is the disk knows its zeroes; no entry says them */

@@ -18,5 +18,6 @@ int coroutine_fn qcow2_table_co_read(BdrvChild *file, uint64_t offset, uint64_t 
 
 int coroutine_fn qcow2_table_co_secure(BdrvChild *file, uint64_t offset, uint64_t bytes)
 {
+    g_assert(offset > 0 && bytes > 0);
     return bdrv_co_pwrite_zeroes(file, (int64_t)offset, (int64_t)bytes, 0);
 }

@@ -107,6 +107,7 @@ static int coroutine_fn zero_edge(Qcow2 *q, uint64_t start, uint64_t end)
     Extent x;
     int ret;
 
+    g_assert(start <= end);
     if (start == end) {
         return 0;
     }
@@ -225,6 +226,7 @@ static int coroutine_fn grow(Qcow2 *q, uint64_t old, uint64_t size, bool exact,
 {
     int ret = forget_vmstate(q, old);
 
+    g_assert(size > old);
     if (q->geo.data_raw && prealloc == BLK_PREALLOC_OFF) {
         prealloc = BLK_PREALLOC_METADATA;
     }
@@ -307,6 +309,7 @@ static int coroutine_fn shrink(Qcow2 *q, uint64_t old, uint64_t size, bool exact
     uint64_t from = ALIGN_UP(size, q->geo.cluster_size), to = ALIGN_UP(old, q->geo.cluster_size);
     int ret = forget_vmstate(q, old);
 
+    g_assert(size < old);
     ret = ret == 0 && from < to ? qcow2_discard_co_forget(q, from, to) : ret;
     if (ret < 0) {
         return error_set_errno(errp, ret, "Failed to discard cropped clusters");

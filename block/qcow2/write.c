@@ -143,6 +143,18 @@ static int coroutine_fn find_clusters(Qcow2 *q, WriteRun *r, L2Entry e0, uint64_
     return 0;
 }
 
+/* What a planned run is. */
+static void check_run(const Qcow2 *q, const WriteRun *r)
+{
+    uint64_t first = r->first << q->geo.cluster_bits, bytes = r->n << q->geo.cluster_bits;
+
+    g_assert(r->n > 0 && r->start < r->end);
+    g_assert(first <= r->cow_start && r->cow_start <= r->start);
+    g_assert(r->end <= r->cow_end && r->cow_end <= first + bytes);
+    g_assert(geo_in_cluster(&q->geo, r->host) == 0);
+    g_assert(r->index + r->n <= qcow2_l2_table_slice_entries(q));
+}
+
 /* Fill in @r for a prefix of guest [start, start + bytes). On success the slice is
  * held and the run is in flight; 1: it can be written in place now. */
 static int coroutine_fn plan_run(Qcow2 *q, uint64_t start, uint64_t bytes, WriteRun *r)
@@ -177,6 +189,7 @@ static int coroutine_fn plan_run(Qcow2 *q, uint64_t start, uint64_t bytes, Write
     r->cow_end = qcow2_cow_finish(g, e1, in_place, r->end);
     r->head_zero = qcow2_entry_reads_zero(q, e0, r->cow_start, r->start);
     r->tail_zero = qcow2_entry_reads_zero(q, e1, r->end, r->cow_end);
+    check_run(q, r);
     r->merge = r->n == 1 && (e0.desc & L2E_COMPRESSED);
     qcow2_inflight_begin(q, &r->inflight, ALIGN_DOWN(start, unit), ALIGN_UP(r->end, unit));
     return 0;
@@ -245,6 +258,7 @@ static void link_run(Qcow2 *q, const WriteRun *r) REQUIRES_LOCK(q->alloc.meta_lo
 static void coroutine_fn finish_run(Qcow2 *q, WriteRun *r, int ret)
     REQUIRES_LOCK(q->alloc.meta_lock)
 {
+    g_assert(r->slice && r->n > 0);
     if (ret == 0) {
         bdrv_co_debug_event(q->file, BLKDBG_L2_UPDATE);
         link_run(q, r);
@@ -433,6 +447,7 @@ static int coroutine_fn G_GNUC_NO_INLINE co_write_pieces(Qcow2 *q, uint64_t offs
         p->flags = flags;
         p->v = p->bytes == v->size ? v : &p->part;
         p->ret = p->v == v ? 0 : iov_cursor_take(&at, &p->part, p->bytes);
+        g_assert(p->bytes > 0 && p->bytes <= end - offset);
         offset += p->bytes;
         if (offset == end) {
             ret = co_write_piece(p);
@@ -466,6 +481,7 @@ int coroutine_fn qcow2_co_pwritev(BlockDriverState *bs, int64_t offset, IOVector
     Qcow2 *q = bs->opaque;
     int ret = qcow2_health_may_write(&q->health);
 
+    g_assert(offset >= 0 && v->size > 0);
     ret = ret < 0 ? ret : qcow2_change_co_begin(q, QCOW2_CHANGE_DISK | QCOW2_CHANGE_IMAGE);
     flags &= ~(unsigned)BLK_REQ_FUA; /* the core flushes after us, metadata included */
     return ret < 0 ? ret : qcow2_write_co_guest(q, (uint64_t)offset, v, flags);

@@ -65,6 +65,7 @@ static int coroutine_fn zero_cluster(Qcow2 *q, MetaSlice *s, unsigned index, uin
     unsigned first = geo_sc_index(g, start), n = geo_sc_index(g, end - 1) - first + 1;
     int ret = qcow2_entry_co_check(q, old, geo_cluster_start(g, start));
 
+    g_assert(IS_ALIGNED(start | end, g->subcluster_size));
     if (ret < 0) {
         return ret;
     }
@@ -111,6 +112,7 @@ int coroutine_fn qcow2_co_pwrite_zeroes(BlockDriverState *bs, int64_t offset, in
                   .punch = q->discard_passthrough };
     int ret = qcow2_health_may_write(&q->health);
 
+    g_assert(offset >= 0 && bytes >= 0);
     if (ret < 0 || bytes == 0) {
         return ret;
     }

@@ -15,6 +15,13 @@
 #define likely(x) __builtin_expect(!!(x), 1)
 #define unlikely(x) __builtin_expect(!!(x), 0)
 
+/* What watches over the rest, in builds with -Doracles=true and in debug builds. */
+#ifdef CONFIG_ORACLES
+#define ORACLE(call) (call)
+#else
+#define ORACLE(call) ((void)0)
+#endif
+
 /* n and m are of one type, m a power of two. */
 #define ALIGN_DOWN(n, m) ((n) & ~((__typeof__(n))(m)-1))
 #define ALIGN_UP(n, m) ALIGN_DOWN((n) + (m)-1, (m))

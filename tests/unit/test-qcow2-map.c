@@ -318,6 +318,36 @@ static void test_budget(void)
     mem_image_clear(&im);
 }
 
+/* A table that was let go of while its slices were cached, and whose place becomes another table:
+ * of large clusters that is made zero on disk, not in the cache. */
+static void test_table_reused(void)
+{
+    uint64_t cs = UINT64_C(1) << 17, far = UINT64_C(2) * GiB, data, old;
+    uint8_t byte = 1;
+
+    im = (MemImage){ .cluster_bits = 17, .refcount_order = 4, .size = 8 * GiB };
+    mem_image_init(&im);
+    data = mem_image_alloc(&im);
+    memset(im.data + data, 0x77, cs);
+    qcow2_l2_store(&im.geo, mem_image_l2(&im, 0), 0, qcow2_l2_make_normal(&im.geo, data));
+    old = ldbe64(im.data + im.l1) & QCOW2_OFFSET_MASK;
+    im.data[im.l1] &= 0x7f; /* it says that others share it, which is not so */
+    blk = mem_image_open(&im, NULL);
+    q = mem_image_qcow2(blk);
+    g_assert_cmpint(blk_pread(blk, 0, 1, &byte, 0), ==, 0);
+    g_assert_cmpint(byte, ==, 0x77);
+    g_assert_cmpint(blk_pwrite(blk, cs, 1, &byte, 0), ==, 0); /* a table of its own */
+    for (int i = 0; i < 3; i++) {                             /* ... and the old one goes */
+        g_assert_cmpint(blk_flush(blk), ==, 0);
+    }
+    g_assert_cmpint(blk_pwrite(blk, far + cs, 1, &byte, 0), ==, 0);
+    g_assert_cmphex(q->l1[1] & QCOW2_OFFSET_MASK, ==, old); /* its place is used again */
+    g_assert_cmpint(blk_pread(blk, far, 1, &byte, 0), ==, 0);
+    g_assert_cmpint(byte, ==, 0);
+    blk_close(blk);
+    mem_image_clear(&im);
+}
+
 int main(int argc, char **argv)
 {
     g_assert_true(block_register_driver(&mem_driver, NULL));
@@ -327,5 +357,6 @@ int main(int argc, char **argv)
     g_test_add_func("/qcow2/map/bad", test_bad);
     g_test_add_func("/qcow2/map/clean", test_clean);
     g_test_add_func("/qcow2/map/budget", test_budget);
+    g_test_add_func("/qcow2/map/table-reused", test_table_reused);
     return g_test_run();
 }
