@@ -255,7 +255,7 @@ static bool is_aligned(BlockDriverState *bs, int64_t offset)
 
 int coroutine_fn file_co_preadv(BlockDriverState *bs, int64_t offset, IOVector *v, unsigned flags)
 {
-    g_assert(offset >= 0 && v->size > 0 && is_aligned(bs, offset));
+    g_assert(is_aligned(bs, offset));
     return co_rw(bs->opaque, false, v, offset);
 }
 
@@ -265,7 +265,7 @@ int coroutine_fn file_co_pwritev(BlockDriverState *bs, int64_t offset, IOVector 
     int64_t end = offset + (int64_t)v->size;
     int ret;
 
-    g_assert(offset >= 0 && v->size > 0 && is_aligned(bs, offset));
+    g_assert(is_aligned(bs, offset));
     if (unlikely(file_extends(s, end))) {
         file_co_extend_begin(s);
         ret = co_write(s, v, offset);

@@ -116,7 +116,6 @@ ScKind qcow2_l2_run(const Geometry *g, L2Entry e, unsigned sc, uint64_t guest, u
 {
     ScKind kind = qcow2_l2_kind(g, e, sc, guest);
 
-    g_assert(sc < g->subclusters);
     if (!g->extended_l2 || kind == SC_COMPRESSED) {
         *nsc = g->subclusters - sc;
     } else {

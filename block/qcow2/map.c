@@ -80,7 +80,6 @@ static const char *decode(Qcow2 *q, const void *data, unsigned index, unsigned e
     if (len < bytes && sc + n == g->subclusters && x->kind != SC_COMPRESSED) {
         len = extend(g, data, index, entries, geo_cluster_start(g, guest), len, bytes, x);
     }
-    g_assert(len > 0);
     x->bytes = MIN(len, bytes);
     ORACLE(check_extent(g, data, index, guest, x));
     return NULL;
@@ -109,7 +108,6 @@ int coroutine_fn qcow2_map_co_find(Qcow2 *q, uint64_t guest, uint64_t bytes, Ext
     MetaSlice *s;
     int ret;
 
-    g_assert(bytes > 0);
     if (unlikely(l1_index >= q->l1_size)) {
         *x = (Extent){ .kind = SC_UNALLOCATED_PLAIN, .bytes = bytes };
         return 0;

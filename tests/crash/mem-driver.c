@@ -1,15 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-/* crash-mem: the protocol driver over a file in memory. */
+/* crash-mem: the driver in memory over a file whose pages copies share. */
 #include "mem.h"
 
-#include "block/io.h"
+#include "tests/lib/memory.h"
 
 #include <errno.h>
 #include <string.h>
-
-typedef struct MemState {
-    MemFile *file;
-} MemState;
 
 static GHashTable *by_name;
 
@@ -35,48 +31,40 @@ static bool mem_parse_filename(const char *filename, Options *options, GError **
     return true;
 }
 
-static int coroutine_fn mem_co_open(BlockDriverState *bs, Options *o, int flags, GError **errp)
+static int coroutine_fn open_named(BlockDriverState *bs, Options *o, void **file, GError **errp)
 {
     g_autofree char *name = opts_take_str(o, "name");
 
     if (!name) {
         return error_set(errp, EINVAL, "name is missing");
     }
-    ((MemState *)bs->opaque)->file = mem_named(name);
-    bs->supported_zero_flags = BLK_REQ_MAY_UNMAP | BLK_REQ_NO_FALLBACK;
+    *file = mem_named(name);
     bs->supported_truncate_flags = BLK_REQ_ZERO_WRITE;
     return 0;
 }
 
-static int coroutine_fn mem_co_create(const char *filename, Options *opts, GError **errp)
+static int coroutine_fn create(const char *filename, uint64_t size, GError **errp)
 {
-    uint64_t size;
+    MemFile *f = mem_named(filename);
 
-    if (!opts_take_size(opts, "size", 0, &size, errp)) {
-        return -EINVAL;
-    }
-    if (!mem_named(filename)->device) {
-        mem_clear(mem_named(filename));
-        mem_resize(mem_named(filename), size);
+    if (!f->device) {
+        mem_clear(f);
+        mem_resize(f, size);
     }
     return 0;
 }
 
-static int64_t coroutine_fn mem_co_getlength(BlockDriverState *bs)
+static int64_t length(void *file)
 {
-    return (int64_t)((MemState *)bs->opaque)->file->size;
+    return (int64_t)((MemFile *)file)->size;
 }
 
-static int coroutine_fn mem_co_preadv(BlockDriverState *bs, int64_t offset, IOVector *v,
-                                      unsigned flags)
+static void read_vector(void *file, int64_t offset, IOVector *v)
 {
-    const MemFile *f = ((MemState *)bs->opaque)->file;
-
     for (int i = 0; i < v->niov; i++) {
-        mem_read(f, (uint64_t)offset, v->iov[i].iov_base, v->iov[i].iov_len);
+        mem_read(file, (uint64_t)offset, v->iov[i].iov_base, v->iov[i].iov_len);
         offset += (int64_t)v->iov[i].iov_len;
     }
-    return 0;
 }
 
 static bool has_room(const MemFile *f, int64_t offset, int64_t bytes)
@@ -84,48 +72,35 @@ static bool has_room(const MemFile *f, int64_t offset, int64_t bytes)
     return !f->device || (uint64_t)(offset + bytes) <= f->size;
 }
 
-static int coroutine_fn mem_co_pwritev(BlockDriverState *bs, int64_t offset, IOVector *v,
-                                       unsigned flags)
+static int write_vector(void *file, int64_t offset, const IOVector *v, int64_t bytes)
 {
-    MemFile *f = ((MemState *)bs->opaque)->file;
-
-    if (!has_room(f, offset, (int64_t)v->size)) {
+    if (!has_room(file, offset, bytes)) {
         return -ENOSPC;
     }
     for (int i = 0; i < v->niov; i++) {
-        mem_write(f, (uint64_t)offset, v->iov[i].iov_base, v->iov[i].iov_len);
+        mem_write(file, (uint64_t)offset, v->iov[i].iov_base, v->iov[i].iov_len);
         offset += (int64_t)v->iov[i].iov_len;
     }
     return 0;
 }
 
-static int coroutine_fn mem_co_pwrite_zeroes(BlockDriverState *bs, int64_t offset, int64_t bytes,
-                                             unsigned flags)
+static int zero(void *file, int64_t offset, int64_t bytes)
 {
-    MemFile *f = ((MemState *)bs->opaque)->file;
-
-    if (!has_room(f, offset, bytes)) {
+    if (!has_room(file, offset, bytes)) {
         return -ENOSPC;
     }
-    mem_zero(f, (uint64_t)offset, (uint64_t)bytes, true);
+    mem_zero(file, (uint64_t)offset, (uint64_t)bytes, true);
     return 0;
 }
 
-static int coroutine_fn mem_co_pdiscard(BlockDriverState *bs, int64_t offset, int64_t bytes)
+static void discard(void *file, int64_t offset, int64_t bytes)
 {
-    mem_zero(((MemState *)bs->opaque)->file, (uint64_t)offset, (uint64_t)bytes, false);
-    return 0;
+    mem_zero(file, (uint64_t)offset, (uint64_t)bytes, false);
 }
 
-static int coroutine_fn mem_co_flush(BlockDriverState *bs)
+static int resize(void *file, int64_t bytes, GError **errp)
 {
-    return 0;
-}
-
-static int coroutine_fn mem_co_truncate(BlockDriverState *bs, int64_t bytes, bool exact,
-                                        BlockPrealloc prealloc, unsigned flags, GError **errp)
-{
-    MemFile *f = ((MemState *)bs->opaque)->file;
+    MemFile *f = file;
 
     if (f->device && (uint64_t)bytes > f->size) {
         return error_set(errp, EINVAL, "Cannot grow device files");
@@ -134,33 +109,29 @@ static int coroutine_fn mem_co_truncate(BlockDriverState *bs, int64_t bytes, boo
     return 0;
 }
 
-static bool mem_unwritten_reads_zero(BlockDriverState *bs)
+static bool unwritten_reads_zero(BlockDriverState *bs)
 {
-    return !((MemState *)bs->opaque)->file->device;
+    return !((MemFile *)memory_file(bs))->device;
 }
 
 static const char *const strong_options[] = { "name", NULL };
 
-static const BlockDriver mem_driver = {
-    BLOCK_DRIVER_TABLE,
-    .format_name = "crash-mem",
-    .protocol_name = "crash-mem",
-    .instance_size = sizeof(MemState),
-    .unwritten_reads_zero = mem_unwritten_reads_zero,
-    .strong_options = strong_options,
+static const MemoryStore store = {
+    .name = "crash-mem",
     .parse_filename = mem_parse_filename,
-    .co_open = mem_co_open,
-    .co_create = mem_co_create,
-    .co_getlength = mem_co_getlength,
-    .co_preadv = mem_co_preadv,
-    .co_pwritev = mem_co_pwritev,
-    .co_pwrite_zeroes = mem_co_pwrite_zeroes,
-    .co_pdiscard = mem_co_pdiscard,
-    .co_flush_to_disk = mem_co_flush,
-    .co_truncate = mem_co_truncate,
+    .strong_options = strong_options,
+    .unwritten_reads_zero = unwritten_reads_zero,
+    .open = open_named,
+    .create = create,
+    .read = read_vector,
+    .write = write_vector,
+    .zero = zero,
+    .discard = discard,
+    .length = length,
+    .resize = resize,
 };
 
 void mem_register(void)
 {
-    g_assert_true(block_register_driver(&mem_driver, NULL));
+    memory_register(&store);
 }

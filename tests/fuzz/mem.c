@@ -2,7 +2,7 @@
 /* Files in memory: see mem.h. One thread only. */
 #include "mem.h"
 
-#include "block/io.h"
+#include "tests/lib/memory.h"
 
 #include <errno.h>
 #include <string.h>
@@ -98,14 +98,9 @@ static void zero(MemFile *f, uint64_t offset, uint64_t n)
     }
 }
 
-/* ---- The driver ---- */
+/* ---- The driver's store ---- */
 
-static MemFile *file_of(BlockDriverState *bs)
-{
-    return *(MemFile **)bs->opaque;
-}
-
-static int coroutine_fn mem_co_open(BlockDriverState *bs, Options *o, int flags, GError **errp)
+static int coroutine_fn open_by_id(BlockDriverState *bs, Options *o, void **file, GError **errp)
 {
     uint64_t id;
 
@@ -116,17 +111,15 @@ static int coroutine_fn mem_co_open(BlockDriverState *bs, Options *o, int flags,
     if (id >= MEM_FILES || !files[id]) {
         return error_set(errp, ENOENT, "There is no file %" G_GUINT64_FORMAT, id);
     }
-    *(MemFile **)bs->opaque = files[id];
-    bs->supported_zero_flags = BLK_REQ_MAY_UNMAP | BLK_REQ_NO_FALLBACK;
+    *file = files[id];
     return 0;
 }
 
-static int coroutine_fn mem_co_preadv(BlockDriverState *bs, int64_t offset, IOVector *v,
-                                      unsigned flags)
+static void read_vector(void *file, int64_t offset, IOVector *v)
 {
     /* By pages, without a buffer: large ones are slow under ASan. */
     for (uint64_t at = 0, n; at < v->size; at += n) {
-        const uint8_t *p = page_at(file_of(bs), (uint64_t)offset + at);
+        const uint8_t *p = page_at(file, (uint64_t)offset + at);
 
         n = in_page((uint64_t)offset + at, v->size - at);
         if (p) {
@@ -135,76 +128,63 @@ static int coroutine_fn mem_co_preadv(BlockDriverState *bs, int64_t offset, IOVe
             iov_memset(v, at, 0, n);
         }
     }
-    return 0;
 }
 
-static bool fault(MemFile *f)
+/* Writes, zero writes and flushes count. */
+static int coroutine_fn begin(void *file, MemoryOp op, int64_t offset, int64_t bytes, bool *torn)
 {
-    return f->fail_write && --f->fail_write == 0;
+    MemFile *f = file;
+
+    if (op == MEMORY_ZERO && bytes > MAX_LENGTH - MIN(offset, MAX_LENGTH)) {
+        return -EFBIG;
+    }
+    if (!(op & (MEMORY_WRITE | MEMORY_ZERO | MEMORY_FLUSH))) {
+        return 0;
+    }
+    return f->fail_write && --f->fail_write == 0 ? -EIO : 0;
 }
 
-static int coroutine_fn mem_co_pwritev(BlockDriverState *bs, int64_t offset, IOVector *v,
-                                       unsigned flags)
+static int write_vector(void *file, int64_t offset, const IOVector *v, int64_t bytes)
 {
     uint8_t buf[PAGE];
-    int ret = fault(file_of(bs)) ? -EIO : 0;
+    int ret = 0;
 
-    for (uint64_t at = 0, n; at < v->size && ret == 0; at += n) {
-        n = in_page((uint64_t)offset + at, v->size - at);
+    for (uint64_t at = 0, n; at < (uint64_t)bytes && ret == 0; at += n) {
+        n = in_page((uint64_t)offset + at, (uint64_t)bytes - at);
         iov_to_buf(v, at, buf, n);
-        ret = mem_file_write(file_of(bs), (uint64_t)offset + at, buf, n);
+        ret = mem_file_write(file, (uint64_t)offset + at, buf, n);
     }
     return ret;
 }
 
-static int coroutine_fn mem_co_pwrite_zeroes(BlockDriverState *bs, int64_t offset, int64_t bytes,
-                                             unsigned flags)
+static int zero_range(void *file, int64_t offset, int64_t bytes)
 {
-    MemFile *f = file_of(bs);
+    MemFile *f = file;
 
-    if (bytes > MAX_LENGTH - MIN(offset, MAX_LENGTH)) {
-        return -EFBIG;
-    }
-    if (fault(f)) {
-        return -EIO;
-    }
     zero(f, (uint64_t)offset, (uint64_t)bytes);
     f->length = MAX(f->length, (uint64_t)(offset + bytes));
     return 0;
 }
 
-static int coroutine_fn mem_co_pdiscard(BlockDriverState *bs, int64_t offset, int64_t bytes)
+static void discard(void *file, int64_t offset, int64_t bytes)
 {
-    zero(file_of(bs), (uint64_t)offset, (uint64_t)bytes);
-    return 0;
+    zero(file, (uint64_t)offset, (uint64_t)bytes);
 }
 
-static int coroutine_fn mem_co_block_status(BlockDriverState *bs, bool want_zero, int64_t offset,
-                                            int64_t bytes, int64_t *pnum, int64_t *map,
-                                            BlockDriverState **file)
+static int status(void *file, int64_t offset, int64_t *bytes)
 {
-    bool data = page_at(file_of(bs), (uint64_t)offset) != NULL;
-
-    *pnum = (int64_t)in_page((uint64_t)offset, (uint64_t)bytes);
-    *map = offset;
-    *file = bs;
-    return BLK_OFFSET_VALID | (data ? BLK_DATA : BLK_ZERO);
+    *bytes = (int64_t)in_page((uint64_t)offset, (uint64_t)*bytes);
+    return page_at(file, (uint64_t)offset) ? BLK_DATA : BLK_ZERO;
 }
 
-static int coroutine_fn mem_co_flush(BlockDriverState *bs)
+static int64_t length(void *file)
 {
-    return fault(file_of(bs)) ? -EIO : 0;
+    return (int64_t)((MemFile *)file)->length;
 }
 
-static int64_t coroutine_fn mem_co_getlength(BlockDriverState *bs)
+static int resize(void *file, int64_t bytes, GError **errp)
 {
-    return (int64_t)file_of(bs)->length;
-}
-
-static int coroutine_fn mem_co_truncate(BlockDriverState *bs, int64_t bytes, bool exact,
-                                        BlockPrealloc prealloc, unsigned flags, GError **errp)
-{
-    MemFile *f = file_of(bs);
+    MemFile *f = file;
 
     if (bytes > MAX_LENGTH) {
         return error_set(errp, EFBIG, "Failed to resize the file: File too large");
@@ -218,22 +198,19 @@ static int coroutine_fn mem_co_truncate(BlockDriverState *bs, int64_t bytes, boo
 
 static const char *const strong_options[] = { "id", NULL };
 
-static const BlockDriver mem_driver = {
-    BLOCK_DRIVER_TABLE,
-    .format_name = "fuzz-mem",
-    .protocol_name = "fuzz-mem",
-    .instance_size = sizeof(MemFile *),
-    .unwritten_reads_zero = bdrv_unwritten_always_zero,
+static const MemoryStore store = {
+    .name = "fuzz-mem",
     .strong_options = strong_options,
-    .co_open = mem_co_open,
-    .co_preadv = mem_co_preadv,
-    .co_pwritev = mem_co_pwritev,
-    .co_pwrite_zeroes = mem_co_pwrite_zeroes,
-    .co_pdiscard = mem_co_pdiscard,
-    .co_block_status = mem_co_block_status,
-    .co_flush_to_disk = mem_co_flush,
-    .co_getlength = mem_co_getlength,
-    .co_truncate = mem_co_truncate,
+    .unwritten_reads_zero = bdrv_unwritten_always_zero,
+    .open = open_by_id,
+    .begin = begin,
+    .read = read_vector,
+    .write = write_vector,
+    .zero = zero_range,
+    .discard = discard,
+    .status = status,
+    .length = length,
+    .resize = resize,
 };
 
 void mem_driver_set(unsigned id, MemFile *f)
@@ -243,5 +220,5 @@ void mem_driver_set(unsigned id, MemFile *f)
 
 void mem_driver_register(void)
 {
-    g_assert_true(block_register_driver(&mem_driver, NULL));
+    memory_register(&store);
 }

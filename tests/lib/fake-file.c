@@ -2,7 +2,7 @@
 /* Files in memory with faults and delays. */
 #include "tests/lib/fake-file.h"
 
-#include "block/io.h"
+#include "tests/lib/memory.h"
 #include "tests/lib/rand.h"
 
 #include <errno.h>
@@ -255,62 +255,73 @@ static int coroutine_fn co_end(int ret)
     return ret;
 }
 
-/* ---- The driver ---- */
+/* ---- The driver's store ---- */
 
-static int coroutine_fn fake_co_open(BlockDriverState *bs, Options *o, int flags, GError **errp)
+static int coroutine_fn fake_open(BlockDriverState *bs, Options *o, void **file, GError **errp)
 {
-    FakeNode *n = bs->opaque;
     g_autofree char *name = opts_take_str(o, "filename");
     const char *plain = name && g_str_has_prefix(name, "fake:") ? name + 5 : name;
+    FakeFile *f;
+    FakeNode *n;
     bool torn;
     int ret = co_begin(FAKE_READ, &torn);
 
     if (ret < 0) {
         return error_set_errno(errp, ret, "Could not open '%s'", name);
     }
-    n->f = plain ? find(plain, false) : NULL;
-    n->align = MAX(setup.align, 1);
-    n->max_transfer = setup.max_transfer;
-    bs->supported_zero_flags = BLK_REQ_MAY_UNMAP | BLK_REQ_NO_FALLBACK;
-    return n->f ? 0 : error_set(errp, ENOENT, "No file '%s'", name ? name : "");
+    f = plain ? find(plain, false) : NULL;
+    if (!f) {
+        return error_set(errp, ENOENT, "No file '%s'", name ? name : "");
+    }
+    n = g_new0(FakeNode, 1);
+    *n = (FakeNode){ f, MAX(setup.align, 1), setup.max_transfer };
+    *file = n;
+    return 0;
 }
 
-static int coroutine_fn fake_co_create(const char *filename, Options *opts, GError **errp)
+static int fake_close(void *file)
 {
-    uint64_t size;
+    g_free(file);
+    return 0;
+}
+
+static int coroutine_fn fake_create(const char *filename, uint64_t size, GError **errp)
+{
     bool torn;
     int ret = co_begin(FAKE_TRUNCATE, &torn);
 
     if (ret < 0) {
         return error_set_errno(errp, ret, "Could not create '%s'", filename);
     }
-    if (!opts_take_size(opts, "size", 0, &size, errp)) {
-        return -EINVAL;
-    }
     resize(find(filename, true), 0);
     resize(find(filename, true), (int64_t)size);
     return 0;
 }
 
-static void fake_refresh_limits(BlockDriverState *bs)
+static void fake_limits(void *file, BlockLimits *l)
 {
-    FakeNode *n = bs->opaque;
+    FakeNode *n = file;
 
-    bs->limits.request_alignment = n->align;
-    bs->limits.max_transfer = n->max_transfer;
+    l->request_alignment = n->align;
+    l->max_transfer = n->max_transfer;
 }
 
-static int coroutine_fn fake_co_preadv(BlockDriverState *bs, int64_t offset, IOVector *v,
-                                       unsigned flags)
+static int coroutine_fn fake_begin(void *file, MemoryOp op, int64_t offset, int64_t bytes,
+                                   bool *torn)
 {
-    FakeFile *f = ((FakeNode *)bs->opaque)->f;
-    int64_t have;
-    bool torn;
-    int ret = co_begin(FAKE_READ, &torn);
+    return op == MEMORY_ZERO && setup.no_zero ? -ENOTSUP : co_begin((FakeOp)op, torn);
+}
 
-    if (ret < 0) {
-        return ret;
-    }
+static int coroutine_fn fake_end(void *file, MemoryOp op, int ret)
+{
+    return op & (MEMORY_FLUSH | MEMORY_TRUNCATE) ? ret : co_end(ret);
+}
+
+static void fake_read(void *file, int64_t offset, IOVector *v)
+{
+    FakeFile *f = ((FakeNode *)file)->f;
+    int64_t have;
+
     spin_lock(&f->lock);
     have = CLAMP(f->size - offset, 0, (int64_t)v->size);
     iov_from_buf(v, 0, f->data + offset, have);
@@ -318,12 +329,12 @@ static int coroutine_fn fake_co_preadv(BlockDriverState *bs, int64_t offset, IOV
     if (have < (int64_t)v->size) {
         iov_memset(v, have, 0, v->size - have);
     }
-    return co_end(0);
 }
 
-/* Store @bytes of @v (NULL: zeroes). */
-static void store(FakeFile *f, int64_t offset, const IOVector *v, int64_t bytes)
+static int fake_write(void *file, int64_t offset, const IOVector *v, int64_t bytes)
 {
+    FakeFile *f = ((FakeNode *)file)->f;
+
     spin_lock(&f->lock);
     reserve(f, offset + bytes);
     if (v) {
@@ -333,63 +344,32 @@ static void store(FakeFile *f, int64_t offset, const IOVector *v, int64_t bytes)
     }
     f->size = MAX(f->size, offset + bytes);
     spin_unlock(&f->lock);
+    return 0;
 }
 
-static int coroutine_fn fake_co_pwritev(BlockDriverState *bs, int64_t offset, IOVector *v,
-                                        unsigned flags)
+static int fake_zero(void *file, int64_t offset, int64_t bytes)
 {
-    FakeFile *f = ((FakeNode *)bs->opaque)->f;
-    bool torn;
-    int ret = co_begin(FAKE_WRITE, &torn);
-
-    if (ret == 0) {
-        store(f, offset, v, (int64_t)v->size);
-    } else if (torn) {
-        store(f, offset, v,
-              v->size > 1024
-                  ? ALIGN_DOWN(offset + (int64_t)v->size / 2 + 512, INT64_C(512)) - offset
-                  : (int64_t)v->size);
-    }
-    return co_end(ret);
-}
-
-static int coroutine_fn fake_co_pwrite_zeroes(BlockDriverState *bs, int64_t offset, int64_t bytes,
-                                              unsigned flags)
-{
-    bool torn;
-    int ret;
-
-    if (setup.no_zero) {
-        return -ENOTSUP;
-    }
-    ret = co_begin(FAKE_ZERO, &torn);
-    if (ret == 0) {
-        store(((FakeNode *)bs->opaque)->f, offset, NULL, bytes);
-    }
-    return co_end(ret);
+    return fake_write(file, offset, NULL, bytes);
 }
 
 /* What is discarded does not read zero: nobody may rely on that. */
-static int coroutine_fn fake_co_pdiscard(BlockDriverState *bs, int64_t offset, int64_t bytes)
+static void fake_discard(void *file, int64_t offset, int64_t bytes)
 {
-    FakeFile *f = ((FakeNode *)bs->opaque)->f;
-    int64_t have;
-    bool torn;
-    int ret = co_begin(FAKE_DISCARD, &torn);
+    FakeFile *f = ((FakeNode *)file)->f;
 
-    if (ret < 0) {
-        return ret;
-    }
     spin_lock(&f->lock);
-    have = CLAMP(f->size - offset, 0, bytes);
-    memset(f->data + offset, 0xdd, have);
+    memset(f->data + offset, 0xdd, CLAMP(f->size - offset, 0, bytes));
     spin_unlock(&f->lock);
-    return co_end(0);
 }
 
 /* All is safe now, or what was not is lost. */
-static void sync_content(FakeFile *f, bool failed)
+static void fake_sync(void *file, bool failed)
 {
+    FakeFile *f = ((FakeNode *)file)->f;
+
+    if (!setup.sync_drops) {
+        return;
+    }
     spin_lock(&f->lock);
     if (!failed) {
         f->synced = g_realloc(f->synced, MAX(f->size, 1));
@@ -403,20 +383,9 @@ static void sync_content(FakeFile *f, bool failed)
     spin_unlock(&f->lock);
 }
 
-static int coroutine_fn fake_co_flush(BlockDriverState *bs)
+static int64_t fake_length(void *file)
 {
-    bool torn;
-    int ret = co_begin(FAKE_FLUSH, &torn);
-
-    if (setup.sync_drops) {
-        sync_content(((FakeNode *)bs->opaque)->f, ret < 0);
-    }
-    return ret;
-}
-
-static int64_t coroutine_fn fake_co_getlength(BlockDriverState *bs)
-{
-    FakeFile *f = ((FakeNode *)bs->opaque)->f;
+    FakeFile *f = ((FakeNode *)file)->f;
     int64_t size;
 
     spin_lock(&f->lock);
@@ -425,39 +394,32 @@ static int64_t coroutine_fn fake_co_getlength(BlockDriverState *bs)
     return size;
 }
 
-static int coroutine_fn fake_co_truncate(BlockDriverState *bs, int64_t bytes, bool exact,
-                                         BlockPrealloc prealloc, unsigned flags, GError **errp)
+static int fake_resize(void *file, int64_t bytes, GError **errp)
 {
-    bool torn;
-    int ret = co_begin(FAKE_TRUNCATE, &torn);
-
-    if (ret < 0) {
-        return error_set_errno(errp, ret, "Failed to resize the file");
-    }
-    resize(((FakeNode *)bs->opaque)->f, bytes);
+    resize(((FakeNode *)file)->f, bytes);
     return 0;
 }
 
-static const BlockDriver fake_driver = {
-    BLOCK_DRIVER_TABLE,
-    .format_name = "fake",
-    .protocol_name = "fake",
-    .instance_size = sizeof(FakeNode),
+static const MemoryStore store = {
+    .name = "fake",
+    .tells_size = true,
     .unwritten_reads_zero = bdrv_unwritten_always_zero,
-    .co_open = fake_co_open,
-    .co_create = fake_co_create,
-    .refresh_limits = fake_refresh_limits,
-    .co_preadv = fake_co_preadv,
-    .co_pwritev = fake_co_pwritev,
-    .co_pwrite_zeroes = fake_co_pwrite_zeroes,
-    .co_pdiscard = fake_co_pdiscard,
-    .co_flush_to_disk = fake_co_flush,
-    .co_truncate = fake_co_truncate,
-    .co_getlength = fake_co_getlength,
-    .co_get_allocated_size = fake_co_getlength,
+    .open = fake_open,
+    .close = fake_close,
+    .create = fake_create,
+    .limits = fake_limits,
+    .begin = fake_begin,
+    .end = fake_end,
+    .read = fake_read,
+    .write = fake_write,
+    .zero = fake_zero,
+    .discard = fake_discard,
+    .sync = fake_sync,
+    .length = fake_length,
+    .resize = fake_resize,
 };
 
 void fake_init(void)
 {
-    g_assert_true(block_register_driver(&fake_driver, NULL));
+    memory_register(&store);
 }

@@ -19,7 +19,7 @@ typedef enum FakeOp {
     FAKE_TRUNCATE = 1 << 5,
     FAKE_ALL = (1 << 6) - 1,
     FAKE_SPACE = FAKE_WRITE | FAKE_ZERO | FAKE_TRUNCATE, /* what meets ENOSPC */
-} FakeOp;
+} FakeOp;                                                /* as MemoryOp */
 
 /* Which operations fail. */
 typedef struct FakeFault {

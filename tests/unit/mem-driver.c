@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* A protocol in memory. */
+/* A file in memory. */
 #include "mem-driver.h"
 
 #include <errno.h>
@@ -17,12 +17,13 @@ void mem_preload(const void *data, size_t len)
     preload_len = len;
 }
 
-static int coroutine_fn mem_co_open(BlockDriverState *bs, Options *o, int flags, GError **errp)
+static int coroutine_fn mem_open(BlockDriverState *bs, Options *o, void **file, GError **errp)
 {
-    Mem *m = bs->opaque;
+    Mem *m = g_new0(Mem, 1);
     uint64_t size;
     bool slow;
 
+    *file = m;
     opts_del(o, "filename");
     if (!opts_take_size(o, "size", 1 * MiB, &size, errp) ||
         !opts_take_uint(o, "align", 1, &m->align, errp) ||
@@ -44,35 +45,33 @@ static int coroutine_fn mem_co_open(BlockDriverState *bs, Options *o, int flags,
     return 0;
 }
 
-static int coroutine_fn mem_co_close(BlockDriverState *bs)
+static int mem_close(void *file)
 {
-    Mem *m = bs->opaque;
+    g_autofree Mem *m = file;
 
     g_free(m->data);
     return m->fail_close ? -EDQUOT : 0;
 }
 
-static void mem_refresh_limits(BlockDriverState *bs)
+static void mem_limits(void *file, BlockLimits *l)
 {
-    Mem *m = bs->opaque;
+    Mem *m = file;
 
-    bs->limits.request_alignment = m->align;
-    bs->limits.max_transfer = m->max;
+    l->request_alignment = m->align;
+    l->max_transfer = m->max;
 }
 
-static int mem_set_perm(BlockDriverState *bs, unsigned perm, unsigned shared, GError **errp)
+static int mem_set_perm(void *file, unsigned perm, unsigned shared)
 {
-    Mem *m = bs->opaque;
+    Mem *m = file;
 
     m->perm = perm;
     m->shared = shared;
     return 0;
 }
 
-static void check_request(BlockDriverState *bs, int64_t offset, int64_t bytes)
+static void check_request(const Mem *m, int64_t offset, int64_t bytes)
 {
-    Mem *m = bs->opaque;
-
     g_assert_cmpint(offset % (int64_t)m->align, ==, 0);
     g_assert_cmpint(bytes % (int64_t)m->align, ==, 0);
     g_assert_cmpint(bytes, >, 0);
@@ -80,7 +79,7 @@ static void check_request(BlockDriverState *bs, int64_t offset, int64_t bytes)
     g_assert_cmpint(offset + bytes, <=, MEM_CAPACITY);
 }
 
-static void begin(Mem *m)
+static void count_busy(Mem *m)
 {
     int n = atomic_fetch_add(&m->busy, 1) + 1, most = atomic_load(&m->most_busy);
 
@@ -88,111 +87,102 @@ static void begin(Mem *m)
     }
 }
 
-static bool is_bad(const Mem *m, int64_t offset, size_t bytes)
+static bool is_bad(const Mem *m, int64_t offset, int64_t bytes)
 {
-    return offset < m->bad_end && offset + (int64_t)bytes > m->bad_start;
+    return offset < m->bad_end && offset + bytes > m->bad_start;
 }
 
-static int coroutine_fn mem_co_preadv(BlockDriverState *bs, int64_t offset, IOVector *v,
-                                      unsigned flags)
+static int coroutine_fn mem_begin(void *file, MemoryOp op, int64_t offset, int64_t bytes,
+                                  bool *torn)
 {
-    Mem *m = bs->opaque;
-    int ret = 0;
+    Mem *m = file;
 
-    check_request(bs, offset, v->size);
-    m->reads++;
-    begin(m);
+    if (op == MEMORY_FLUSH) {
+        m->syncs++;
+        return m->fail_syncs ? -EIO : 0;
+    }
+    if (op != MEMORY_READ && op != MEMORY_WRITE) {
+        return 0;
+    }
+    check_request(m, offset, bytes);
+    atomic_fetch_add(op == MEMORY_READ ? &m->reads : &m->writes, 1);
+    count_busy(m);
+    if (op == MEMORY_WRITE && m->fail_writes) {
+        return -EIO;
+    }
     if (m->slow) {
         co_reschedule_self();
     }
-    if (m->fail_reads || is_bad(m, offset, v->size)) {
-        ret = -EIO;
-    } else {
-        spin_lock(&m->lock);
-        iov_from_buf(v, 0, m->data + offset, v->size);
-        spin_unlock(&m->lock);
+    return (op == MEMORY_READ && m->fail_reads) || is_bad(m, offset, bytes) ? -EIO : 0;
+}
+
+static int coroutine_fn mem_end(void *file, MemoryOp op, int ret)
+{
+    if (op == MEMORY_READ || op == MEMORY_WRITE) {
+        ((Mem *)file)->busy--;
     }
-    m->busy--;
     return ret;
 }
 
-static int coroutine_fn mem_co_pwritev(BlockDriverState *bs, int64_t offset, IOVector *v,
-                                       unsigned flags)
+static void mem_read(void *file, int64_t offset, IOVector *v)
 {
-    Mem *m = bs->opaque;
+    Mem *m = file;
 
-    check_request(bs, offset, v->size);
-    m->writes++;
-    if (m->fail_writes) {
-        return -EIO;
-    }
-    begin(m);
-    if (m->slow) {
-        co_reschedule_self();
-    }
-    if (is_bad(m, offset, v->size)) {
-        m->busy--;
-        return -EIO;
-    }
     spin_lock(&m->lock);
-    iov_to_buf(v, 0, m->data + offset, v->size);
+    iov_from_buf(v, 0, m->data + offset, v->size);
     spin_unlock(&m->lock);
-    if (offset + (int64_t)v->size > m->size) {
-        m->size = offset + (int64_t)v->size;
-    }
-    m->busy--;
-    return 0;
 }
 
-static int coroutine_fn mem_co_flush(BlockDriverState *bs)
+static int mem_write(void *file, int64_t offset, const IOVector *v, int64_t bytes)
 {
-    Mem *m = bs->opaque;
+    Mem *m = file;
 
-    m->syncs++;
-    return m->fail_syncs ? -EIO : 0;
+    spin_lock(&m->lock);
+    iov_to_buf(v, 0, m->data + offset, (size_t)bytes);
+    spin_unlock(&m->lock);
+    if (offset + bytes > m->size) {
+        m->size = offset + bytes;
+    }
+    return 0;
 }
 
 /* What is discarded does not read zero: nobody may rely on that. */
-static int coroutine_fn mem_co_pdiscard(BlockDriverState *bs, int64_t offset, int64_t bytes)
+static void mem_discard(void *file, int64_t offset, int64_t bytes)
 {
-    Mem *m = bs->opaque;
+    Mem *m = file;
 
     spin_lock(&m->lock);
-    memset(m->data + offset, 0xdd, bytes);
+    memset(m->data + offset, 0xdd, (size_t)bytes);
     spin_unlock(&m->lock);
-    return 0;
 }
 
-static int64_t coroutine_fn mem_co_getlength(BlockDriverState *bs)
+static int64_t mem_length(void *file)
 {
-    return ((Mem *)bs->opaque)->size;
+    return ((Mem *)file)->size;
 }
 
-static int coroutine_fn mem_co_truncate(BlockDriverState *bs, int64_t bytes, bool exact,
-                                        BlockPrealloc prealloc, unsigned flags, GError **errp)
+static int mem_resize(void *file, int64_t bytes, GError **errp)
 {
-    Mem *m = bs->opaque;
+    Mem *m = file;
 
     if (bytes < m->size) {
-        memset(m->data + bytes, 0, m->size - bytes);
+        memset(m->data + bytes, 0, (size_t)(m->size - bytes));
     }
     m->size = bytes;
     return 0;
 }
 
-const BlockDriver mem_driver = {
-    BLOCK_DRIVER_TABLE,
-    .format_name = "test-mem",
-    .protocol_name = "test-mem",
-    .instance_size = sizeof(Mem),
-    .co_open = mem_co_open,
-    .co_close = mem_co_close,
-    .refresh_limits = mem_refresh_limits,
+const MemoryStore mem_store = {
+    .name = "test-mem",
+    .open = mem_open,
+    .close = mem_close,
+    .limits = mem_limits,
     .set_perm = mem_set_perm,
-    .co_preadv = mem_co_preadv,
-    .co_pwritev = mem_co_pwritev,
-    .co_pdiscard = mem_co_pdiscard,
-    .co_flush_to_disk = mem_co_flush,
-    .co_getlength = mem_co_getlength,
-    .co_truncate = mem_co_truncate,
+    .begin = mem_begin,
+    .end = mem_end,
+    .read = mem_read,
+    .write = mem_write,
+    .discard = mem_discard,
+    .length = mem_length,
+    .resize = mem_resize,
 };

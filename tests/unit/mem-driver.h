@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
-/* "test-mem": a protocol driver in memory, with faults, for unit tests. */
+/* "test-mem": a file in memory, with faults, for unit tests. */
 #ifndef TESTS_UNIT_MEM_DRIVER_H
 #define TESTS_UNIT_MEM_DRIVER_H
 
 #include "block/driver.h"
+#include "tests/lib/memory.h"
 
 #define MEM_CAPACITY (16 * MiB)
 
@@ -21,8 +22,13 @@ typedef struct Mem {
     bool fail_close;            /* -EDQUOT */
 } Mem;
 
-extern const BlockDriver mem_driver;
+extern const MemoryStore mem_store;
 extern Mem *last_mem; /* of the latest open */
+
+static inline void mem_register(void)
+{
+    memory_register(&mem_store);
+}
 
 /* What the next open finds in the file, instead of @size bytes of 0xaa; copied then. */
 void mem_preload(const void *data, size_t len);

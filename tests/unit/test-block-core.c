@@ -339,17 +339,15 @@ static void test_limit_below_alignment(void)
 
 static int64_t status_edge;
 
-static int coroutine_fn edge_co_block_status(BlockDriverState *bs, bool want_zero, int64_t offset,
-                                             int64_t bytes, int64_t *pnum, int64_t *map,
-                                             BlockDriverState **file)
+static int edge_status_of(void *file, int64_t offset, int64_t *bytes)
 {
     bool data = offset < status_edge;
 
-    *pnum = status_edge == 0 ? 0 : data ? MIN(bytes, status_edge - offset) : bytes;
+    *bytes = status_edge == 0 ? 0 : data ? MIN(*bytes, status_edge - offset) : *bytes;
     return data ? BLK_DATA : BLK_ZERO;
 }
 
-static BlockDriver edge_driver;
+static MemoryStore edge_store;
 
 static int edge_status(BlockBackend *blk, int64_t offset, int64_t *pnum)
 {
@@ -361,10 +359,10 @@ static void test_status_moves_on(void)
     g_autoptr(BlockBackend) blk = NULL;
     int64_t n;
 
-    edge_driver = mem_driver;
-    edge_driver.format_name = edge_driver.protocol_name = "test-edge";
-    edge_driver.co_block_status = edge_co_block_status;
-    g_assert_true(block_register_driver(&edge_driver, NULL));
+    edge_store = mem_store;
+    edge_store.name = "test-edge";
+    edge_store.status = edge_status_of;
+    memory_register(&edge_store);
     blk = open_opts("driver=test-edge,size=8192,align=512", 0);
     status_edge = 1000;
     g_assert_cmpint(edge_status(blk, 0, &n) & (BLK_DATA | BLK_ZERO), ==, BLK_DATA);
@@ -688,7 +686,7 @@ static void test_paths(void)
 
 int main(int argc, char **argv)
 {
-    g_assert_true(block_register_driver(&mem_driver, NULL));
+    mem_register();
     g_assert_true(block_register_driver(&cow_driver, NULL));
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/core/registered", test_registered);

@@ -672,7 +672,7 @@ static void test_serialising(void)
     BlockBackend *blk =
         open_opts("driver=raw,file.driver=test-mem,file.size=64k,file.slow=on", BLK_O_RDWR);
     BdrvChild *c = blk_bs(blk)->file;
-    Mem *m = c->bs->opaque;
+    Mem *m = memory_file(c->bs);
 
     g_assert_cmpint(co_run_sync(track_fn, c->bs), ==, 0);
     for (int i = 0; i < 8; i++) { /* each of the two reads or writes, one or none overlaps */
@@ -833,7 +833,7 @@ static void test_copy_and_drains(void)
 
 int main(int argc, char **argv)
 {
-    g_assert_true(block_register_driver(&mem_driver, NULL));
+    mem_register();
     g_assert_true(block_register_driver(&layer_driver, NULL));
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/graph/filter-comes-and-goes", test_filter_comes_and_goes);

@@ -412,7 +412,7 @@ static void test_data_write_fails(void)
 
 int main(int argc, char **argv)
 {
-    g_assert_true(block_register_driver(&mem_driver, NULL));
+    mem_register();
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/qcow2/alloc/half", test_half);
     g_test_add_func("/qcow2/alloc/limit", test_limit);

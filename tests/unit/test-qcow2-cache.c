@@ -509,7 +509,7 @@ static void test_budget(void)
 
 int main(int argc, char **argv)
 {
-    g_assert_true(block_register_driver(&mem_driver, NULL));
+    mem_register();
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/qcow2/cache/hit", test_hit);
     g_test_add_func("/qcow2/cache/evict", test_evict);

@@ -127,7 +127,7 @@ static void test_unreadable(void)
 
 int main(int argc, char **argv)
 {
-    g_assert_true(block_register_driver(&mem_driver, NULL));
+    mem_register();
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/qcow2/check/reads", test_reads);
     g_test_add_func("/qcow2/check/copied", test_copied);

@@ -125,7 +125,7 @@ static void test_sync(void)
 
 int main(int argc, char **argv)
 {
-    g_assert_true(block_register_driver(&mem_driver, NULL));
+    mem_register();
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/qcow2/health/corrupt", test_corrupt);
     g_test_add_func("/qcow2/health/fields", test_fields);

@@ -350,7 +350,7 @@ static void test_table_reused(void)
 
 int main(int argc, char **argv)
 {
-    g_assert_true(block_register_driver(&mem_driver, NULL));
+    mem_register();
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/qcow2/map/standard", test_std);
     g_test_add_func("/qcow2/map/extended", test_ext);

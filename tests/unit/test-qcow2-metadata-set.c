@@ -77,7 +77,7 @@ static void test_overlap(void)
 
 int main(int argc, char **argv)
 {
-    g_assert_true(block_register_driver(&mem_driver, NULL));
+    mem_register();
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/qcow2/metadata-set/owners", test_owners);
     g_test_add_func("/qcow2/metadata-set/range", test_range);

@@ -251,7 +251,7 @@ static void test_error_allocating(void)
 
 int main(int argc, char **argv)
 {
-    g_assert_true(block_register_driver(&mem_driver, NULL));
+    mem_register();
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/qcow2/pieces/read", test_read);
     g_test_add_func("/qcow2/pieces/vector", test_vector);

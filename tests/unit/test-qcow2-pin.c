@@ -530,7 +530,7 @@ static void test_threads(void)
 
 int main(int argc, char **argv)
 {
-    g_assert_true(block_register_driver(&mem_driver, NULL));
+    mem_register();
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/qcow2/pin/both-needed", test_both_needed);
     g_test_add_func("/qcow2/pin/no-reuse", test_no_reuse);

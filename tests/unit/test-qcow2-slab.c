@@ -86,7 +86,7 @@ int main(int argc, char **argv)
     int ret;
 
     g_test_init(&argc, &argv, NULL);
-    g_assert_true(block_register_driver(&mem_driver, NULL));
+    mem_register();
     co_run_sync(co_open_file, NULL);
     g_test_add_func("/qcow2/slab/sizes", test_sizes);
     ret = g_test_run();

@@ -195,7 +195,7 @@ static void test_lazy(void)
 
 int main(int argc, char **argv)
 {
-    g_assert_true(block_register_driver(&mem_driver, NULL));
+    mem_register();
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/qcow2/threads/extended", test_ext);
     g_test_add_func("/qcow2/threads/standard", test_std);
