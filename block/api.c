@@ -221,7 +221,7 @@ typedef struct AsyncRequest {
 } AsyncRequest;
 
 /* From the loop. */
-static void tell(AioDone *d)
+static void call_back(AioDone *d)
 {
     AsyncRequest r = *(AsyncRequest *)d;
 
@@ -295,7 +295,7 @@ static void start(CowletImage *image, CoroutineEntry *entry, int64_t offset, voi
     AioContext *ctx = aio_current();
 
     *r = (AsyncRequest){
-        { .fn = tell, .tag = image }, image->blk, offset, bytes, buf, done, opaque, 0
+        { .fn = call_back, .tag = image }, image->blk, offset, bytes, buf, done, opaque, 0
     };
     aio_acquire(ctx);
     switch (aio_done_begin(ctx, &r->done)) {

@@ -76,6 +76,21 @@ def paths(texts):
                     yield f"{name}: there is no {path}"
 
 
+def topics():
+    """Each end-to-end script is in a topic, and each topic's scripts are there."""
+    folder = os.path.join(TOP, "qemu-iotests-like")
+    there = {n for n in os.listdir(folder) if re.fullmatch(r"[0-9]{3}", n)}
+    listed_there = set()
+    for line in read("qemu-iotests-like/groups").split("\n"):
+        if line and not line.startswith("#"):
+            for n in line.split()[1:]:
+                listed_there.add(n)
+                if n not in there:
+                    yield f"qemu-iotests-like/groups: there is no {n}"
+    for n in sorted(there - listed_there):
+        yield f"qemu-iotests-like/groups: {n} is in no topic"
+
+
 def functions(texts):
     code = "\n".join(t for n, t in texts.items() if n.endswith((".c", ".h", ".S", ".inc", ".pml")))
     code = COMMENT.sub(" ", code)
@@ -93,7 +108,7 @@ def main():
     names = listed(*CODE, "tests", "scripts", "docs", "qemu-iotests-like", "README.md", "CONTRIBUTING.md")
     texts = {n: read(n) for n in names if not n.endswith((".png", ".svg", ".out"))}
     prose = {n: t for n, t in texts.items() if n.endswith(".md") or n.startswith(CODE)}
-    bad = list(invariants(texts)) + list(paths(prose)) + list(functions(texts))
+    bad = list(invariants(texts)) + list(paths(prose)) + list(functions(texts)) + list(topics())
     for line in bad:
         print(line)
     return 1 if bad else 0

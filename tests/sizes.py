@@ -5,7 +5,7 @@ the share of comments, callers that test drivers' callbacks for NULL, circles of
 
 Usage: scripts/sizes [--check] BUILD-DIR
 --check: fails when the core's files call each other in a circle, when callers test callbacks for NULL in 5
-places or more, or a function of the tools is longer than 60 lines.
+places or more, a function of the tools is longer than 60 lines, or one of block/qcow2 is not named after its module.
 """
 import collections
 import os
@@ -69,6 +69,23 @@ def calls(build):
     return graph
 
 
+def misnamed(build):
+    """What block/qcow2 shows the linker is qcow2_MODULE_..., or a callback of the driver's table."""
+    folder = os.path.join(build, "libcowlet-internal.a.p")
+    with open(TOP + "/block/qcow2/callbacks.h", encoding="utf-8") as f:
+        table = set(re.findall(r"\b(qcow2_\w+)\(", f.read()))
+    for obj in sorted(os.listdir(folder)):
+        m = re.fullmatch(r"block_qcow2_(.*)\.c\.o", obj)
+        if not m:
+            continue
+        stem = m.group(1).split("-")
+        modules = tuple("qcow2_" + "_".join(stem[: i + 1]) + "_" for i in range(len(stem)))
+        for line in subprocess.check_output(["nm", os.path.join(folder, obj)], text=True).split("\n"):
+            f = line.split()
+            if len(f) == 3 and f[1] == "T" and f[2] not in table and not f[2].startswith(modules):
+                yield f"block/qcow2/{m.group(1)}.c: {f[2]}()"
+
+
 def reachable(graph, start):
     seen, todo = set(), [start]
     while todo:
@@ -130,6 +147,9 @@ def main(argv):
         if all(n.startswith("block/") for n in c) and not all(n.startswith("block/qcow2/") for n in c):
             print("not ok: the core's files call each other in a circle")
             bad = 1
+    for name in misnamed(argv[0]):
+        print(f"not ok: {name} does not begin with its module's name")
+        bad = 1
     if len(tests) >= 5:
         print("not ok: callers test callbacks for NULL; block/driver/defaults.c has what to call instead")
         bad = 1

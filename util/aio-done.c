@@ -30,7 +30,7 @@ typedef struct Telling {
     AioDone *d;
 } Telling;
 
-static void tell(void *opaque)
+static void call_back(void *opaque)
 {
     Telling *t = opaque;
 
@@ -48,7 +48,7 @@ static void deliver(AioContext *ctx, AioDone **at)
         ctx->done_end = at;
     }
     ctx->telling_refused = t.d->refused;
-    aio_call_out(ctx, tell, &t);
+    aio_call_out(ctx, call_back, &t);
     ctx->telling_refused = false;
 }
 

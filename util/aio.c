@@ -224,7 +224,7 @@ void coroutine_fn co_move_to(AioContext *ctx)
     }
 }
 
-/* New ones behind those that an outer call left in the batch. */
+/* New ones after those that an outer call left in the batch. */
 static void take_bhs(AioContext *ctx)
 {
     AioBh *bh = atomic_exchange_explicit(&ctx->bhs, NULL, memory_order_acquire), *list = NULL;

@@ -129,7 +129,7 @@ static int hex4(const char *p)
     return v;
 }
 
-/* \uXXXX, or two of them for one character; @p is behind the 'u', and moves behind it all. NUL is
+/* \uXXXX, or two of them for one character; @p is after the 'u', and moves past it all. NUL is
  * the two bytes that say it within a C string. */
 static bool unquote_unicode(const char **p, const char *end, GString *out)
 {

@@ -21,7 +21,7 @@ typedef struct JsonToken {
     size_t len;
 } JsonToken;
 
-/* The token at *@s, which moves behind it. */
+/* The token at *@s, which moves past it. */
 JsonToken json_lex(const char **s);
 /* What a string token says; NULL with *@error (g_free) saying what is wrong in it. */
 char *json_unquote(const JsonToken *t, char **error);

@@ -141,7 +141,7 @@ void opts_foreach(const Options *o, OptsForeach *fn, void *opaque)
 
 /* ---- "key=val,key=val" ---- */
 
-/* One element up to a single comma, with ",," as a comma; @s moves behind it. */
+/* One element up to a single comma, with ",," as a comma; @s moves past it. */
 static char *next_element(const char **s)
 {
     GString *g = g_string_new(NULL);

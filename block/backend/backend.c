@@ -402,7 +402,7 @@ int coroutine_fn blk_co_is_allocated(BlockBackend *blk, int64_t offset, int64_t 
 
 int coroutine_fn blk_co_pwritev_compressed(BlockBackend *blk, int64_t offset, IOVector *v)
 {
-    bool end_mark = v->size == 0; /* sets the file's length: nobody writes behind it meanwhile */
+    bool end_mark = v->size == 0; /* sets the file's length: nobody writes past it meanwhile */
     int ret;
 
     if (end_mark) {

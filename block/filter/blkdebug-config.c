@@ -133,7 +133,7 @@ static int add_rule(BlkdebugState *s, const char *group, Options *o, GError **er
 
 /*
  * A line "key = "value"" into @o.  The key is the first word, whatever it holds; what is not in
- * quotes behind " = " is no value, and what follows the value is not looked at: the reference's
+ * quotes after " = " is no value, and what follows the value is not looked at: the reference's
  * rules.
  */
 static void parse_line(Options *o, const char *line)

@@ -120,7 +120,7 @@ static int coroutine_fn raw_co_preadv(BlockDriverState *bs, int64_t offset, IOVe
     return bdrv_co_preadv(bs->file, offset + ((RawState *)bs->opaque)->offset, v, flags);
 }
 
-/* Nothing may be done behind the window. */
+/* Nothing may be done past the window. */
 static int in_window(BlockDriverState *bs, int64_t offset, int64_t bytes)
 {
     RawState *s = bs->opaque;

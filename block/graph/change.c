@@ -151,7 +151,7 @@ static bool coroutine_fn change(EdgesFunc *edges_of, void *what, BlockDriverStat
     moved = move_edges(edges, from, to, errp);
     bdrv_graph_unlock();
     if (moved > 0) {
-        bdrv_co_tell_parents(to);
+        bdrv_co_notify_parents(to);
     }
     bdrv_drain_end(d);
     for (int i = 0; i <= MAX(moved, 0); i++) { /* the edges' references, and ours */

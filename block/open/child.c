@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Children that a driver's open asks for, and roots for those who create images. */
+/* The children that a driver opens (its file, its data file), and the root that a user opens. */
 #include "block/backend.h"
 #include "block/graph/graph.h"
 #include "block/open/open.h"

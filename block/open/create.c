@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Creating images: what a driver is given, and the options that it takes. */
+/* Creating an image or a plain file: finds the driver, checks the options against its table, fills
+ * in the defaults, and calls it. */
 #include "block/backend.h"
 #include "block/driver/registry.h"
 #include "block/filename.h"

@@ -199,7 +199,7 @@ static void coroutine_fn commit(ReopenNode *n)
     }
     bdrv_refresh_limits(bs);
     if (atomic_load(&bs->total_bytes) != before) {
-        bdrv_co_tell_parents(bs);
+        bdrv_co_notify_parents(bs);
     }
 }
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Making files and changing their length, with the blocks reserved if that is asked for. */
+/* Creating a file, or taking over one that is there; resizing; both with preallocation. */
 #include "file.h"
 
 #include <errno.h>

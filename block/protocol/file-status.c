@@ -117,7 +117,7 @@ int coroutine_fn file_co_block_status(BlockDriverState *bs, bool want_zero, int6
     if (!remembered(s, offset, gen, &end, &data)) {
         int ret = find_extent(s, offset, &start, &end, &data);
 
-        if (ret == -ENXIO) { /* behind the end */
+        if (ret == -ENXIO) { /* past the end */
             return BLK_ZERO | BLK_OFFSET_VALID;
         }
         if (ret < 0) { /* the file system does not tell */

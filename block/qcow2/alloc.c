@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* Taking clusters: see alloc.h. */
 #include "alloc.h"
 
 #include "refblock.h"

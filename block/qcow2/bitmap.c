@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* Persistent bitmaps: see bitmap.h. */
 #include "bitmap.h"
 
 #include "util/bytes.h"

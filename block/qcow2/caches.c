@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* The two caches of an image: see caches.h. */
 #include "caches.h"
 
 #include <errno.h>

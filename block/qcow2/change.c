@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* Before every change: see change.h. */
 #include "change.h"
 
 #include "bitmap.h"

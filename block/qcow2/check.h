@@ -9,7 +9,7 @@ typedef struct RefMap {
     uint32_t *refs;     /* per host cluster of the file */
     uint64_t clusters;  /* of the file, rounded up */
     uint64_t length;    /* of the file, in bytes */
-    GHashTable *beyond; /* cluster -> references, behind the end of the file */
+    GHashTable *beyond; /* cluster -> references, past the end of the file */
 } RefMap;
 
 typedef struct CheckCounts CheckCounts;

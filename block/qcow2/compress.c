@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Writing compressed clusters.  Packed by a thread of the pool; room for the bytes is taken behind
+ * Writing compressed clusters.  Packed by a thread of the pool; room for the bytes is taken after
  * the last ones; data first, then the entry in memory; a flush writes data, counts and entries in
  * their order (INV-W-1, INV-W-2).  What does not get smaller is written as it is.  Threads pack in
  * any order; room is taken in the order of the requests, so that the layout depends on them alone.

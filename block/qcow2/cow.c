@@ -53,7 +53,7 @@ uint64_t qcow2_cow_finish(const Geometry *g, L2Entry e, bool in_place, uint64_t 
 {
     uint64_t cluster = geo_cluster_start(g, end - 1);
     unsigned sc = geo_sc_index(g, end - 1);
-    uint32_t behind;
+    uint32_t after;
 
     g_assert(end > 0);
     if (in_place) {
@@ -62,12 +62,12 @@ uint64_t qcow2_cow_finish(const Geometry *g, L2Entry e, bool in_place, uint64_t 
     if (!g->extended_l2 || (e.desc & L2E_COMPRESSED)) {
         return cluster + g->cluster_size;
     }
-    behind = qcow2_l2_normal_mask(g, e) & ~((UINT32_C(2) << sc) - 1);
-    return behind ? cluster + (32 - (unsigned)__builtin_clz(behind)) * g->subcluster_size
+    after = qcow2_l2_normal_mask(g, e) & ~((UINT32_C(2) << sc) - 1);
+    return after ? cluster + (32 - (unsigned)__builtin_clz(after)) * g->subcluster_size
                   : ALIGN_UP(end, g->subcluster_size);
 }
 
-/* Read guest [start, start + bytes) as it is now; zeroes behind the end of the disk. */
+/* Read guest [start, start + bytes) as it is now; zeroes past the end of the disk. */
 static int coroutine_fn read_guest(Qcow2 *q, uint64_t start, void *buf, uint64_t bytes)
 {
     uint64_t size = atomic_load(&q->bs->total_bytes);

@@ -61,7 +61,7 @@ static int coroutine_fn co_write_refcounts(BdrvChild *file, const Geometry *g, c
     for (uint64_t i = 0; i < l->refblocks; i++) {
         stbe64(buf + i * 8, l->refblock_offset + (i << g->cluster_bits));
     }
-    /* The blocks lie behind each other, so their entries are one array. */
+    /* The blocks lie one after the other, so their entries are one array. */
     for (uint64_t i = 0; i < l->clusters; i++) {
         qcow2_refcount_codec_set(g->refcount_order, buf + blocks, i, 1);
     }

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* The dirty bit: see dirty.h. */
 #include "dirty.h"
 
 #include "header-layout.h"

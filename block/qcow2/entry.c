@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* What may be done with an L2 entry, and its change: see entry.h. */
 #include "entry.h"
 
 int coroutine_fn qcow2_entry_co_check(Qcow2 *q, L2Entry e, uint64_t guest)

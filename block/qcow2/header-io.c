@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* The header in the file: see header-io.h. */
 #include "header-io.h"
 
 #include "header-layout.h"

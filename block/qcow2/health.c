@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* May the image be written? See health.h. */
 #include "health.h"
 
 #include <errno.h>

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* Changes of entries in flight: see inflight.h. */
 #include "inflight.h"
 
 #include "l2-table.h"

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* The L1 table: see l1.h. */
 #include "l1.h"
 
 #include "table.h"

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* The slices of L2 tables, and new tables: see l2-table.h. */
 #include "l2-table.h"
 
 #include "alloc.h"
@@ -29,7 +30,7 @@ int coroutine_fn qcow2_l2_table_co_load(Qcow2 *q, uint64_t l1_index, uint64_t ta
     if (unlikely(!cached && (int64_t)table >= atomic_load(&q->file->bs->total_bytes) &&
                  (int64_t)table >= bdrv_co_getlength(q->file->bs))) {
         return qcow2_health_co_corrupt(&q->health, "L1 entry", (int64_t)l1_index,
-                                       "L2 table is behind the end of the file");
+                                       "L2 table is past the end of the file");
     }
     return qcow2_cache_co_get(q->l2_cache, table + at * q->geo.l2_entry_size, slice);
 }

@@ -17,7 +17,7 @@ static bool has_host(ScKind kind)
     return kind == SC_NORMAL || kind == SC_ZERO_ALLOC || kind == SC_UNALLOCATED_ALLOC;
 }
 
-/* How far entries behind @index go on with the run that @x begins; the new length. */
+/* How far entries after @index go on with the run that @x begins; the new length. */
 static uint64_t extend(const Geometry *g, const void *data, unsigned index, unsigned entries,
                        uint64_t cluster, uint64_t len, uint64_t max, const Extent *x)
 {

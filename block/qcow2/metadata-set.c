@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* Which clusters are metadata: see metadata-set.h. */
 #include "metadata-set.h"
 
 #include "util/spinlock.h"

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* The oracle of refcounts: see oracle-counts.h. */
 #include "oracle-counts.h"
 
 struct CountOracle {

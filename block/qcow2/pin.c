@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* Pins and epochs: see pin.h. */
 #include "pin.h"
 
 #include "block/io.h"

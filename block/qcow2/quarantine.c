@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* The quarantine of clusters that were let go of: see quarantine.h. */
 #include "quarantine.h"
 
 #include "rules.h"

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* Freeing what may leave quarantine: see reap.h. */
 #include "reap.h"
 
 #include "refcount.h"

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* New refcount blocks, and a larger refcount table: see refblock.h. */
 #include "refblock.h"
 
 #include "refcount.h"
@@ -146,7 +147,7 @@ int coroutine_fn qcow2_refblock_co_ensure(Allocator *a, ClusterRange r, ClusterR
     return 0;
 }
 
-/* Where a table of at least @needed entries goes, behind @avoid, so that it can describe itself. */
+/* Where a table of at least @needed entries goes, after @avoid, so that it can describe itself. */
 static int coroutine_fn place_table(Allocator *a, uint64_t needed, ClusterRange avoid,
                                     ClusterRange *ret) REQUIRES_LOCK(a->meta_lock)
 {
@@ -167,7 +168,7 @@ static int coroutine_fn place_table(Allocator *a, uint64_t needed, ClusterRange 
         if (r < 0) {
             return r;
         }
-        /* Itself, and the blocks that are made on the way, which lie right behind it. */
+        /* Itself, and the blocks that are made on the way, which lie right after it. */
         reach = ((ret->first + 2 * ret->n + 64) >> g->refblock_bits) + 1;
         if (reach <= ret->n * (g->cluster_size / 8)) {
             return 0;

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* Reading and changing refcounts: see refcount.h. */
 #include "refcount.h"
 
 #include "refcount-codec.h"

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* The refcount table's way to disk: see reftable.h. */
 #include "reftable.h"
 
 #include "header-layout.h"

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* Making room: see room.h. */
 #include "room.h"
 
 #include "flush.h"

@@ -46,7 +46,7 @@
     X(HIDDEN_BEFORE_GROWN, "resize",                                                               \
       "what a larger disk must not show is hidden before the size is written")                     \
     X(FORGOTTEN_BEFORE_SHRUNK, "resize",                                                           \
-      "entries behind the new end are gone before the size is written")                            \
+      "entries past the new end are gone before the size is written")                            \
     X(CREATE_HEADER_LAST, "create", "a new image's tables are on disk before its header")          \
     X(CREATE_PREALLOC_SYNCED, "create", "preallocation of a new image keeps all orders")           \
     X(LINK_AFTER_WRITE, "overwrite,race",                                                          \

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* Finding free clusters: see search.h. */
 #include "search.h"
 
 #include "refcount.h"

@@ -117,7 +117,7 @@ int coroutine_fn qcow2_snapshot_co_load(Qcow2 *q, GError **errp)
     if (at > (uint64_t)length ||
         q->hdr.nb_snapshots * (uint64_t)FIXED_SIZE > (uint64_t)length - at) {
         return error_set(errp, EIO,
-                         "Failed to read snapshot table: it lies behind the end of the file");
+                         "Failed to read snapshot table: it lies past the end of the file");
     }
     left = (uint64_t)length;
     q->snapshots = g_try_new0(Snapshot, q->hdr.nb_snapshots);

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* Tables as bytes of the file: see table.h. */
 #include "table.h"
 
 #include <string.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The state of a virtual machine: bytes behind the disk, from the first L1 entry on that the disk
+ * The state of a virtual machine: bytes past the disk, from the first L1 entry on that the disk
  * has no use for. They are written and read as the guest's are.
  */
 #include "callbacks.h"

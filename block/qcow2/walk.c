@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* The walk over entries: see walk.h. */
 #include "walk.h"
 
 #include "room.h"

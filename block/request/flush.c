@@ -3,7 +3,8 @@
  * Flush: a node's caches into its children, the children, the disk, and the word back to the node.
  *
  * INV-SYNC-1  unsynced is set after a write ended and cleared before the sync begins that covers
- *              it; syncs of a node follow each other, so a flush that finds it clear needs no own.
+ *              it; syncs of a node follow one another, so a flush that finds it clear need not sync
+ *              again.
  * INV-SYNC-2  It is set from the open on: a process that died may have written what the file shows
  *              now and never synced it, and who reads that and flushes relies on it.
  */

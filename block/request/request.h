@@ -36,7 +36,7 @@ struct TrackedReq {
     bool serialising;
     TrackedReq *next, **prev;
 };
-/* Queue behind earlier requests that conflict (overlap, and one of the two serialises). */
+/* Wait for earlier requests that conflict (overlap, and one of the two serialises). */
 void coroutine_fn bdrv_co_track_begin(BlockDriverState *bs, TrackedReq *r, int64_t start,
                                       int64_t end, bool serialising);
 void bdrv_track_end(BlockDriverState *bs, TrackedReq *r);
@@ -54,7 +54,7 @@ void coroutine_fn bdrv_co_guard_end(BdrvChild *c);
 
 /* ---- tell.c ---- */
 /* @bs has another length, or is another node: those above look again, and are told. */
-void coroutine_fn bdrv_co_tell_parents(BlockDriverState *bs);
+void coroutine_fn bdrv_co_notify_parents(BlockDriverState *bs);
 
 /* ---- length.c ---- */
 int64_t coroutine_fn bdrv_co_refresh_length(BlockDriverState *bs);

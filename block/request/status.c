@@ -43,7 +43,7 @@ static int check_answer(BlockDriverState *bs, int64_t bytes, Status *s, int ret)
 
 static int coroutine_fn node_status(BlockDriverState *bs, int64_t offset, int64_t bytes, Status *s);
 
-/* What lies behind the image's own table, where it is unallocated. */
+/* What lies below the image's own table, where it is unallocated. */
 static int unallocated(BlockDriverState *bs, int64_t offset, int ret)
 {
     BlockDriverState *backing = bdrv_backing_bs(bs);
@@ -63,7 +63,7 @@ static int coroutine_fn ask_file(Status *s, int ret)
     if (r < 0) {
         return ret; /* only a refinement */
     }
-    if (f.pnum == 0) { /* behind the end */
+    if (f.pnum == 0) { /* past the end */
         return ret | BLK_ZERO;
     }
     s->pnum = f.pnum;
@@ -120,7 +120,8 @@ static int coroutine_fn node_status(BlockDriverState *bs, int64_t offset, int64_
     return ret < 0 ? ret : ret & ~(BLK_RECURSE | BLK_RAW);
 }
 
-static int give(const Status *s, int ret, int64_t *pnum, int64_t *map, BlockDriverState **file)
+static int return_status(const Status *s, int ret, int64_t *pnum, int64_t *map,
+                         BlockDriverState **file)
 {
     *pnum = s->pnum;
     if (map) {
@@ -138,7 +139,7 @@ int coroutine_fn bdrv_co_block_status(BlockDriverState *bs, int64_t offset, int6
     Status s = { .want_zero = true };
     int ret = node_status(bs, offset, bytes, &s);
 
-    return give(&s, ret, pnum, map, file);
+    return return_status(&s, ret, pnum, map, file);
 }
 
 int coroutine_fn bdrv_co_block_status_above(BlockDriverState *bs, BlockDriverState *base,
@@ -163,7 +164,7 @@ int coroutine_fn bdrv_co_block_status_above(BlockDriverState *bs, BlockDriverSta
         bs = next;
         layers++;
         ret = node_status(bs, offset, n, &s);
-        if (ret >= 0 && s.pnum == 0) { /* behind the end of a short backing file */
+        if (ret >= 0 && s.pnum == 0) { /* past the end of a short backing file */
             s.pnum = n;
             s.file = bs;
             ret = BLK_ZERO | BLK_ALLOCATED;
@@ -178,7 +179,7 @@ int coroutine_fn bdrv_co_block_status_above(BlockDriverState *bs, BlockDriverSta
     if (depth) {
         *depth = layers;
     }
-    return give(&s, ret, pnum, map, file);
+    return return_status(&s, ret, pnum, map, file);
 }
 
 int coroutine_fn bdrv_co_is_allocated(BlockDriverState *bs, int64_t offset, int64_t bytes,

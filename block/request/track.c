@@ -6,7 +6,7 @@
  * INV-TRACK-1  A request waits only for earlier ones: no cycle of waiting.
  * INV-TRACK-2  The node is as long as a write made it before the write is tracked no more: who
  *              reads the block next, to modify it, would take what was just written for the void
- *              behind the end.
+ *              past the end.
  */
 #include "block/request/request.h"
 

@@ -3,7 +3,7 @@
 #include "block/request/request.h"
 
 /* Zeroes over what of [start, end) would show an older layer. */
-static int coroutine_fn hide(BdrvChild *c, int64_t start, int64_t end)
+static int coroutine_fn zero_new_area(BdrvChild *c, int64_t start, int64_t end)
 {
     int ret = 0;
 
@@ -90,7 +90,7 @@ int coroutine_fn bdrv_co_truncate(BdrvChild *c, int64_t bytes, bool exact, Block
         return error_set_errno(errp, len, "Could not refresh total sector count");
     }
     if (len != old) {
-        bdrv_co_tell_parents(bs);
+        bdrv_co_notify_parents(bs);
     }
     if (bytes <= old) {
         return 0;
@@ -99,6 +99,6 @@ int coroutine_fn bdrv_co_truncate(BdrvChild *c, int64_t bytes, bool exact, Block
     if ((flags & BLK_REQ_ZERO_WRITE) && !(bs->supported_truncate_flags & BLK_REQ_ZERO_WRITE)) {
         shown = bytes;
     }
-    ret = shown > old ? hide(c, old, shown) : 0;
+    ret = shown > old ? zero_new_area(c, old, shown) : 0;
     return ret < 0 ? error_set_errno(errp, ret, "Failed to zero the new area") : 0;
 }

@@ -34,7 +34,7 @@ static void grow_to(BlockDriverState *bs, int64_t end)
     }
 }
 
-/* A write that failed may have written a part behind the old end: that must not come to light only
+/* A write that failed may have written a part past the old end: that must not come to light only
  * when a later write moves the end. */
 static void coroutine_fn grew_by_failure(BlockDriverState *bs, int64_t end)
 {
@@ -108,7 +108,7 @@ int coroutine_fn bdrv_co_write_aligned(BlockDriverState *bs, int64_t offset, IOV
     return ret;
 }
 
-/* Fill @buf (the aligned block at @start) with what is there, zeroes behind the end. */
+/* Fill @buf (the aligned block at @start) with what is there, zeroes past the end. */
 static int coroutine_fn rmw_read(BlockDriverState *bs, int64_t start, uint8_t *buf, size_t len,
                                  BlkdebugEvent before, BlkdebugEvent after)
 {

@@ -55,8 +55,9 @@ BdrvChild *coroutine_fn bdrv_co_open_child(const char *filename, Options *option
                                            BlockDriverState *parent, int flags, BdrvRole role,
                                            bool allow_none, GError **errp);
 
-/* Open the data file that @parent's image itself names (a plain file, never a protocol or json:),
- * as the policy of the root lets it. A relative name starts at the working folder. */
+/* Open the data file that @parent's image itself names (@reference: a plain file, never a protocol
+ * or json:), as the policy of the root lets it. A relative name starts at the working folder; under
+ * a policy about folders, at the image's. Attached to @parent as @name; NULL on error. */
 BdrvChild *coroutine_fn bdrv_co_open_data_file(const char *reference, const char *name,
                                                BlockDriverState *parent, int flags, GError **errp);
 /* What the root's user lets an image take. */
@@ -68,12 +69,11 @@ void bdrv_report(BlockDriverState *bs, const char *line);
  * name. */
 int bdrv_take_open_fd(BlockDriverState *bs);
 
-/* For co_create of formats: create the protocol file; then open a node for it, RDWR|RESIZE, to be
- * written through a BlockBackend-less child. 1: made anew; 0: it was there, and is empty now; or
- * -errno. */
+/* For co_create of formats: create @filename by its protocol's driver, empty; nothing is opened
+ * (bdrv_co_open_root() does that). 1: made anew; 0: it was there, and is empty now; or -errno. */
 int coroutine_fn bdrv_co_create_file(const char *filename, Options *opts, GError **errp);
 /* After a format's co_create failed: remove the file that it made (bdrv_co_create_file() returned
- * 1). Errors are nobody's business. */
+ * 1). Best effort: the failure before is the error that counts. */
 void coroutine_fn bdrv_co_remove_file(const char *filename);
 /* A root child on @filename's protocol layer (or, without BLK_O_PROTOCOL, any image);
  * drop it with bdrv_co_close_child(). @options may be NULL, is consumed. */

@@ -75,7 +75,7 @@ typedef struct Claims {
 
 void claims_count(const Image *img, const Layout *l, Claims *c);
 void claims_clear(Claims *c);
-/* Counts of clusters behind the end of the file: leaks that a check sees once the file is
+/* Counts of clusters past the end of the file: leaks that a check sees once the file is
  * longer. */
 bool img_counts_behind_end(const Image *img, const Layout *l);
 /* Make refcounts and COPIED flags say what the tables say, so that what is behind them is

@@ -281,7 +281,7 @@ static void mutate_refcounts(Mut *m)
 
 /* ---- Things that our tools do not make ---- */
 
-/* @n clusters behind the end. */
+/* @n clusters past the end. */
 static uint64_t new_clusters(Mut *m, uint64_t n)
 {
     uint64_t at = ALIGN_UP(m->img->length, m->l.geo.cluster_size);

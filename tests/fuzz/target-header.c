@@ -26,11 +26,11 @@ static void check_bounds(const Qcow2Header *h, uint64_t length, bool looks)
     FUZZ_CHECK(h->refcount_order <= 6, "refcount order %u", h->refcount_order);
     FUZZ_CHECK(h->l1_size * UINT64_C(8) <= QCOW2_MAX_L1_BYTES, "L1 of %u entries", h->l1_size);
     FUZZ_CHECK(looks || !h->l1_size || h->l1_offset + h->l1_size * UINT64_C(8) <= length,
-               "L1 behind the end");
+               "L1 past the end");
     FUZZ_CHECK(h->reftable_clusters * cluster <= QCOW2_MAX_REFTABLE_BYTES,
                "reftable of %u clusters", h->reftable_clusters);
     FUZZ_CHECK(looks || !h->reftable_clusters || h->reftable_offset < length,
-               "reftable behind the end");
+               "reftable past the end");
     FUZZ_CHECK(h->size <= INT64_MAX, "size");
     check_string(h->backing_file, 1023, "backing file");
     check_string(h->backing_format, 15, "backing format");

@@ -109,7 +109,7 @@ static void expect(Worker *w, const char *what, GrainRange g, int ret)
         return;
     }
     if (ret == -EIO && range_end(&r->m, g) > (r->resizes ? r->smallest : (int64_t)r->spec.size)) {
-        return; /* behind the end of the disk, now or a moment ago */
+        return; /* past the end of the disk, now or a moment ago */
     }
     round_fail(r, "%s of %" G_GINT64_FORMAT "+%" G_GINT64_FORMAT " fails: %s", what,
                model_start(&r->m, g), model_bytes(&r->m, g), g_strerror(-ret));

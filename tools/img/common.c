@@ -2,7 +2,7 @@
 /* What the commands share: errors, opening, JSON, progress. */
 #include "img.h"
 
-#include "tools/lib/tell.h"
+#include "tools/lib/message.h"
 
 #include <errno.h>
 #include <getopt.h>

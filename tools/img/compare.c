@@ -154,7 +154,7 @@ static int compare_range(Compare *c, int64_t offset, int64_t bytes, int64_t *don
     return at < 0 ? 0 : mismatch(c, offset + at);
 }
 
-/* The longer image must be zero behind the shorter one's end. */
+/* The longer image must be zero past the shorter one's end. */
 static int compare_rest(Compare *c, int i, int64_t offset, int64_t end)
 {
     while (offset < end) {

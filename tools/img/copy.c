@@ -186,7 +186,7 @@ static int coroutine_fn co_read(Copy *c, int64_t offset, int64_t bytes, uint8_t 
     return 0;
 }
 
-/* The backing file's content; it reads zero behind its end. */
+/* The backing file's content; it reads zero past its end. */
 static int coroutine_fn co_read_base(Copy *c, int64_t offset, int64_t bytes, uint8_t *buf)
 {
     int64_t len = blk_getlength(c->base_blk), n = CLAMP(len - offset, 0, bytes);
@@ -328,7 +328,7 @@ static void coroutine_fn co_copy_piece(Copy *c, const Piece *p, uint8_t *buf, ui
     }
     if (ret < 0 &&
         (c->ret == 0 ||
-         c->out_of_order)) { /* in order, what comes behind a failure is not to be written */
+         c->out_of_order)) { /* in order, what comes after a failure is not to be written */
         fail(c, ret, "writing", p->offset);
     }
     if (data || !c->counted) {

@@ -19,7 +19,7 @@ void img_error_from(GError *err, const char *prefix);
 void img_usage_error(const char *command, const char *fmt, ...) G_GNUC_PRINTF(2, 3) G_GNUC_NORETURN;
 /* What getopt has told already. */
 void img_unknown_option(const char *command) G_GNUC_NORETURN;
-/* One argument is left behind the options. */
+/* One argument is left after the options. */
 void img_expect_one_image(const char *command, int argc);
 
 /* The command's options, or the end: exit 1. */

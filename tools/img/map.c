@@ -62,7 +62,7 @@ static bool print_entry(const Entry *e, bool json, bool last)
 }
 
 /* Layer by layer: the first that has data or knows of zeroes, though it may not hold them itself
- * (behind the end of its backing file). */
+ * (past the end of its backing file). */
 static int get_entry(BlockBackend *blk, int64_t offset, int64_t bytes, Entry *e)
 {
     BlockDriverState *file = NULL, *layer = blk_bs(blk);

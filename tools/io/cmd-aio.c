@@ -12,7 +12,7 @@
 #include <stdio.h>
 #include <string.h>
 
-static void tell(IoRequest *r)
+static void report_end(IoRequest *r)
 {
     if (r->ret < 0) {
         printf("%s failed: %s\n", r->kind == IO_READ ? "readv" : "aio_write", strerror(-r->ret));
@@ -34,7 +34,7 @@ static void tell_finished(void *opaque)
         IoRequest *r = tool.finished;
 
         tool.finished = r->next;
-        tell(r);
+        report_end(r);
     }
 }
 

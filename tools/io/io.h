@@ -5,7 +5,7 @@
 
 #include "block/backend.h"
 #include "tools/lib/args.h"
-#include "tools/lib/tell.h"
+#include "tools/lib/message.h"
 
 typedef struct IoTool {
     const char *progname;

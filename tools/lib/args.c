@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "args.h"
 
-#include "tell.h"
+#include "message.h"
 #include "util/size.h"
 
 #include <errno.h>

@@ -32,11 +32,11 @@ static void coroutine_fn look_again(BlockDriverState *bs)
     int64_t before = atomic_load(&bs->total_bytes), len = bdrv_co_refresh_length(bs);
 
     if (len >= 0 && len != before) {
-        bdrv_co_tell_parents(bs);
+        bdrv_co_notify_parents(bs);
     }
 }
 
-void coroutine_fn bdrv_co_tell_parents(BlockDriverState *bs)
+void coroutine_fn bdrv_co_notify_parents(BlockDriverState *bs)
 {
     Above a = parents_of(bs);
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* What each tool tells its user of errors and of images. */
-#ifndef TOOLS_LIB_TELL_H
-#define TOOLS_LIB_TELL_H
+#ifndef TOOLS_LIB_MESSAGE_H
+#define TOOLS_LIB_MESSAGE_H
 
 #include "block/backend.h"
 
