@@ -31,6 +31,18 @@ static void count(BlockBackend *blk, int n)
     atomic_fetch_add(&blk->in_flight[blk_stripe()].n, n);
 }
 
+/* INV-DRAIN-1: every stripe is marked while there is a drain, once however many there are. */
+static void check_marks(BlockBackend *blk) REQUIRES_LOCK(blk->lock)
+{
+    g_assert(blk->quiesce >= 0);
+    for (int i = 0; i < BLK_STRIPES; i++) {
+        int n = atomic_load(&blk->in_flight[i].n);
+
+        g_assert((n >= BLK_QUIESCED / 2) == (blk->quiesce > 0));
+        g_assert(n < BLK_QUIESCED + BLK_QUIESCED / 2);
+    }
+}
+
 /* With the marks on. A stripe may be below zero: who leaves may run in another
  * thread by now. */
 static bool is_busy(BlockBackend *blk) REQUIRES_LOCK(blk->lock)
@@ -89,9 +101,11 @@ void coroutine_fn blk_co_refuse_requests(BlockBackend *blk)
 void coroutine_fn blk_co_drain_begin(BlockBackend *blk)
 {
     spin_lock(&blk->lock);
+    check_marks(blk);
     if (blk->quiesce++ == 0) {
         mark(blk, BLK_QUIESCED);
     }
+    check_marks(blk);
     while (is_busy(blk)) {
         co_queue_wait_spin(&blk->idle_queue, &blk->lock);
     }
@@ -101,9 +115,11 @@ void coroutine_fn blk_co_drain_begin(BlockBackend *blk)
 void blk_drain_end(BlockBackend *blk)
 {
     spin_lock(&blk->lock);
+    check_marks(blk);
     if (--blk->quiesce == 0) {
         mark(blk, -BLK_QUIESCED);
     }
+    check_marks(blk);
     co_queue_all(&blk->resume_queue);
     spin_unlock(&blk->lock);
 }

@@ -108,9 +108,23 @@ static bool parity_empty(const PinState *p, uint64_t epoch)
     return true;
 }
 
+#ifdef CONFIG_ORACLES
+/* A pin is given back where it was taken. */
+static void check_counts(const PinState *p)
+{
+    for (unsigned parity = 0; parity < 2; parity++) {
+        for (unsigned i = 0; i < STRIPES; i++) {
+            g_assert(atomic_load(&p->count[parity][i].n) >= 0);
+        }
+    }
+}
+#endif
+
 void qcow2_pin_advance(PinState *p)
 {
     uint64_t e = atomic_load(&p->epoch);
+
+    ORACLE(check_counts(p));
 
     if (parity_empty(p, e + 1)) { /* INV-PIN-1: the parity of e - 1 */
         atomic_store(&p->epoch, e + 1);
