@@ -80,8 +80,8 @@ void bdrv_graph_unlock(void) RELEASES_LOCK(bdrv_graph_mutex);
 /* @bs, found under the graph's lock, is not freed until bdrv_unpin() (it may close, though). */
 void bdrv_pin(BlockDriverState *bs);
 void bdrv_unpin(BlockDriverState *bs);
-/* Under the graph's lock: who holds @c from outside, if anybody does, goes to @owners (of
+/* Who holds @c from outside, if anybody does, goes to @owners (of
  * BdrvOwner) with a reference of its memory. */
-void bdrv_add_owner(GArray *owners, const BdrvChild *c);
+void bdrv_add_owner(GArray *owners, const BdrvChild *c) REQUIRES_LOCK(bdrv_graph_mutex);
 
 #endif

@@ -16,7 +16,6 @@ static void snapshot_clear(Snapshot *s)
 {
     g_free(s->id);
     g_free(s->name);
-    g_free(s->extra);
 }
 
 void qcow2_snapshot_free_all(Qcow2 *q)
@@ -42,12 +41,10 @@ static int coroutine_fn co_read_rest(Qcow2 *q, Snapshot *s, uint64_t at, uint32_
     if (ret < 0) {
         return error_set_errno(errp, ret, "Failed to read snapshot table");
     }
-    s->extra = g_memdup2(buf, extra);
     s->extra_len = extra;
     if (extra >= 8) {
         s->vm_state_size = ldbe64(buf);
     }
-    s->disk_size = extra >= 16 ? ldbe64(buf + 8) : q->hdr.size;
     s->icount = extra >= 24 ? ldbe64(buf + 16) : UINT64_MAX;
     s->id = g_strndup((char *)buf + extra, id);
     s->name = g_strndup((char *)buf + extra + id, name);

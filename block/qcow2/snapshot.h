@@ -9,12 +9,11 @@ typedef struct Snapshot {
     uint64_t l1_offset;
     uint32_t l1_size;
     char *id, *name;
-    uint64_t disk_size, vm_state_size;
+    uint64_t vm_state_size;
     uint32_t date_sec, date_nsec;
     uint64_t vm_clock_nsec;
     uint64_t icount;
-    uint8_t *extra;
-    uint32_t extra_len; /* unknown extra data */
+    uint32_t extra_len; /* bytes of extra data in the table */
 } Snapshot;
 
 int coroutine_fn qcow2_snapshot_co_load(Qcow2 *q, GError **errp);

@@ -17,11 +17,11 @@ int coroutine_fn qcow2_co_vmstate(BlockDriverState *bs, int64_t pos, IOVector *v
     uint64_t start = geo_l1_entries(&q->geo, q->hdr.size) << shift, end;
     int ret;
 
+    g_assert(pos >= 0 && v->size <= INT64_MAX); /* the gate has looked */
     if (q->geo.external_data) {
         return -ENOTSUP; /* the disk's file ends where the disk does */
     }
-    if (pos < 0 || v->size > INT64_MAX || (uint64_t)pos > INT64_MAX - start ||
-        v->size > INT64_MAX - start - (uint64_t)pos) {
+    if ((uint64_t)pos > INT64_MAX - start || v->size > INT64_MAX - start - (uint64_t)pos) {
         return -EIO;
     }
     end = start + (uint64_t)pos + v->size;

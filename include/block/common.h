@@ -109,7 +109,6 @@ typedef struct BlockDriverInfo {
 
 typedef struct BlockCheckResult {
     int64_t corruptions, leaks, check_errors;
-    int64_t corruptions_fixed, leaks_fixed;
     int64_t image_end_offset;
     int64_t total_clusters, allocated_clusters, fragmented_clusters, compressed_clusters;
 } BlockCheckResult;

@@ -2,7 +2,6 @@
 /* Files in memory with faults and delays. */
 #include "tests/lib/fake-file.h"
 
-#include "tests/lib/memory.h"
 #include "tests/lib/rand.h"
 
 #include <errno.h>
@@ -309,7 +308,7 @@ static void fake_limits(void *file, BlockLimits *l)
 static int coroutine_fn fake_begin(void *file, MemoryOp op, int64_t offset, int64_t bytes,
                                    bool *torn)
 {
-    return op == MEMORY_ZERO && setup.no_zero ? -ENOTSUP : co_begin((FakeOp)op, torn);
+    return op == MEMORY_ZERO && setup.no_zero ? -ENOTSUP : co_begin(op, torn);
 }
 
 static int coroutine_fn fake_end(void *file, MemoryOp op, int ret)

@@ -8,18 +8,17 @@
 #ifndef TESTS_LIB_FAKE_FILE_H
 #define TESTS_LIB_FAKE_FILE_H
 
-#include "block/driver.h"
+#include "tests/lib/memory.h"
 
-typedef enum FakeOp {
-    FAKE_READ = 1 << 0,
-    FAKE_WRITE = 1 << 1,
-    FAKE_ZERO = 1 << 2,
-    FAKE_DISCARD = 1 << 3,
-    FAKE_FLUSH = 1 << 4,
-    FAKE_TRUNCATE = 1 << 5,
-    FAKE_ALL = (1 << 6) - 1,
-    FAKE_SPACE = FAKE_WRITE | FAKE_ZERO | FAKE_TRUNCATE, /* what meets ENOSPC */
-} FakeOp;                                                /* as MemoryOp */
+typedef MemoryOp FakeOp;
+#define FAKE_READ MEMORY_READ
+#define FAKE_WRITE MEMORY_WRITE
+#define FAKE_ZERO MEMORY_ZERO
+#define FAKE_DISCARD MEMORY_DISCARD
+#define FAKE_FLUSH MEMORY_FLUSH
+#define FAKE_TRUNCATE MEMORY_TRUNCATE
+#define FAKE_ALL ((1u << 6) - 1)
+#define FAKE_SPACE (FAKE_WRITE | FAKE_ZERO | FAKE_TRUNCATE) /* what meets ENOSPC */
 
 /* Which operations fail. */
 typedef struct FakeFault {

@@ -313,6 +313,73 @@ static void test_window(void)
     forget();
 }
 
+/* ---- Beside requests of other threads ---- */
+
+#define ROUNDS 150
+
+typedef struct Worker {
+    BlockBackend *blk;
+    int64_t offset;
+} Worker;
+
+static gpointer work(gpointer opaque)
+{
+    Worker *w = opaque;
+
+    for (int i = 0; i < ROUNDS; i++) {
+        int64_t at = w->offset + i % 8 * 4096;
+        uint8_t out[4096], in[4096];
+
+        memset(out, i + 1, sizeof(out));
+        g_assert_cmpint(blk_pwrite(w->blk, at, sizeof(out), out, 0), ==, 0);
+        if (i % 10 == 0) {
+            g_assert_cmpint(blk_flush(w->blk), ==, 0);
+        }
+        g_assert_cmpint(blk_pread(w->blk, at, sizeof(in), in, 0), ==, 0);
+        g_assert_cmpmem(out, sizeof(out), in, sizeof(in));
+    }
+    return NULL;
+}
+
+/* Caches and options come and go while they read and write; they notice nothing. */
+static void test_beside(void)
+{
+    static const char *const options[] = {
+        "l2-cache-size=4k,l2-cache-entry-size=512,lazy-refcounts=on",
+        "l2-cache-size=1M,l2-cache-entry-size=4096,lazy-refcounts=off", "read-only=on",
+        "read-only=off,refcount-cache-size=2k"
+    };
+    BlockCheckResult res = { 0 };
+    g_autofree char *o = NULL;
+    GThread *threads[2];
+    Worker workers[2];
+    BlockBackend *blk;
+
+    create("cluster_size=4k");
+    o = g_strdup_printf("driver=qcow2,file.driver=file,file.filename=%s", path);
+    blk = open_opts(o, BLK_O_RDWR);
+    for (int i = 0; i < 2; i++) {
+        workers[i] = (Worker){ blk, i * 512 * KiB };
+        threads[i] = g_thread_new("worker", work, &workers[i]);
+    }
+    for (int i = 0; i < 20; i++) { /* (not read-only: their writes would be refused) */
+        GError *err = NULL;
+
+        g_assert_true(reopen(blk, options[i % 2], &err));
+        g_assert_no_error(err);
+    }
+    g_thread_join(threads[0]);
+    g_thread_join(threads[1]);
+    for (size_t i = 0; i < G_N_ELEMENTS(options); i++) {
+        g_assert_true(reopen(blk, options[i], NULL));
+    }
+    check_write(blk, 0);
+    g_assert_cmpint(blk_check(blk, &res, 0, NULL, NULL), ==, 0);
+    g_assert_cmpint(res.corruptions + res.leaks, ==, 0);
+    g_assert_cmpint(blk_close(blk), ==, 0);
+    forget();
+}
+
 int main(int argc, char **argv)
 {
     g_assert_true(block_register_driver(&watch, NULL));
@@ -323,5 +390,6 @@ int main(int argc, char **argv)
     g_test_add_func("/reopen/permission", test_permission);
     g_test_add_func("/reopen/dirty", test_dirty);
     g_test_add_func("/reopen/window", test_window);
+    g_test_add_func("/reopen/beside-requests", test_beside);
     return g_test_run();
 }
