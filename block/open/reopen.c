@@ -198,6 +198,10 @@ static void coroutine_fn commit(ReopenNode *n)
         atomic_store(&bs->unsynced, true); /* INV-SYNC-2 */
     }
     bdrv_refresh_limits(bs);
+    if (bs->file && !bs->drv->protocol_name) { /* a window has no plain name */
+        g_clear_pointer(&bs->exact_filename, g_free);
+        bdrv_refresh_filename(bs, NULL);
+    }
     if (atomic_load(&bs->total_bytes) != before) {
         bdrv_co_notify_parents(bs);
     }

@@ -29,7 +29,7 @@ typedef struct Allocator {
     Health *health;
     MetadataSet *metadata;
     Quarantine *quarantine;
-    bool discard_other; /* punch what writes let go of, too */
+    bool discard_other; /* punch what writes let go of, too; changes at a reopen */
 
     CoMutex meta_lock; /* this, L1, and every change of a slice of L2 tables or refcount blocks */
 
@@ -42,7 +42,7 @@ typedef struct Allocator {
     /* Not 0: the table grew, and the flush moves it there / is writing it there (reftable.h). */
     uint64_t reftable_new_offset GUARDED_BY(meta_lock);
     uint64_t reftable_sealed_offset GUARDED_BY(meta_lock);
-    MetaCache *ref_cache;
+    MetaCache *ref_cache; /* another one after a reopen */
 
     uint64_t free_hint GUARDED_BY(meta_lock); /* cluster from which on free ones are looked for */
     uint64_t compress_next GUARDED_BY(meta_lock); /* next byte for compressed data, 0: none */

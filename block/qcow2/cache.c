@@ -463,8 +463,8 @@ void qcow2_cache_put(MetaCache *c, MetaSlice *s)
 {
     bool free_it;
 
-    g_assert(s->refs > 0);
     spin_lock(&c->lock);
+    g_assert(s->refs > 0);
     s->refs--;
     free_it = may_free(s);
     ORACLE(watch_lists(c));
@@ -505,8 +505,8 @@ void qcow2_cache_peek_end(MetaCache *c) UNCHECKED_LOCKS
 
 void qcow2_cache_modify_begin(MetaCache *c, MetaSlice *s) UNCHECKED_LOCKS
 {
-    g_assert(s->refs > 0 && !s->loading);
     spin_lock(&c->lock);
+    g_assert(s->refs > 0 && !s->loading);
 }
 
 void qcow2_cache_modify_end(MetaCache *c, MetaSlice *s) UNCHECKED_LOCKS

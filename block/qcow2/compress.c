@@ -125,8 +125,8 @@ static void coroutine_fn co_wait_turn(struct PackOrder *o, uint64_t ticket)
 
 static void pass_turn(struct PackOrder *o)
 {
-    g_assert(o->turn < o->tickets);
     spin_lock(&o->lock);
+    g_assert(o->turn < o->tickets);
     o->turn++;
     spin_unlock(&o->lock);
     co_queue_all(&o->queue);

@@ -44,7 +44,7 @@ typedef struct Qcow2 {
     uint32_t l1_size;
     bool l1_dirty GUARDED_BY(alloc.meta_lock);
     uint32_t l1_dirty_first GUARDED_BY(alloc.meta_lock), l1_dirty_last GUARDED_BY(alloc.meta_lock);
-    MetaCache *l2_cache;
+    MetaCache *l2_cache; /* another one after a reopen */
 
     Allocator alloc; /* with meta_lock */
     MetadataSet *metadata;
@@ -60,17 +60,17 @@ typedef struct Qcow2 {
 
     CoMutex start_lock;   /* one first change at a time */
     atomic_uint unmarked; /* kinds of change that the image does not announce yet; change.h */
-    atomic_uint_fast64_t
-        compressed_gen; /* moved before a compressed cluster's place is used again */
+    /* Moved before a compressed cluster's place is used again. */
+    atomic_uint_fast64_t compressed_gen;
     struct DecompressCache *decompressed; /* decompress.c */
     struct PackOrder *pack_order;         /* compress.c */
     struct CowBuffers *cow_buffers;       /* cow-buffer.c */
-    atomic_bool
-        fresh_unsafe;        /* a data write failed: clusters past the end of file may not read 0 */
-    atomic_int preallocated; /* status.c: 1 clusters are reserved that the host has no space for,
-                                 -1 not, 0 unknown */
+    /* A data write failed: clusters past the end of the file may not read zero. */
+    atomic_bool fresh_unsafe;
+    /* 1: clusters are reserved that the host has no space for; -1: not; 0: unknown (status.c). */
+    atomic_int preallocated;
 
-    /* Constant after open. */
+    /* Of the open, or the reopen, which nothing else runs beside. */
     bool opened_empty; /* no L2 table was there at the open: nothing is allocated but by writes */
     bool lazy_refcounts;
     bool discard_passthrough, discard_no_unref;

@@ -8,7 +8,7 @@
 struct Quarantine {
     PinState *pins;
     uint64_t cluster_size;
-    uint64_t gen; /* meta_lock: of changes that no flush has sealed yet */
+    atomic_uint_fast64_t gen; /* of changes that no flush has sealed yet; changes under meta_lock */
     atomic_uint_fast64_t synced_gen;
     atomic_uint_fast64_t bytes;
     atomic_uint_fast64_t queued_bytes, queued_runs; /* ever; they only grow */
@@ -24,7 +24,7 @@ Quarantine *qcow2_quarantine_new(PinState *pins, uint64_t cluster_size)
     if (qn) {
         qn->pins = pins;
         qn->cluster_size = cluster_size;
-        qn->gen = 1;
+        atomic_init(&qn->gen, 1);
         spin_init(&qn->lock);
     }
     return qn;
@@ -45,14 +45,14 @@ void qcow2_quarantine_free(Quarantine *qn) UNCHECKED_LOCKS
 
 QuarantineMark qcow2_quarantine_mark(Quarantine *qn)
 {
-    return (QuarantineMark){ .gen = qn->gen++,
+    return (QuarantineMark){ .gen = atomic_fetch_add(&qn->gen, 1),
                              .bytes = atomic_load(&qn->queued_bytes),
                              .runs = atomic_load(&qn->queued_runs) };
 }
 
 void qcow2_quarantine_synced(Quarantine *qn, QuarantineMark m)
 {
-    g_assert(m.gen < qn->gen);
+    g_assert(m.gen < atomic_load(&qn->gen));
     atomic_store(&qn->synced_gen, MAX(atomic_load(&qn->synced_gen), m.gen));
     atomic_store(&qn->synced_bytes, m.bytes);
     atomic_store(&qn->synced_runs, m.runs);
@@ -94,7 +94,7 @@ static void check_ends(const Quarantine *qn) REQUIRES_LOCK(qn->lock)
     g_assert((qn->head == NULL) == (qn->tail == NULL));
     g_assert(!qn->head || (qn->head->gen <= qn->tail->gen && qn->head->epoch <= qn->tail->epoch));
     g_assert(qn->head || atomic_load(&qn->bytes) == 0);
-    g_assert(!qn->tail || (qn->tail->gen <= qn->gen && !qn->tail->next));
+    g_assert(!qn->tail || (qn->tail->gen <= atomic_load(&qn->gen) && !qn->tail->next));
     ORACLE(check_queue(qn));
 }
 
@@ -122,7 +122,7 @@ static void add(Quarantine *qn, Quarantined what)
 
     g_assert(what.bytes > 0);
     spin_lock(&qn->lock);
-    what.gen = qn->gen;
+    what.gen = atomic_load(&qn->gen);
     what.epoch = qcow2_pin_epoch(qn->pins);
     if (qn->tail && continues(qn, qn->tail, &what)) {
         qn->tail->bytes += what.bytes;

@@ -105,7 +105,10 @@ int blk_block_status_above(BlockBackend *blk, BlockDriverState *layer, BlockDriv
                            BlockDriverState **file, int *depth);
 int blk_is_allocated(BlockBackend *blk, int64_t offset, int64_t bytes, int64_t *pnum);
 
+/* Waits until no request to @blk is in flight; new ones may begin at once. Not from a coroutine. */
 void blk_drain(BlockBackend *blk);
+/* off: each change is on stable storage before it ends (FUA). Any thread, also while requests run;
+ * those that have begun keep what they began with. */
 bool blk_write_cache(BlockBackend *blk);
 void blk_set_write_cache(BlockBackend *blk, bool on);
 

@@ -25,6 +25,8 @@ typedef struct LOCK_TYPE("coroutine mutex") CoMutex {
     CoWaitList waiters;
 } CoMutex;
 
+/* Between coroutines: who waits sleeps, and is handed the lock in turn. It may be held over a
+ * yield; the coroutine that took it gives it back. trylock does not sleep. */
 void co_mutex_init(CoMutex *m);
 void coroutine_fn co_mutex_lock(CoMutex *m) ACQUIRES_LOCK(*m);
 bool co_mutex_trylock(CoMutex *m) TRIES_LOCK(true, *m);
@@ -57,6 +59,8 @@ typedef struct CoRwLock {
     CoWaitList waiters;
 } CoRwLock;
 
+/* Many readers or one writer, in the order in which they come: a reader waits for a writer that
+ * waits. Whoever holds it unlocks it, in either role. */
 void co_rwlock_init(CoRwLock *l);
 void coroutine_fn co_rwlock_rdlock(CoRwLock *l);
 void coroutine_fn co_rwlock_wrlock(CoRwLock *l);

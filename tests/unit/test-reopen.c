@@ -306,6 +306,7 @@ static void test_window(void)
     g_assert_no_error(err);
     g_assert_cmpint(blk_getlength(blk), ==, 1024);
     g_assert_cmpint(times, ==, 1);
+    g_assert_true(g_str_has_prefix(blk_node_facts(blk_bs(blk)).filename, "json:"));
     g_assert_false(reopen(blk, "size=1G", &err));
     g_clear_error(&err);
     g_assert_cmpint(blk_getlength(blk), ==, 1024);
