@@ -202,11 +202,12 @@ void aio_wait_helping(AioContext *ctx)
 
 #define LAYERS 4
 
+static SpinLock layers_lock; /* held over a fork: who was locked is who is unlocked */
 static struct {
     void (*lock)(void);
     void (*unlock)(bool child);
 } layers[LAYERS];
-static atomic_uint nlayers;
+static unsigned nlayers;
 static atomic_uint generation;
 
 unsigned aio_fork_generation(void)
@@ -216,17 +217,21 @@ unsigned aio_fork_generation(void)
 
 void aio_at_fork(void (*lock)(void), void (*unlock)(bool child))
 {
-    unsigned n = atomic_fetch_add(&nlayers, 1);
-
-    g_assert(n < LAYERS);
-    layers[n].unlock = unlock;
-    layers[n].lock = lock;
+    spin_lock(&layers_lock);
+    g_assert(nlayers < LAYERS);
+    layers[nlayers].lock = lock;
+    layers[nlayers].unlock = unlock;
+    nlayers++;
+    spin_unlock(&layers_lock);
 }
 
 static void before_fork(void) UNCHECKED_LOCKS
 {
-    for (unsigned i = atomic_load(&nlayers); i-- > 0;) { /* upper layers first */
-        layers[i].lock();
+    spin_lock(&layers_lock);
+    for (unsigned i = nlayers; i-- > 0;) { /* upper layers first */
+        if (layers[i].lock) {
+            layers[i].lock();
+        }
     }
     thread_pool_fork_lock();
     spin_lock(&all.lock);
@@ -238,9 +243,10 @@ static void after_fork(bool child) UNCHECKED_LOCKS
     coroutine_fork_unlock();
     spin_unlock(&all.lock);
     thread_pool_fork_unlock(child);
-    for (unsigned i = 0; i < atomic_load(&nlayers); i++) {
+    for (unsigned i = 0; i < nlayers; i++) {
         layers[i].unlock(child);
     }
+    spin_unlock(&layers_lock);
 }
 
 static void after_fork_parent(void)

@@ -11,10 +11,6 @@
 
 static atomic_int_fast64_t taken;
 
-static void before_fork(void)
-{
-}
-
 /* What is taken is taken by the parent's images. */
 static void after_fork(bool child)
 {
@@ -25,7 +21,7 @@ static void after_fork(bool child)
 
 static gpointer init_once(gpointer unused)
 {
-    aio_at_fork(before_fork, after_fork);
+    aio_at_fork(NULL, after_fork);
     return NULL;
 }
 

@@ -143,8 +143,8 @@ void coroutine_fn co_call_out(AioFunc *fn, void *opaque);
 
 /* Times that this process is a fork()'s child: what is older belongs to a parent. */
 unsigned aio_fork_generation(void);
-/* Locks of other layers that fork() must find at rest: @lock before, @unlock after, in the child
- * with true. Once per pair. */
+/* Locks of other layers that fork() must find at rest: @lock before (NULL: none), @unlock after, in
+ * the child with true. Once per pair. */
 void aio_at_fork(void (*lock)(void), void (*unlock)(bool child));
 
 /* ---- Synchronous runner ---- */
