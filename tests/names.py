@@ -76,6 +76,17 @@ def paths(texts):
                     yield f"{name}: there is no {path}"
 
 
+def parameters(texts):
+    """@name in the comment of a function's body is one of its parameters."""
+    definition = re.compile(r"(/\*(?:(?!\*/).)*?\*/)\n((?:(?!/\*)[^;{}#])*?\b(\w+)\([^;{}]*?\)[^;{}]*?)\n\{\n", re.S)
+    for name, text in texts.items():
+        if name.endswith(".c") and name.startswith(CODE):
+            for m in definition.finditer(text):
+                for word in sorted(set(re.findall(r"(?<![\w.])@(\w+)", m.group(1)))):
+                    if not re.search(rf"\b{word}\b", m.group(2)):
+                        yield f"{name}: {m.group(3)}() has no parameter {word}"
+
+
 def topics():
     """Each end-to-end script is in a topic, and each topic's scripts are there."""
     folder = os.path.join(TOP, "qemu-iotests-like")
@@ -108,7 +119,7 @@ def main():
     names = listed(*CODE, "tests", "scripts", "docs", "qemu-iotests-like", "README.md", "CONTRIBUTING.md")
     texts = {n: read(n) for n in names if not n.endswith((".png", ".svg", ".out"))}
     prose = {n: t for n, t in texts.items() if n.endswith(".md") or n.startswith(CODE)}
-    bad = list(invariants(texts)) + list(paths(prose)) + list(functions(texts)) + list(topics())
+    bad = list(invariants(texts)) + list(paths(prose)) + list(functions(texts)) + list(parameters(texts)) + list(topics())
     for line in bad:
         print(line)
     return 1 if bad else 0

@@ -114,7 +114,7 @@ static void refresh_above(BlockDriverState *bs) REQUIRES_LOCK(bdrv_graph_mutex)
 
 /* ---- The changes ---- */
 
-/* What leads to @from and is to lead to @to, under the graph's lock. */
+/* The edges that are to lead to @to, by what @what is. Under the graph's lock. */
 typedef GPtrArray *EdgesFunc(void *what, BlockDriverState *to);
 
 /* The number of edges that moved, or -errno. */

@@ -11,7 +11,7 @@
 
 #include <errno.h>
 
-/* The part of @v that @x covers, from @backing, which may be shorter than the image. */
+/* @v from the backing file, which may be shorter than the image: what it lacks reads zero. */
 static int coroutine_fn co_read_backing(Qcow2 *q, uint64_t guest, IOVector *v)
 {
     BdrvChild *backing = q->bs->backing;

@@ -2,10 +2,10 @@
 /*
  * New refcount blocks, and a refcount table that grows and moves.
  *
- * Nothing here writes under meta_lock: blocks are made in the cache, the table in memory. The
- * flush writes blocks, syncs, then the table (INV-W-3). A grown table moves: it is written whole to
- * its new place, synced, then the header points there and is synced, and only then the old one is
- * freed, through the quarantine (INV-W-4).
+ * Under meta_lock blocks are made in the cache and the table in memory; of I/O there is only the
+ * zero write that gives them their room in the file. The flush writes blocks, syncs, then the table
+ * (INV-W-3). A grown table moves: it is written whole to its new place, synced, then the header
+ * points there and is synced, and only then the old one is freed, through the quarantine (INV-W-4).
  *
  * INV-RB-1  hdr->reftable_offset is what the header on disk says; after a failed switch the header
  *           may say reftable_new_offset, or what that was then. Each of these keeps its count until
