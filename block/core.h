@@ -67,8 +67,8 @@ typedef struct BdrvCore {
     atomic_bool opened; /* whole; until then nobody finds it by its name, itself least of all */
     unsigned own;       /* requests of the node's own; lock, as the next two */
     unsigned quiesce;   /* drains */
-    unsigned pins;      /* who goes on knowing it: it is freed after them */
-    CoQueue idle_queue, resume_queue; /* who waits for own and pins to be 0; for quiesce */
+    unsigned pins;      /* they keep its memory: it is freed after the last */
+    CoQueue idle_queue, resume_queue; /* waiters for own and pins to be 0; for quiesce */
     bool backing_overridden;          /* by options: not what the image says */
 } BdrvCore;
 

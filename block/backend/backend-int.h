@@ -43,7 +43,7 @@ int blk_stripe(void);
 void coroutine_fn blk_co_drain_begin(BlockBackend *blk);
 void blk_drain_end(BlockBackend *blk);
 
-/* The same for who changes what all requests rely on: one at a time. */
+/* The same for a change of what all requests rely on: one at a time. */
 void coroutine_fn blk_co_alone_begin(BlockBackend *blk);
 void coroutine_fn blk_co_alone_end(BlockBackend *blk);
 

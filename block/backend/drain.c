@@ -43,8 +43,8 @@ static void check_marks(BlockBackend *blk) REQUIRES_LOCK(blk->lock)
     }
 }
 
-/* With the marks on. A stripe may be below zero: who leaves may run in another
- * thread by now. */
+/* With the marks on. A stripe may be below zero: a request may leave in another thread than it came
+ * in. */
 static bool is_busy(BlockBackend *blk) REQUIRES_LOCK(blk->lock)
 {
     int64_t n = 0;

@@ -4,8 +4,8 @@
  *
  * A registered table is a copy whose missing callbacks are filled in (defaults.c).
  *
- * INV-REG-1  The list of drivers only grows; a reader takes its head once and walks. Who adds to it
- *            holds register_lock.
+ * INV-REG-1  The list of drivers only grows; a reader takes its head once and walks. Adding to it
+ *            takes register_lock.
  */
 #include "block/backend.h"
 #include "block/driver/registry.h"

@@ -33,8 +33,8 @@ static FileAio default_aio(int flags)
                                       : FILE_AIO_URING;
 }
 
-/* Who asks for io_uring by name hears that it cannot be had; who leaves the choice to us gets what
- * there is. */
+/* A user who asks for io_uring by name is told when it cannot be had; one who leaves the choice to
+ * us gets what there is. */
 static char *warning_of_uring(void)
 {
     int err = aio_uring_error(aio_current());

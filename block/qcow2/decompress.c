@@ -2,8 +2,8 @@
 /*
  * Reading compressed clusters.  The last few are kept unpacked, so that a sequential reader unpacks
  * each once.  What is kept is valid as long as no place of a compressed cluster was freed for other
- * use (compressed_gen): who still reads an entry that was let go of keeps its pin until after
- * keep().
+ * use (compressed_gen): a request that still reads an entry that was let go of keeps its pin until
+ * after keep().
  */
 #include "compress.h"
 #include "config-host.h"

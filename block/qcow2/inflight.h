@@ -16,7 +16,7 @@
 /*
  * Guest [start, end) whose entries somebody is about to change without holding meta_lock all the
  * time: whole clusters, or subclusters that are filled in in place. Others who want to change those
- * wait; who changes whole entries waits for subclusters of theirs, too. In q->inflight_allocs from
+ * wait; a change of whole entries waits for subclusters of theirs, too. In q->inflight_allocs from
  * begin to end. Lives on its owner's stack.
  */
 typedef struct InflightAlloc {

@@ -44,7 +44,7 @@ static int coroutine_fn co_open_data_file(Qcow2 *q, Options *o, int flags, GErro
     }
     if (!given && (flags & BLK_O_NO_IO)) {
         atomic_store(&q->health.write_error, -EIO);
-        return 0; /* who only asks about an image opens no file that it names */
+        return 0; /* to ask about an image opens no file that it names */
     }
     if (!given && !q->hdr.data_file) {
         return error_set(errp, EINVAL, "'data-file' is required for this image");

@@ -4,7 +4,7 @@
  * another format there would have it opened as that next time, with any file of the host as its
  * backing file: what makes another format of it is refused.
  *
- * INV-GUARD-1  Who changes the first bytes of the file holds the guessed node's guard_lock, from
+ * INV-GUARD-1  A change of the first bytes of the file holds the guessed node's guard_lock, from
  *              before they are read for the check until all that was checked is written. So the
  *              check sees them whole, whatever parts are written at a time.
  * INV-GUARD-2  What is written is a copy of what was checked: the guest may still change its own.

@@ -8,7 +8,7 @@
 /* ---- read.c, write.c, zero.c: the gates, for @bs itself ---- */
 int coroutine_fn bdrv_co_read_gate(BlockDriverState *bs, int64_t offset, IOVector *v,
                                    unsigned flags);
-/* For who has the range tracked already. */
+/* For a caller that tracks the range already. */
 int coroutine_fn bdrv_co_read_untracked(BlockDriverState *bs, int64_t offset, IOVector *v);
 int coroutine_fn bdrv_co_zero_unguarded(BdrvChild *c, int64_t offset, int64_t bytes,
                                         unsigned flags);

@@ -20,8 +20,8 @@ static int coroutine_fn ask_driver(BlockDriverState *bs, int64_t offset, int64_t
 }
 
 /* An answer is about whole blocks and moves on: what ends within one is cut, and what is less than
- * one is data.  No bytes at all, or more than were asked for, is no answer: who asks would go round
- * for ever, or past the end. */
+ * one is data.  No bytes at all, or more than were asked for, is no answer: the caller would go
+ * round for ever, or past the end. */
 static int check_answer(BlockDriverState *bs, int64_t bytes, Status *s, int ret)
 {
     int64_t align = bs->limits.request_alignment;

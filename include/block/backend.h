@@ -30,7 +30,8 @@ int blk_close(BlockBackend *blk);
 /* The same in two steps: between them @blk is memory that answers requests with -ESHUTDOWN. */
 int blk_shut(BlockBackend *blk);
 void blk_free(BlockBackend *blk);
-/* For readers: whoever has written closes by name, and looks. */
+/* For images that were only read; one that was written is closed by blk_close(), whose result
+ * counts. */
 static inline void blk_close_reader(BlockBackend *blk)
 {
     (void)blk_close(blk);
@@ -112,7 +113,7 @@ void blk_drain(BlockBackend *blk);
 bool blk_write_cache(BlockBackend *blk);
 void blk_set_write_cache(BlockBackend *blk, bool on);
 
-/* ---- Nodes, for those who show them ---- */
+/* ---- Nodes, to show them ---- */
 
 typedef struct BlockNodeFacts {
     const char *filename;                      /* what a person sees: plain, or json:{} */

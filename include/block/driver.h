@@ -68,7 +68,7 @@ struct BlockDriverState {
     /* Core's own: */
     atomic_int refcnt;
     uint8_t detect_zeroes; /* BDRV_DETECT_ZEROES_* */
-    unsigned tracked;      /* all requests are, for so many who asked; changes under a drain */
+    unsigned tracked;      /* so many asked for all requests to be; changes under a drain */
     atomic_bool unsynced;  /* a write ended since the last sync to disk began, or none began yet */
     struct BdrvCore *core; /* request tracking, parents, wait queues; private to block/ */
 };
@@ -132,8 +132,8 @@ struct BlockDriver {
 
     const BlockCreateOption *create_options;
     /* @filename is without protocol prefix for a protocol driver. Takes what it knows of @opts
-     * ("size" among them). 0, or -errno; protocols: 1 when nothing was there before, so that
-     * whoever fails later may remove it. On failure nothing is there that was not before. */
+     * ("size" among them). 0, or -errno; protocols: 1 when nothing was there before, so that it can
+     * be removed after a later failure. On failure nothing is there that was not before. */
     int coroutine_fn (*co_create)(const char *filename, Options *opts, GError **errp);
     /* Is it certain that what nobody has written, since co_create made the node or past its end,
      * reads zero (a backing file aside)? Without it: what bs->file says, for filters; else no. No

@@ -62,8 +62,8 @@ BdrvChild *coroutine_fn bdrv_co_open_data_file(const char *reference, const char
                                                BlockDriverState *parent, int flags, GError **errp);
 /* What the root's user lets an image take. */
 const BlockCaps *bdrv_caps(BlockDriverState *bs);
-/* Tell those who hold @bs, through whatever nodes (blk_set_report). Any thread; @line is copied by
- * who keeps it. */
+/* Passes @line to the report function of each BlockBackend above @bs (blk_set_report). Any thread;
+ * a receiver that keeps @line copies it. */
 void bdrv_report(BlockDriverState *bs, const char *line);
 /* For a protocol driver's open: the descriptor that stands for the file, taken over; -1: open it by
  * name. */
@@ -124,7 +124,7 @@ void coroutine_fn bdrv_co_track_requests(BlockDriverState *bs, bool on);
  * what closing one said. */
 bool coroutine_fn bdrv_co_replace_child(BdrvChild *c, BlockDriverState *to, int *ret,
                                         GError **errp);
-/* All who use @from use @to; but not what @to uses itself. */
+/* All parents of @from get @to in its place, but for those that lie below @to. */
 bool coroutine_fn bdrv_co_replace_node(BlockDriverState *from, BlockDriverState *to, int *ret,
                                        GError **errp);
 /* @filter, whose file is @below already, comes between it and those above; and goes again. */

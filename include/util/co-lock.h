@@ -25,8 +25,8 @@ typedef struct LOCK_TYPE("coroutine mutex") CoMutex {
     CoWaitList waiters;
 } CoMutex;
 
-/* Between coroutines: who waits sleeps, and is handed the lock in turn. It may be held over a
- * yield; the coroutine that took it gives it back. trylock does not sleep. */
+/* A mutex between coroutines: a waiter sleeps, and is handed the lock in its turn. It may be held
+ * over a yield; the coroutine that took it gives it back. trylock does not sleep. */
 void co_mutex_init(CoMutex *m);
 void coroutine_fn co_mutex_lock(CoMutex *m) ACQUIRES_LOCK(*m);
 bool co_mutex_trylock(CoMutex *m) TRIES_LOCK(true, *m);
