@@ -16,7 +16,7 @@ static int coroutine_fn reopen_fn(void *opaque)
     bool ok;
 
     blk_co_alone_begin(blk);
-    ok = bdrv_co_reopen(blk->root, a->options, blk->bs->open_flags, a->errp);
+    ok = bdrv_co_reopen(blk->root, a->options, a->errp);
     if (ok) {
         blk->writable = !blk->bs->read_only;
     }

@@ -48,7 +48,7 @@ void bdrv_split_common_options(Options *options, Options *common);
 /* @root's node and those below it that nobody else uses get other options: @given (consumed), the
  * children's under their names; @flags, where no option says more. All of them, or none. A drain
  * holds requests back meanwhile. */
-bool coroutine_fn bdrv_co_reopen(BdrvChild *root, Options *given, int flags, GError **errp);
+bool coroutine_fn bdrv_co_reopen(BdrvChild *root, Options *given, GError **errp);
 
 /* ---- backing.c ---- */
 /* Fails when @bs's file is also that of a node above it in the chain, or the chain is too deep. */

@@ -75,25 +75,22 @@ static bool add_node(GPtrArray *nodes, BlockDriverState *bs, Options *given, int
                      GError **errp)
 {
     ReopenNode *n = g_new0(ReopenNode, 1);
-    g_autoptr(Options) children = opts_new(), o = NULL;
+    g_autoptr(Options) o = NULL;
 
     g_ptr_array_add(nodes, n);
     n->bs = bs;
     n->old_mode = bdrv_node_mode(bs);
     n->mode = n->old_mode;
     n->mode.flags = new_flags(bs, flags);
-    for (guint i = 0; i < bs->children->len; i++) {
-        BdrvChild *c = g_ptr_array_index(bs->children, i);
-        g_autoptr(Options) sub = opts_take_subtree(given, c->name);
-
-        opts_put_subtree(children, c->name, sub);
-    }
-    n->options = opts_copy(bs->options);
     n->common = opts_copy(bs->core->common);
     bdrv_split_common_options(given, n->common);
-    opts_merge(n->options, given, true);
     o = opts_copy(n->common);
-    return bdrv_take_mode(o, &n->mode, errp) && add_children(nodes, n, children, errp);
+    if (!bdrv_take_mode(o, &n->mode, errp) || !add_children(nodes, n, given, errp)) {
+        return false;
+    }
+    n->options = opts_copy(bs->options);
+    opts_merge(n->options, given, true); /* what is left are its own */
+    return true;
 }
 
 /* ---- Prepare ---- */
@@ -220,24 +217,24 @@ static void coroutine_fn finish_all(GPtrArray *nodes, bool ok)
     }
 }
 
-static bool coroutine_fn reopen_drained(BdrvChild *root, Options *given, int flags, GError **errp)
+static bool coroutine_fn reopen_drained(BdrvChild *root, Options *given, GError **errp)
 {
     g_autoptr(GPtrArray) nodes = g_ptr_array_new_with_free_func(node_free);
-    bool ok = add_node(nodes, root->bs, given, flags, errp) && prepare_all(nodes, errp) &&
-              change_perms(nodes, root, errp);
+    bool ok = add_node(nodes, root->bs, given, root->bs->open_flags, errp) &&
+              prepare_all(nodes, errp) && change_perms(nodes, root, errp);
 
     finish_all(nodes, ok);
     return ok;
 }
 
-bool coroutine_fn bdrv_co_reopen(BdrvChild *root, Options *given, int flags, GError **errp)
+bool coroutine_fn bdrv_co_reopen(BdrvChild *root, Options *given, GError **errp)
 {
     BdrvDrain *d = bdrv_co_drain_begin(root->bs);
     int ret = root->bs->read_only ? 0 : bdrv_co_flush(root->bs);
     bool ok = ret == 0;
 
     if (ok) {
-        ok = reopen_drained(root, given, flags, errp);
+        ok = reopen_drained(root, given, errp);
     } else {
         error_set_errno(errp, ret, "Error flushing drive");
     }

@@ -180,13 +180,9 @@ static int coroutine_fn co_store(Qcow2 *q, uint64_t guest, const uint8_t *data, 
     ret = bdrv_co_pwrite(q->file, (int64_t)host, (int64_t)bytes, data, 0);
     co_mutex_lock(&q->alloc.meta_lock);
     if (ret == 0) {
-        L2Entry old = qcow2_l2_load(&q->geo, slice->data, index);
-
         bdrv_co_debug_event(q->file, BLKDBG_L2_UPDATE_COMPRESSED);
-        qcow2_cache_modify_begin(q->l2_cache, slice);
-        qcow2_l2_store(&q->geo, slice->data, index, qcow2_l2_make_compressed(&q->geo, host, bytes));
-        qcow2_cache_modify_end(q->l2_cache, slice);
-        qcow2_entry_free_later(q, old, q->alloc.discard_other);
+        qcow2_entry_replace(q, slice, index, guest, qcow2_l2_make_compressed(&q->geo, host, bytes),
+                            q->alloc.discard_other);
     } else {
         qcow2_refcount_co_free_unused(&q->alloc, host, bytes);
     }

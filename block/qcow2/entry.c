@@ -2,6 +2,8 @@
 /* What may be done with an L2 entry, and its change: see entry.h. */
 #include "entry.h"
 
+#include "l2-table.h"
+
 int coroutine_fn qcow2_entry_co_check(Qcow2 *q, L2Entry e, uint64_t guest)
 {
     const char *defect = qcow2_l2_defect(&q->geo, e, guest);
@@ -66,7 +68,7 @@ void qcow2_entry_replace(Qcow2 *q, MetaSlice *s, unsigned index, uint64_t guest,
     const Geometry *g = &q->geo;
     L2Entry old = qcow2_l2_load(g, s->data, index);
 
-    g_assert(index < qcow2_cache_slice_size(q->l2_cache) / g->l2_entry_size);
+    g_assert(index < qcow2_l2_table_slice_entries(q));
     qcow2_cache_modify_begin(q->l2_cache, s);
     qcow2_l2_store(g, s->data, index, e);
     qcow2_cache_modify_end(q->l2_cache, s);

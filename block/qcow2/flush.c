@@ -120,7 +120,6 @@ int coroutine_fn qcow2_flush_co_header_fields(Qcow2 *q, const Qcow2Header *h, si
 {
     int ret = qcow2_header_co_write_fields(&q->header, h, from, to);
 
-    g_assert(from < to);
     if (ret < 0) {
         q->header_in_doubt = true;
         return ret;

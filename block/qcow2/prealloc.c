@@ -13,6 +13,7 @@
 #include "alloc.h"
 #include "entry.h"
 #include "inflight.h"
+#include "l2-table.h"
 #include "raw-file.h"
 #include "refcount.h"
 #include "walk.h"
@@ -73,7 +74,7 @@ static void link_reserved(Qcow2 *q, MetaSlice *s, unsigned index, uint64_t n, ui
 {
     const Geometry *g = &q->geo;
 
-    g_assert(index + n <= qcow2_cache_slice_size(q->l2_cache) / g->l2_entry_size);
+    g_assert(index + n <= qcow2_l2_table_slice_entries(q));
     qcow2_cache_modify_begin(q->l2_cache, s);
     for (uint64_t i = 0; i < n; i++) {
         L2Entry old = qcow2_l2_load(g, s->data, index + i);
