@@ -46,8 +46,7 @@ void bdrv_split_common_options(Options *options, Options *common);
 
 /* ---- reopen.c ---- */
 /* @root's node and those below it that nobody else uses get other options: @given (consumed), the
- * children's under their names; @flags, where no option says more. All of them, or none. A drain
- * holds requests back meanwhile. */
+ * children's under their names. All of them, or none. A drain holds requests back meanwhile. */
 bool coroutine_fn bdrv_co_reopen(BdrvChild *root, Options *given, GError **errp);
 
 /* ---- backing.c ---- */

@@ -160,14 +160,17 @@ static void set_modes(GPtrArray *nodes, bool new)
     }
 }
 
-/* @root holds what the new flags ask for. What is asked for below follows from that. */
+/* @root gives up the right to change the image, or gets it; else it keeps what it has. What is asked
+ * for below follows from that. */
 static bool change_perms(GPtrArray *nodes, BdrvChild *root, GError **errp)
 {
-    int flags = ((ReopenNode *)g_ptr_array_index(nodes, 0))->mode.flags;
-    unsigned changes = BLK_PERM_WRITE | BLK_PERM_RESIZE, perm = root->perm & ~changes;
+    const ReopenNode *n = g_ptr_array_index(nodes, 0);
+    unsigned changes = BLK_PERM_WRITE | BLK_PERM_RESIZE, perm = root->perm;
     bool ok;
 
-    perm |= flags & BLK_O_RDWR ? changes : 0;
+    if (n->mode.read_only != n->old_mode.read_only) {
+        perm = n->mode.read_only ? perm & ~changes : perm | changes;
+    }
     bdrv_graph_lock();
     set_modes(nodes, true);
     ok = bdrv_change_perm(root, perm, root->shared, errp);

@@ -27,16 +27,22 @@ typedef struct Watch {
     bool lazy;
 } Watch;
 
-/* The file's lock byte of who writes (101) is taken by somebody else than this descriptor. */
-static void check_locked(void)
+/* The file's lock byte @byte is taken by somebody else than this descriptor. */
+static bool is_locked(int64_t byte)
 {
-    struct flock fl = { .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = 101, .l_len = 1 };
+    struct flock fl = { .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = byte, .l_len = 1 };
     int fd = open(path, O_RDWR | O_CLOEXEC);
 
     g_assert_cmpint(fd, >=, 0);
     g_assert_cmpint(fcntl(fd, F_OFD_GETLK, &fl), ==, 0);
-    g_assert_cmpint(fl.l_type, !=, F_UNLCK);
     close(fd);
+    return fl.l_type != F_UNLCK;
+}
+
+/* Somebody writes. */
+static void check_locked(void)
+{
+    g_assert_true(is_locked(101));
 }
 
 static int coroutine_fn watch_co_open(BlockDriverState *bs, Options *o, int flags, GError **errp)
@@ -99,6 +105,15 @@ static BlockBackend *open_image(int flags)
 
     g_string_truncate(said, 0);
     refuses = 0;
+    return open_opts(o, flags);
+}
+
+/* @driver over the file alone. */
+static BlockBackend *open_plain(const char *driver, int flags)
+{
+    g_autofree char *o =
+        g_strdup_printf("driver=%s,file.driver=file,file.filename=%s", driver, path);
+
     return open_opts(o, flags);
 }
 
@@ -197,13 +212,11 @@ static void test_abort(void)
 static void test_access(void)
 {
     GError *err = NULL;
-    g_autofree char *o = NULL;
     BlockBackend *blk;
     uint8_t byte = 0;
 
     create(NULL);
-    o = g_strdup_printf("driver=qcow2,file.driver=file,file.filename=%s", path);
-    blk = open_opts(o, BLK_O_RDWR);
+    blk = open_plain("qcow2", BLK_O_RDWR);
     check_write(blk, 0);
     for (int i = 0; i < 3; i++) {
         g_assert_true(reopen(blk, "read-only=on", &err));
@@ -225,13 +238,11 @@ static void test_permission(void)
 {
     g_autoptr(GError) err = NULL;
     BlockBackend *blk, *writer;
-    g_autofree char *o = NULL;
     uint8_t byte;
 
     create(NULL);
-    o = g_strdup_printf("driver=qcow2,file.driver=file,file.filename=%s", path);
-    blk = open_opts(o, BLK_O_FORCE_SHARE);
-    writer = open_opts(o, BLK_O_RDWR);
+    blk = open_plain("qcow2", BLK_O_FORCE_SHARE);
+    writer = open_plain("qcow2", BLK_O_RDWR);
     g_assert_false(reopen(blk, "read-only=off,force-share=off", &err));
     g_assert_nonnull(strstr(err->message, "Failed to get"));
     g_assert_false(blk_is_writable(blk));
@@ -244,6 +255,24 @@ static void test_permission(void)
     g_clear_error(&err);
     g_assert_true(reopen(blk, "read-only=off,force-share=off", &err));
     check_write(blk, 0);
+    g_assert_cmpint(blk_close(blk), ==, 0);
+    forget();
+}
+
+/* Who may write and not resize may not resize afterwards, either. */
+static void test_no_more(void)
+{
+    GError *err = NULL;
+    BlockBackend *blk;
+
+    create(NULL);
+    blk = open_plain("raw", BLK_O_RDWR);
+    g_assert_true(is_locked(101) && !is_locked(103));
+    g_assert_true(reopen(blk, "discard=unmap", &err));
+    g_assert_no_error(err);
+    g_assert_true(is_locked(101) && !is_locked(103));
+    g_assert_true(reopen(blk, "read-only=on", &err));
+    g_assert_true(!is_locked(101) && !is_locked(103));
     g_assert_cmpint(blk_close(blk), ==, 0);
     forget();
 }
@@ -262,7 +291,6 @@ static void test_dirty(void)
 {
     BlockCheckResult res = { 0 };
     GError *err = NULL;
-    g_autofree char *o = NULL;
     BlockBackend *blk;
     uint8_t dirty = 1;
     int fd;
@@ -271,8 +299,7 @@ static void test_dirty(void)
     fd = open(path, O_RDWR);
     g_assert_cmpint(pwrite(fd, &dirty, 1, 79), ==, 1); /* the dirty bit */
     close(fd);
-    o = g_strdup_printf("driver=qcow2,file.driver=file,file.filename=%s,lazy-refcounts=off", path);
-    blk = open_opts(o, 0);
+    blk = open_plain("qcow2,lazy-refcounts=off", 0);
     g_assert_true(is_dirty(blk));
     g_assert_true(reopen(blk, "read-only=off", &err));
     g_assert_no_error(err);
@@ -294,13 +321,11 @@ static void resized(void *opaque)
 static void test_window(void)
 {
     GError *err = NULL;
-    g_autofree char *o = NULL;
     BlockBackend *blk;
     int times = 0;
 
     create(NULL);
-    o = g_strdup_printf("driver=raw,file.driver=file,file.filename=%s", path);
-    blk = open_opts(o, BLK_O_RDWR);
+    blk = open_plain("raw", BLK_O_RDWR);
     blk_set_resize_callback(blk, resized, &times);
     g_assert_true(reopen(blk, "offset=512,size=1024", &err));
     g_assert_no_error(err);
@@ -351,14 +376,12 @@ static void test_beside(void)
         "read-only=off,refcount-cache-size=2k"
     };
     BlockCheckResult res = { 0 };
-    g_autofree char *o = NULL;
     GThread *threads[2];
     Worker workers[2];
     BlockBackend *blk;
 
     create("cluster_size=4k");
-    o = g_strdup_printf("driver=qcow2,file.driver=file,file.filename=%s", path);
-    blk = open_opts(o, BLK_O_RDWR);
+    blk = open_plain("qcow2", BLK_O_RDWR);
     for (int i = 0; i < 2; i++) {
         workers[i] = (Worker){ blk, i * 512 * KiB };
         threads[i] = g_thread_new("worker", work, &workers[i]);
@@ -389,6 +412,7 @@ int main(int argc, char **argv)
     g_test_add_func("/reopen/abort", test_abort);
     g_test_add_func("/reopen/access", test_access);
     g_test_add_func("/reopen/permission", test_permission);
+    g_test_add_func("/reopen/no-more", test_no_more);
     g_test_add_func("/reopen/dirty", test_dirty);
     g_test_add_func("/reopen/window", test_window);
     g_test_add_func("/reopen/beside-requests", test_beside);
