@@ -160,8 +160,8 @@ static void set_modes(GPtrArray *nodes, bool new)
     }
 }
 
-/* @root gives up the right to change the image, or gets it; else it keeps what it has. What is asked
- * for below follows from that. */
+/* @root gives up the right to change the image, or gets it; else it keeps what it has. What is
+ * asked for below follows from that. */
 static bool change_perms(GPtrArray *nodes, BdrvChild *root, GError **errp)
 {
     const ReopenNode *n = g_ptr_array_index(nodes, 0);
