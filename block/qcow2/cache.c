@@ -6,6 +6,7 @@
  *              sealed copy being written.
  */
 #include "cache.h"
+#include "oracle-slices.h"
 #include "slab.h"
 
 #include <errno.h>
@@ -32,7 +33,7 @@ struct MetaCache {
     unsigned cleanings; /* calls of qcow2_cache_clean() */
     CoQueue load_queue; /* those who wait for a loading slice */
 #ifdef CONFIG_ORACLES
-    GHashTable *left; /* offset -> checksum of a clean slice that left: it comes back the same */
+    SliceOracle *oracle;
     unsigned steps;
 #endif
 };
@@ -63,7 +64,7 @@ MetaCache *qcow2_cache_new(BdrvChild *file, size_t slice_size, uint64_t budget, 
     }
     spin_init(&c->lock);
     co_queue_init(&c->load_queue);
-    ORACLE(c->left = g_hash_table_new(NULL, NULL));
+    ORACLE(c->oracle = qcow2_oracle_slices_new(slice_size));
     return c;
 }
 
@@ -87,7 +88,7 @@ void qcow2_cache_free(MetaCache *c)
             slice_free(s);
         }
     }
-    ORACLE(g_hash_table_unref(c->left));
+    ORACLE(qcow2_oracle_slices_free(c->oracle));
     qcow2_slab_pool_free(c->slabs);
     g_free(c->buckets);
     g_free(c);
@@ -119,7 +120,7 @@ static bool is_idle(const MetaSlice *s)
 }
 
 #ifdef CONFIG_ORACLES
-/* ---- The oracle: nothing is lost, nothing comes back changed ---- */
+/* ---- What must hold of the lists ---- */
 
 #define WATCH_ALL 64 /* so many slices are looked at each time; more, now and then */
 
@@ -140,38 +141,6 @@ static void watch_lists(MetaCache *c) REQUIRES_LOCK(c->lock)
         dirty++;
     }
     g_assert(n == c->count && dirty == c->dirty_count);
-}
-
-static gsize checksum(const MetaCache *c, const MetaSlice *s)
-{
-    gsize sum = 1;
-
-    for (size_t i = 0; i < c->slice_size; i += sizeof(uint64_t)) {
-        uint64_t word;
-
-        memcpy(&word, s->data + i, sizeof(word));
-        sum = (sum ^ word) * UINT64_C(0x9e3779b97f4a7c15);
-    }
-    return sum | 1;
-}
-
-static void watch_leave(MetaCache *c, const MetaSlice *s) REQUIRES_LOCK(c->lock)
-{
-    g_assert(is_idle(s));
-    g_hash_table_insert(c->left, GSIZE_TO_POINTER(s->offset), GSIZE_TO_POINTER(checksum(c, s)));
-}
-
-static void watch_return(MetaCache *c, const MetaSlice *s) REQUIRES_LOCK(c->lock)
-{
-    gpointer sum = g_hash_table_lookup(c->left, GSIZE_TO_POINTER(s->offset));
-
-    g_assert(!sum || GPOINTER_TO_SIZE(sum) == checksum(c, s));
-}
-
-/* It is another table's now. */
-static void watch_forget(MetaCache *c, uint64_t offset) REQUIRES_LOCK(c->lock)
-{
-    g_hash_table_remove(c->left, GSIZE_TO_POINTER(offset));
 }
 #endif
 
@@ -294,7 +263,8 @@ static MetaSlice *evict(MetaCache *c) REQUIRES_LOCK(c->lock)
             s->referenced = false;
             continue;
         }
-        ORACLE(watch_leave(c, s));
+        g_assert(is_idle(s));
+        ORACLE(qcow2_oracle_slices_leave(c->oracle, s->offset, s->data));
         unhash(c, s);
         return s;
     }
@@ -372,7 +342,7 @@ static int coroutine_fn co_load(MetaCache *c, MetaSlice *s)
     s->loading = false;
     s->load_error = ret;
     if (ret == 0 && !s->dead) {
-        ORACLE(watch_return(c, s));
+        ORACLE(qcow2_oracle_slices_check(c->oracle, s->offset, s->data));
     }
     if (ret < 0) {
         if (!s->dead) {
@@ -442,7 +412,7 @@ int qcow2_cache_get_new(MetaCache *c, uint64_t offset, MetaSlice **ret)
         return -ENOMEM;
     }
     old = lookup(c, offset);
-    ORACLE(watch_forget(c, offset));
+    ORACLE(qcow2_oracle_slices_forget(c->oracle, offset));
     if (old) {
         unhash(c, old);
         old = may_free(old) ? old : NULL;
@@ -512,7 +482,7 @@ void qcow2_cache_modify_begin(MetaCache *c, MetaSlice *s) UNCHECKED_LOCKS
 void qcow2_cache_modify_end(MetaCache *c, MetaSlice *s) UNCHECKED_LOCKS
 {
     set_dirty(c, s);
-    ORACLE(watch_forget(c, s->offset));
+    ORACLE(qcow2_oracle_slices_forget(c->oracle, s->offset));
     ORACLE(watch_lists(c));
     spin_unlock(&c->lock);
 }
@@ -525,7 +495,7 @@ void qcow2_cache_drop(MetaCache *c, uint64_t offset, uint64_t bytes)
 
         spin_lock(&c->lock);
         s = lookup(c, offset);
-        ORACLE(watch_forget(c, offset));
+        ORACLE(qcow2_oracle_slices_forget(c->oracle, offset));
         if (s) {
             unhash(c, s);
             s = may_free(s) && !s->loading ? s : NULL;
@@ -548,7 +518,8 @@ void qcow2_cache_clean(MetaCache *c)
         for (MetaSlice *s = c->buckets[i]; s; s = next) {
             next = s->hash_next;
             if (is_idle(s) && s->last_use != c->cleanings) {
-                ORACLE(watch_leave(c, s));
+                g_assert(is_idle(s));
+                ORACLE(qcow2_oracle_slices_leave(c->oracle, s->offset, s->data));
                 unhash(c, s);
                 s->hash_next = gone;
                 gone = s;
