@@ -24,8 +24,8 @@
 #include "map.h"
 #include "prealloc.h"
 #include "reap.h"
-#include "refcount.h"
 #include "rules.h"
+#include "tail.h"
 
 static int coroutine_fn write_size(Qcow2 *q, uint64_t size)
 {
@@ -263,47 +263,6 @@ static int coroutine_fn grow(Qcow2 *q, uint64_t old, uint64_t size, bool exact,
 
 /* ---- Shrink ---- */
 
-/* End of the last cluster with a refcount. */
-static int coroutine_fn end_of_use(Qcow2 *q, uint64_t file_bytes, uint64_t *end)
-    REQUIRES_LOCK(q->alloc.meta_lock)
-{
-    uint64_t c = geo_clusters(&q->geo, file_bytes), count = 0;
-
-    while (c > 0) {
-        int ret = qcow2_refcount_co_get(&q->alloc, c - 1, &count);
-
-        if (ret < 0) {
-            return ret;
-        }
-        if (count) {
-            break;
-        }
-        c--;
-    }
-    *end = c << q->geo.cluster_bits;
-    return 0;
-}
-
-/* Cut the file; best effort. meta_lock keeps allocations away; clusters with I/O under way have
- * counts. */
-static void coroutine_fn cut_file(Qcow2 *q)
-{
-    int64_t len = bdrv_co_getlength(q->file->bs);
-    uint64_t end;
-
-    if (len <= 0) {
-        return;
-    }
-    co_mutex_lock(&q->alloc.meta_lock);
-    if (end_of_use(q, len, &end) == 0 && end < (uint64_t)len && end > 0) {
-        g_autoptr(GError) ignored = NULL;
-
-        (void)bdrv_co_truncate(q->file, end, false, BLK_PREALLOC_OFF, 0, &ignored);
-        atomic_store(&q->fresh_unsafe, true); /* a cached length may be too large or small now */
-    }
-    co_mutex_unlock(&q->alloc.meta_lock);
-}
-
 static int coroutine_fn shrink(Qcow2 *q, uint64_t old, uint64_t size, bool exact, GError **errp)
 {
     uint64_t from = ALIGN_UP(size, q->geo.cluster_size), to = ALIGN_UP(old, q->geo.cluster_size);
@@ -333,7 +292,7 @@ static int coroutine_fn shrink(Qcow2 *q, uint64_t old, uint64_t size, bool exact
         return bdrv_co_truncate(q->data, size, exact, BLK_PREALLOC_OFF, 0,
                                 errp); /* nothing refers to the rest */
     }
-    cut_file(q);
+    (void)qcow2_tail_co_cut(q, 0); /* best effort: what is there reads as nothing */
     return 0;
 }
 

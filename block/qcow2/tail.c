@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: MIT */
+/* The tail of the file: see tail.h. */
+#include "tail.h"
+
+#include "refcount.h"
+
+int coroutine_fn qcow2_tail_co_find(Qcow2 *q, uint64_t file_bytes, uint64_t *end)
+{
+    uint64_t c = geo_clusters(&q->geo, file_bytes), count = 0;
+
+    while (c > 0) {
+        int ret = qcow2_refcount_co_get(&q->alloc, c - 1, &count);
+
+        if (ret < 0) {
+            return ret;
+        }
+        if (count) {
+            break;
+        }
+        c--;
+    }
+    *end = c << q->geo.cluster_bits;
+    return 0;
+}
+
+static int coroutine_fn co_cut(Qcow2 *q, uint64_t length, uint64_t keep)
+    REQUIRES_LOCK(q->alloc.meta_lock)
+{
+    g_autoptr(GError) unsaid = NULL;
+    uint64_t end;
+    int ret = qcow2_tail_co_find(q, length, &end);
+
+    if (ret < 0 || end == 0 || end >= length || length - end <= keep) {
+        return ret;
+    }
+    ret = bdrv_co_truncate(q->file, (int64_t)end, false, BLK_PREALLOC_OFF, 0, &unsaid);
+    atomic_store(&q->fresh_unsafe, true); /* a cached length may be too large or small now */
+    return ret;
+}
+
+int coroutine_fn qcow2_tail_co_cut(Qcow2 *q, uint64_t keep)
+{
+    int64_t length = bdrv_co_getlength(q->file->bs);
+    int ret;
+
+    if (length < 0) {
+        return (int)length;
+    }
+    co_mutex_lock(&q->alloc.meta_lock);
+    ret = co_cut(q, (uint64_t)length, keep);
+    co_mutex_unlock(&q->alloc.meta_lock);
+    return ret;
+}
