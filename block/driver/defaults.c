@@ -113,6 +113,12 @@ static int coroutine_fn no_co_truncate(BlockDriverState *bs, int64_t bytes, bool
     return error_set(errp, ENOTSUP, "Image format driver does not support resize");
 }
 
+static int coroutine_fn no_co_change_backing_file(BlockDriverState *bs, const char *file,
+                                                  const char *format, GError **errp)
+{
+    return error_set(errp, ENOTSUP, "Operation not supported");
+}
+
 static int coroutine_fn no_co_check(BlockDriverState *bs, BlockCheckResult *res, unsigned fix,
                                     BlockReportFunc *report, void *opaque)
 {
@@ -373,6 +379,7 @@ void bdrv_driver_complete(BlockDriver *d)
     DEFAULT(co_vmstate, pass_co_vmstate);
     DEFAULT(get_specific_info, none_get_specific_info);
     DEFAULT(list_snapshots, none_list_snapshots);
+    DEFAULT(co_change_backing_file, no_co_change_backing_file);
     DEFAULT(co_debug_event, pass_co_debug_event);
     DEFAULT(debug_breakpoint, pass_debug_breakpoint);
     DEFAULT(debug_remove_breakpoint, pass_debug_remove_breakpoint);

@@ -36,6 +36,9 @@ int coroutine_fn qcow2_co_truncate(BlockDriverState *bs, int64_t bytes, bool exa
 int coroutine_fn qcow2_co_vmstate(BlockDriverState *bs, int64_t pos, IOVector *v, bool save);
 int coroutine_fn qcow2_co_check(BlockDriverState *bs, BlockCheckResult *res, unsigned fix,
                                 BlockReportFunc *report, void *opaque);
+/* backing-file.c */
+int coroutine_fn qcow2_co_change_backing_file(BlockDriverState *bs, const char *file,
+                                              const char *format, GError **errp);
 /* info.c */
 bool qcow2_unwritten_reads_zero(BlockDriverState *bs);
 int qcow2_get_info(BlockDriverState *bs, BlockDriverInfo *info);

@@ -49,6 +49,7 @@ const BlockDriver bdrv_qcow2 = {
     .co_truncate = qcow2_co_truncate,
     .co_vmstate = qcow2_co_vmstate,
     .co_check = qcow2_co_check,
+    .co_change_backing_file = qcow2_co_change_backing_file,
     .list_snapshots = qcow2_list_snapshots,
     .get_info = qcow2_get_info,
     .get_specific_info = qcow2_get_specific_info,

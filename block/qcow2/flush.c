@@ -115,11 +115,45 @@ static int coroutine_fn co_sync(Qcow2 *q)
     return ret;
 }
 
+/* ---- The header ---- */
+
+static int coroutine_fn co_rewrite_header(Qcow2 *q, const Qcow2Header *h, GError **errp)
+    REQUIRES_LOCK(q->alloc.meta_lock, q->header.lock)
+{
+    HeaderFailure failure = HEADER_UNTOUCHED;
+    int ret = qcow2_header_co_rewrite(&q->header, h, &failure, errp);
+
+    if (ret == 0) {
+        q->header_whole_in_doubt = false;
+    } else if (failure != HEADER_UNTOUCHED) {
+        q->header_whole_in_doubt = true;
+    }
+    if (failure == HEADER_SYNC_FAILED) {
+        qcow2_health_sync_failed(&q->health, ret);
+    }
+    return ret;
+}
+
+/* A rewrite failed: the file says the old header or the new, in one form or another. */
+static int coroutine_fn co_settle_whole(Qcow2 *q) REQUIRES_LOCK(q->alloc.meta_lock)
+{
+    int ret;
+
+    if (!q->header_whole_in_doubt || RULE_BROKEN(HEADER_DOUBT_WHOLE)) {
+        return 0;
+    }
+    co_mutex_lock(&q->header.lock);
+    ret = co_rewrite_header(q, &q->hdr, NULL);
+    co_mutex_unlock(&q->header.lock);
+    return ret;
+}
+
 int coroutine_fn qcow2_flush_co_header_fields(Qcow2 *q, const Qcow2Header *h, size_t from,
                                               size_t to)
 {
-    int ret = qcow2_header_co_write_fields(&q->header, h, from, to);
+    int ret = co_settle_whole(q);
 
+    ret = ret < 0 ? ret : qcow2_header_co_write_fields(&q->header, h, from, to);
     if (ret < 0) {
         q->header_in_doubt = true;
         return ret;
@@ -127,11 +161,44 @@ int coroutine_fn qcow2_flush_co_header_fields(Qcow2 *q, const Qcow2Header *h, si
     return RULE_BROKEN(L1_OLD_KEPT) ? 0 : qcow2_health_co_sync(&q->health, q->file->bs);
 }
 
+/* @edit decides under the lock of the bits that others change at any time (dirty). */
+static int coroutine_fn co_edit_header(Qcow2 *q, Qcow2HeaderEdit *edit, void *opaque, GError **errp)
+    REQUIRES_LOCK(q->alloc.meta_lock, q->header.lock)
+{
+    Qcow2Header h, old = q->hdr;
+    int ret;
+
+    qcow2_header_copy(&h, &old);
+    ret = edit(&h, opaque, errp);
+    ret = ret < 0 ? ret : co_rewrite_header(q, &h, errp);
+    if (ret == 0) {
+        q->hdr = h;
+        h = old;
+    }
+    qcow2_header_clear(&h);
+    return ret;
+}
+
+int coroutine_fn qcow2_flush_co_header(Qcow2 *q, Qcow2HeaderEdit *edit, void *opaque, GError **errp)
+{
+    int ret = qcow2_health_may_write(&q->health);
+
+    ret = ret < 0 ? ret : co_settle_whole(q);
+    if (ret < 0) {
+        return error_set_errno(errp, ret, "Could not update qcow2 header");
+    }
+    co_mutex_lock(&q->header.lock);
+    ret = co_edit_header(q, edit, opaque, errp);
+    co_mutex_unlock(&q->header.lock);
+    return ret;
+}
+
 /* ---- The order ---- */
 
 static bool has_doubtful_header(const Qcow2 *q, const Sealed *s)
 {
-    return q->header_in_doubt && !RULE_BROKEN(DOUBT_BEFORE_TABLES);
+    return (q->header_in_doubt && !RULE_BROKEN(DOUBT_BEFORE_TABLES)) ||
+           (q->header_whole_in_doubt && !RULE_BROKEN(HEADER_DOUBT_WHOLE));
 }
 
 /* A write of header fields failed: what stands there is old, or new, and what both name was kept.
@@ -141,8 +208,10 @@ static int coroutine_fn co_write_header(Qcow2 *q, Sealed *s)
     int ret;
 
     co_mutex_lock(&q->alloc.meta_lock);
-    ret =
-        qcow2_header_co_write_fields(&q->header, &q->hdr, HEADER_AT(size), HEADER_AT(nb_snapshots));
+    ret = co_settle_whole(q);
+    ret = ret < 0 ? ret
+                  : qcow2_header_co_write_fields(&q->header, &q->hdr, HEADER_AT(size),
+                                                 HEADER_AT(nb_snapshots));
     ret = ret < 0 ? ret : qcow2_health_co_sync(&q->health, q->file->bs);
     q->header_in_doubt = ret < 0;
     co_mutex_unlock(&q->alloc.meta_lock);

@@ -107,11 +107,33 @@ static int parse_one(Qcow2Header *h, uint32_t type, const uint8_t *data, uint32_
     }
 }
 
-int qcow2_header_ext_parse(Qcow2Header *h, const uint8_t *buf, size_t len, GError **errp)
+/* Extensions end before the backing file's name. */
+static size_t area_end(const uint8_t *buf, size_t len)
 {
     uint64_t backing = ldbe64(buf + HEADER_AT(backing_offset));
-    size_t end = backing ? MIN(len, (size_t)MIN(backing, (uint64_t)len)) : len;
-    size_t at = h->header_length;
+
+    return backing ? (size_t)MIN(backing, (uint64_t)len) : len;
+}
+
+size_t qcow2_header_ext_end(const uint8_t *buf, size_t len, size_t at)
+{
+    size_t end = area_end(buf, len);
+
+    while (at + 8 <= end) {
+        uint32_t type = ldbe32(buf + at), n = ldbe32(buf + at + 4);
+
+        at += 8;
+        if (type == EXT_END) {
+            return at;
+        }
+        at += MIN(ALIGN_UP((size_t)n, (size_t)8), end - at);
+    }
+    return MAX(at, end);
+}
+
+int qcow2_header_ext_parse(Qcow2Header *h, const uint8_t *buf, size_t len, GError **errp)
+{
+    size_t end = area_end(buf, len), at = h->header_length;
 
     while (at + 8 <= end) {
         uint32_t type = ldbe32(buf + at), n = ldbe32(buf + at + 4);
@@ -239,19 +261,19 @@ size_t qcow2_header_ext_put(const Qcow2Header *h, uint8_t *buf, size_t len, size
     if (h->backing_format) {
         put(&o, EXT_BACKING_FORMAT, h->backing_format, strlen(h->backing_format));
     }
-    if (h->data_file) {
-        put(&o, EXT_DATA_FILE, h->data_file, strlen(h->data_file));
-    }
-    if (h->version >= 3 && names) {
-        put_features(&o);
-    }
     if (h->has_bitmaps) {
         put_bitmaps(&o, h);
+    }
+    if (h->data_file) {
+        put(&o, EXT_DATA_FILE, h->data_file, strlen(h->data_file));
     }
     for (guint i = 0; h->unknown_exts && i < h->unknown_exts->len; i++) {
         const HeaderExt *e = &g_array_index(h->unknown_exts, HeaderExt, i);
 
         put(&o, e->type, e->data, e->len);
+    }
+    if (h->version >= 3 && names) {
+        put_features(&o);
     }
     put(&o, EXT_END, NULL, 0);
     return o.full ? 0 : o.at;

@@ -7,8 +7,11 @@
 
 int qcow2_header_ext_parse(Qcow2Header *h, const uint8_t *buf, size_t len, GError **errp);
 /* Append all extensions (the table of feature names if @names) and the end mark at @at; where they
- * end, or 0: no room. */
+ * end, or 0: no room. Short ones come first, the names last: what the first sector has room for is
+ * changed at once (header-plan.h). */
 size_t qcow2_header_ext_put(const Qcow2Header *h, uint8_t *buf, size_t len, size_t at, bool names);
+/* Where the extensions in @buf end, the end mark included; they begin at @at. */
+size_t qcow2_header_ext_end(const uint8_t *buf, size_t len, size_t at);
 /* "a, b, Unknown incompatible feature: 40" for @bits, from the image's own feature table.
  * g_free(). */
 char *qcow2_header_ext_feature_names(const Qcow2Header *h, const uint8_t *buf, size_t len,

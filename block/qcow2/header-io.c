@@ -3,9 +3,12 @@
 #include "header-io.h"
 
 #include "header-layout.h"
+#include "header-plan.h"
+#include "rules.h"
 #include "util/bytes.h"
 
 #include <errno.h>
+#include <string.h>
 
 #define FIRST_LOOK 4096 /* bytes; a header with larger clusters is read again, whole */
 
@@ -52,7 +55,99 @@ int coroutine_fn qcow2_header_co_read(BdrvChild *file, Qcow2Header *h, int flags
                    : qcow2_header_parse(h, buf, len, length, flags, errp);
 }
 
-/* ---- Write ---- */
+/* ---- Write the whole ---- */
+
+/* Bytes [@from, @to) where @now and @next differ; in whole sectors, as nothing tears those. */
+static int coroutine_fn co_write_changed(BdrvChild *file, const uint8_t *now, const uint8_t *next,
+                                         size_t from, size_t to)
+{
+    while (from < to && !memcmp(now + from, next + from, HEADER_SECTOR)) {
+        from += HEADER_SECTOR;
+    }
+    while (to > from &&
+           !memcmp(now + to - HEADER_SECTOR, next + to - HEADER_SECTOR, HEADER_SECTOR)) {
+        to -= HEADER_SECTOR;
+    }
+    return from == to ? 0
+                      : bdrv_co_pwrite(file, (int64_t)from, (int64_t)(to - from), next + from, 0);
+}
+
+static int coroutine_fn co_sync(BdrvChild *file, HeaderFailure *failure)
+{
+    int ret = bdrv_co_flush(file->bs);
+
+    *failure = ret < 0 ? HEADER_SYNC_FAILED : HEADER_IN_DOUBT;
+    return ret;
+}
+
+static int coroutine_fn co_take_step(BdrvChild *file, const uint8_t *now, const uint8_t *next,
+                                     size_t len, HeaderFailure *failure)
+{
+    int ret = co_write_changed(file, now, next, HEADER_SECTOR, len);
+
+    ret = ret < 0 || RULE_BROKEN(HEADER_TAIL_BEFORE_SECTOR) ? ret : co_sync(file, failure);
+    ret = ret < 0 ? ret : co_write_changed(file, now, next, 0, HEADER_SECTOR);
+    return ret < 0 || RULE_BROKEN(HEADER_SECTOR_BEFORE_TAIL) ? ret : co_sync(file, failure);
+}
+
+static int coroutine_fn co_take_plan(BdrvChild *file, const uint8_t *old, size_t len,
+                                     const Qcow2HeaderPlan *plan, HeaderFailure *failure)
+{
+    const uint8_t *now = old;
+    int ret;
+
+    /* What was read may not be on disk yet: there the header may refer to something else. */
+    ret = RULE_BROKEN(HEADER_READ_ON_DISK) ? 0 : co_sync(file, failure);
+    for (unsigned i = 0; i < plan->n && ret == 0; i++) {
+        ret = co_take_step(file, now, plan->steps[i], len, failure);
+        now = plan->steps[i];
+    }
+    /* Names of files that are no longer referred to do not stay behind. */
+    ret = ret < 0 ? ret : co_write_changed(file, now, plan->tidy, HEADER_SECTOR, len);
+    return ret < 0 || !RULE_BROKEN(HEADER_SECTOR_BEFORE_TAIL) ? ret : co_sync(file, failure);
+}
+
+static int coroutine_fn co_read_cluster(HeaderFile *f, uint8_t *buf, size_t len)
+{
+    int64_t length = bdrv_co_getlength(f->file->bs);
+
+    return length < 0 ? (int)length : bdrv_co_pread(f->file, 0, MIN(length, (int64_t)len), buf, 0);
+}
+
+/* With the corrupt bit, if the file has it. */
+static int plan_rewrite(const uint8_t *old, size_t len, const Qcow2Header *h, Qcow2HeaderPlan *plan,
+                        GError **errp)
+{
+    Qcow2Header with = *h;
+
+    if (h->version >= 3 && ldbe32(old + HEADER_AT(version)) >= 3) {
+        with.incompatible |= ldbe64(old + HEADER_AT(incompatible)) & QCOW2_INCOMPAT_CORRUPT;
+    }
+    return qcow2_header_plan(old, len, &with, plan, errp);
+}
+
+int coroutine_fn qcow2_header_co_rewrite(HeaderFile *f, const Qcow2Header *h,
+                                         HeaderFailure *failure, GError **errp)
+{
+    size_t len = (size_t)1 << h->cluster_bits;
+    g_autofree uint8_t *old = g_try_malloc0(len);
+    Qcow2HeaderPlan plan;
+    int ret = old ? co_read_cluster(f, old, len) : -ENOMEM;
+
+    *failure = HEADER_UNTOUCHED;
+    if (ret < 0) {
+        return error_set_errno(errp, ret, "Could not read qcow2 header");
+    }
+    ret = plan_rewrite(old, len, h, &plan, errp);
+    if (ret < 0) {
+        return ret;
+    }
+    ret = co_take_plan(f->file, old, len, &plan, failure);
+    qcow2_header_plan_clear(&plan);
+    return ret < 0 ? error_set_errno(errp, ret, "Could not update qcow2 header") : 0;
+}
+
+/* ---- Write fields ---- */
 
 int coroutine_fn qcow2_header_co_write_fields_locked(HeaderFile *f, const Qcow2Header *h,
                                                      size_t from, size_t to)

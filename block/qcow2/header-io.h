@@ -2,10 +2,10 @@
 /*
  * The header in the file: the only place that reads or writes it there.
  *
- * INV-HDR-1  Of an image that exists only fields of the first sector are ever written, each time in
- *            one write within that sector, under the header lock: so none is torn, no two writers
- *            undo each other, and the extensions and the backing file's name, which may lie past
- *            it, are never written again.
+ * INV-HDR-1  All that the header of an image says changes by one write within its first sector,
+ *            under the header lock: so none is torn, and no two writers undo each other. What lies
+ *            past it is written only where the header on disk does not refer to it, and is on disk
+ *            before the sector that does (header-plan.h).
  */
 #ifndef QCOW2_HEADER_IO_H
 #define QCOW2_HEADER_IO_H
@@ -28,6 +28,18 @@ int coroutine_fn qcow2_header_co_write_fields(HeaderFile *f, const Qcow2Header *
 /* The same for a caller that changes @h with it. */
 int coroutine_fn qcow2_header_co_write_fields_locked(HeaderFile *f, const Qcow2Header *h,
                                                      size_t from, size_t to) REQUIRES_LOCK(f->lock);
+/* What a failed rewrite leaves. */
+typedef enum HeaderFailure {
+    HEADER_UNTOUCHED,
+    HEADER_IN_DOUBT,   /* the file says the old or the new */
+    HEADER_SYNC_FAILED /* that, too (INV-FLUSH-3) */
+} HeaderFailure;
+/* The whole of it, as @h says, with its extensions and names, and synced. At every instant the file
+ * says all of what it said or all of @h. (A corrupt bit that is set meanwhile stays.) On failure
+ * *@failure is set; -ENOSPC and HEADER_UNTOUCHED: there is no room for it in the cluster. */
+int coroutine_fn qcow2_header_co_rewrite(HeaderFile *f, const Qcow2Header *h,
+                                         HeaderFailure *failure, GError **errp)
+    REQUIRES_LOCK(f->lock);
 /* Set the corrupt bit, where the version has it, and sync; no other bit changes. */
 int coroutine_fn qcow2_header_co_mark_corrupt(HeaderFile *f) EXCLUDES_LOCK(f->lock);
 /* All of it, for a new image: more than a sector, so it can be torn. Not synced. */

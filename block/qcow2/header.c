@@ -36,6 +36,23 @@ void qcow2_header_clear(Qcow2Header *h)
     memset(h, 0, sizeof(*h));
 }
 
+void qcow2_header_copy(Qcow2Header *dst, const Qcow2Header *src)
+{
+    *dst = *src;
+    dst->unknown_fields = g_memdup2(src->unknown_fields, src->unknown_fields_len);
+    dst->backing_file = g_strdup(src->backing_file);
+    dst->backing_format = g_strdup(src->backing_format);
+    dst->data_file = g_strdup(src->data_file);
+    dst->unknown_exts = g_array_new(FALSE, FALSE, sizeof(HeaderExt));
+    g_array_set_clear_func(dst->unknown_exts, ext_clear);
+    for (guint i = 0; src->unknown_exts && i < src->unknown_exts->len; i++) {
+        HeaderExt e = g_array_index(src->unknown_exts, HeaderExt, i);
+
+        e.data = g_memdup2(e.data, e.len);
+        g_array_append_val(dst->unknown_exts, e);
+    }
+}
+
 /* ---- Parse ---- */
 
 static int parse_fixed(Qcow2Header *h, const uint8_t *b, size_t len, GError **errp)
@@ -316,32 +333,54 @@ static size_t put_fixed(const Qcow2Header *h, uint8_t *b)
     return HEADER_OUR_LENGTH + h->unknown_fields_len;
 }
 
-/* One try; false: no room. */
-static bool serialise(const Qcow2Header *h, uint8_t *buf, size_t len, bool names)
+bool qcow2_header_serialise_form(const Qcow2Header *h, uint8_t *buf, size_t len, bool names,
+                                 bool name_last, Qcow2HeaderPlaces *places)
 {
     size_t name_len = h->backing_file ? strlen(h->backing_file) : 0;
-    size_t at;
+    Qcow2HeaderPlaces p = { 0 };
 
     memset(buf, 0, len);
-    at = qcow2_header_ext_put(h, buf, len, put_fixed(h, buf), names);
-    if (at == 0 || name_len > len - at) {
+    if (HEADER_OUR_LENGTH + h->unknown_fields_len > len) {
+        return false;
+    }
+    p.end = qcow2_header_ext_put(h, buf, len, put_fixed(h, buf), names);
+    if (p.end == 0 || name_len > len - p.end) {
         return false;
     }
     if (name_len) {
-        stbe64(buf + HEADER_AT(backing_offset), at);
+        p.name = name_last ? len - name_len : p.end;
+        p.name_end = p.name + name_len;
+        stbe64(buf + HEADER_AT(backing_offset), p.name);
         stbe32(buf + HEADER_AT(backing_size), (uint32_t)name_len);
-        memcpy(buf + at, h->backing_file, name_len);
+        memcpy(buf + p.name, h->backing_file, name_len);
     }
+    *places = p;
     return true;
+}
+
+Qcow2HeaderPlaces qcow2_header_places(const uint8_t *buf, size_t len)
+{
+    bool v2 = ldbe32(buf + HEADER_AT(version)) == 2;
+    uint64_t name = ldbe64(buf + HEADER_AT(backing_offset));
+    uint32_t name_len = ldbe32(buf + HEADER_AT(backing_size));
+    Qcow2HeaderPlaces p = { 0 };
+
+    p.end = v2 ? HEADER_V2_LENGTH : ldbe32(buf + HEADER_AT(header_length));
+    p.end = qcow2_header_ext_end(buf, len, p.end);
+    if (name && name <= len) {
+        p.name = (size_t)name;
+        p.name_end = p.name + MIN(name_len, len - p.name);
+    }
+    return p;
 }
 
 int qcow2_header_serialise(const Qcow2Header *h, uint8_t *buf, size_t len, GError **errp)
 {
-    if (HEADER_OUR_LENGTH + h->unknown_fields_len > len) {
-        return error_set(errp, ENOSPC, "The qcow2 header does not fit into its cluster");
-    }
+    Qcow2HeaderPlaces places;
+
     /* The table of feature names is a courtesy: in clusters of 512 bytes it may have no room. */
-    if (!serialise(h, buf, len, true) && !serialise(h, buf, len, false)) {
+    if (!qcow2_header_serialise_form(h, buf, len, true, false, &places) &&
+        !qcow2_header_serialise_form(h, buf, len, false, false, &places)) {
         return error_set(
             errp, ENOSPC,
             "The qcow2 header, its extensions and the backing file name do not fit into "

@@ -51,7 +51,15 @@ typedef struct Qcow2Header {
     GArray *unknown_exts; /* HeaderExt */
 } Qcow2Header;
 
+/* Which bytes of its cluster a header is; all else is free. */
+typedef struct Qcow2HeaderPlaces {
+    size_t end;            /* of the fields and extensions, which begin the cluster */
+    size_t name, name_end; /* of the backing file's name; both 0: none */
+} Qcow2HeaderPlaces;
+
 void qcow2_header_clear(Qcow2Header *h);
+/* A copy of all of it, to be changed. */
+void qcow2_header_copy(Qcow2Header *dst, const Qcow2Header *src);
 /* Parse and validate the first @len bytes (at least one cluster, or the whole file where shorter).
  * Messages are the reference's.
  * @file_length bounds tables. */
@@ -59,6 +67,12 @@ int qcow2_header_parse(Qcow2Header *h, const uint8_t *buf, size_t len, int64_t f
                        int flags, GError **errp);
 /* Serialise into a zeroed cluster; -ENOSPC with message if it does not fit. */
 int qcow2_header_serialise(const Qcow2Header *h, uint8_t *buf, size_t len, GError **errp);
+/* One way to do that: with the table of feature names (@names) or without, and with the backing
+ * file's name after the extensions or (@name_last) at the end of @buf. False: no room. */
+bool qcow2_header_serialise_form(const Qcow2Header *h, uint8_t *buf, size_t len, bool names,
+                                 bool name_last, Qcow2HeaderPlaces *places);
+/* The places of the header in @buf, which can be parsed. */
+Qcow2HeaderPlaces qcow2_header_places(const uint8_t *buf, size_t len);
 /* The fields of a fixed place into @b, HEADER_OUR_LENGTH bytes of zeroes; not where the backing
  * file's name is. */
 void qcow2_header_put_fields(const Qcow2Header *h, uint8_t *b);

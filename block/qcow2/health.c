@@ -20,12 +20,19 @@ int qcow2_health_may_write(const Health *h)
     return atomic_load_explicit(&h->write_error, memory_order_relaxed);
 }
 
+void qcow2_health_sync_failed(Health *h, int ret)
+{
+    int none = 0;
+
+    atomic_compare_exchange_strong(&h->write_error, &none, ret); /* INV-FLUSH-3 */
+}
+
 int coroutine_fn qcow2_health_co_sync(Health *h, BlockDriverState *bs)
 {
-    int ret = bdrv_co_flush(bs), none = 0;
+    int ret = bdrv_co_flush(bs);
 
     if (ret < 0) {
-        atomic_compare_exchange_strong(&h->write_error, &none, ret); /* INV-FLUSH-3 */
+        qcow2_health_sync_failed(h, ret);
     }
     return ret;
 }

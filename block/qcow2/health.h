@@ -26,6 +26,8 @@ int coroutine_fn qcow2_health_co_corrupt(Health *h, const char *site, int64_t of
                                          const char *what);
 /* 0, or why nothing may be written (-errno). */
 int qcow2_health_may_write(const Health *h);
+/* A sync failed with @ret elsewhere: remembers it (INV-FLUSH-3). */
+void qcow2_health_sync_failed(Health *h, int ret);
 /* Sync @bs, the image's file or its data file; a failure is remembered (INV-FLUSH-3). Any lock may
  * be held. */
 int coroutine_fn qcow2_health_co_sync(Health *h, BlockDriverState *bs);

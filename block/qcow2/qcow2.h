@@ -56,7 +56,8 @@ typedef struct Qcow2 {
     atomic_uint_fast64_t flush_begun;                 /* count of flushes begun; */
     uint64_t flush_done GUARDED_BY(flush_lock);       /* ... and the last one that ended well */
     bool header_in_doubt GUARDED_BY(alloc.meta_lock); /* a write of header fields failed */
-    atomic_bool write_counts;                         /* flushes write counts, lazy or not */
+    bool header_whole_in_doubt GUARDED_BY(alloc.meta_lock); /* ... or of the whole header */
+    atomic_bool write_counts;                               /* flushes write counts, lazy or not */
 
     CoMutex start_lock;   /* one first change at a time */
     atomic_uint unmarked; /* kinds of change that the image does not announce yet; change.h */

@@ -46,7 +46,17 @@
     X(HIDDEN_BEFORE_GROWN, "resize",                                                               \
       "what a larger disk must not show is hidden before the size is written")                     \
     X(FORGOTTEN_BEFORE_SHRUNK, "resize",                                                           \
-      "entries past the new end are gone before the size is written")                            \
+      "entries past the new end are gone before the size is written")                              \
+    X(HEADER_TAIL_FREE, "header",                                                                  \
+      "past its first sector nothing is changed that the header on disk refers to")                \
+    X(HEADER_TAIL_BEFORE_SECTOR, "header",                                                         \
+      "what the header has past its first sector is on disk before that refers to it")             \
+    X(HEADER_SECTOR_BEFORE_TAIL, "header",                                                         \
+      "what the header left past its first sector is changed when that is on disk")                \
+    X(HEADER_READ_ON_DISK, "header-fault",                                                         \
+      "a header is on disk before another one is written beside it")                               \
+    X(HEADER_DOUBT_WHOLE, "header-fault",                                                          \
+      "a header whose rewrite failed is written again before any table is")                        \
     X(CREATE_HEADER_LAST, "create", "a new image's tables are on disk before its header")          \
     X(CREATE_PREALLOC_SYNCED, "create", "preallocation of a new image keeps all orders")           \
     X(LINK_AFTER_WRITE, "overwrite,race",                                                          \

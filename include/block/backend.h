@@ -91,6 +91,12 @@ int blk_pdiscard(BlockBackend *blk, int64_t offset, int64_t bytes);
 int blk_flush(BlockBackend *blk);
 int blk_truncate(BlockBackend *blk, int64_t bytes, bool exact, BlockPrealloc prealloc,
                  unsigned flags, GError **errp);
+/* What the image says its backing file and that one's format are (NULL: none), on stable storage
+ * when it returns; nothing is opened or copied. A format without a file is an error, names of more
+ * than 1023 bytes are. Waits until nothing else runs on @blk. */
+int coroutine_fn blk_co_change_backing_file(BlockBackend *blk, const char *file, const char *format,
+                                            GError **errp);
+int blk_change_backing_file(BlockBackend *blk, const char *file, const char *format, GError **errp);
 int blk_check(BlockBackend *blk, BlockCheckResult *res, unsigned fix, BlockReportFunc *report,
               void *opaque);
 /* As bdrv_co_block_status_above(), of @layer (NULL: the root, else one of its chain), counted like

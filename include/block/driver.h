@@ -185,6 +185,12 @@ struct BlockDriver {
     /* Of BlockSnapshotInfo; g_array_unref(). */
     GArray *(*list_snapshots)(BlockDriverState *bs);
 
+    /* The image names @file as its backing file from now on (NULL: none), of @format (NULL: it is
+     * guessed). Nothing is opened, and what the image shows above it is the caller's matter. Alone
+     * on the image; on stable storage when it returns. -ENOTSUP: images of the format have none. */
+    int coroutine_fn (*co_change_backing_file)(BlockDriverState *bs, const char *file,
+                                               const char *format, GError **errp);
+
     /* blkdebug; filters without own form pass to bs->file. */
     void coroutine_fn (*co_debug_event)(BlockDriverState *bs, BlkdebugEvent event);
     int (*debug_breakpoint)(BlockDriverState *bs, const char *event, const char *tag);

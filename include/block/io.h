@@ -30,6 +30,9 @@ int coroutine_fn bdrv_co_load_vmstate(BdrvChild *c, int64_t pos, IOVector *v);
 /* Alone on the image, too (blk_check). -ENOTSUP: the format has nothing to check. */
 int coroutine_fn bdrv_co_check(BlockDriverState *bs, BlockCheckResult *res, unsigned fix,
                                BlockReportFunc *report, void *opaque);
+/* Alone on the image, too (blk_change_backing_file). */
+int coroutine_fn bdrv_co_change_backing_file(BdrvChild *c, const char *file, const char *format,
+                                             GError **errp);
 /* Whole flush of a node: to_os, children, to_disk, flushed. */
 int coroutine_fn bdrv_co_flush(BlockDriverState *bs);
 int coroutine_fn bdrv_co_truncate(BdrvChild *c, int64_t bytes, bool exact, BlockPrealloc prealloc,

@@ -26,7 +26,12 @@ MemFile *mem_named(const char *name)
 
 static bool mem_parse_filename(const char *filename, Options *options, GError **errp)
 {
-    opts_set(options, "name", strchr(filename, ':') + 1);
+    g_autofree char *name = g_strdup(strchr(filename, ':') + 1);
+
+    if (strchr(name, '/')) { /* one file may have many names */
+        *strchr(name, '/') = '\0';
+    }
+    opts_set(options, "name", name);
     opts_del(options, "filename");
     return true;
 }

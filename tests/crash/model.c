@@ -50,6 +50,7 @@ Model *model_new(const Program *p, bool live)
     m->s = g_new0(ModelSector, m->nsectors);
     m->cur_size = p->cfg.size;
     add(&m->size, (Candidate){ .word = p->cfg.size });
+    add(&m->backing, (Candidate){ .word = 0 });
     for (uint64_t i = 0; i < m->nsectors; i++) {
         add(&m->s[i], (Candidate){ .word = i < p->cfg.size / SECTOR ? below(p, i) : 0 });
     }
@@ -70,6 +71,7 @@ void model_free(Model *m)
     }
     g_free(m->s);
     g_free(m->size.c);
+    g_free(m->backing.c);
     g_free(m);
 }
 
@@ -136,6 +138,11 @@ static void op_begin(Model *m, uint32_t op, uint32_t at)
     case OP_RESIZE:
         begin_resize(m, op, at);
         break;
+    case OP_BACKING:
+        add(&m->backing,
+            (Candidate){
+                .word = program_op(m->p, op)->offset, .begin = at, .end = NOT_YET, .op = op });
+        break;
     case OP_CREATE:
         m->created = false;
         break;
@@ -193,9 +200,25 @@ static bool drop_replaced(ModelSector *s, uint32_t before, uint32_t by)
     return dropped;
 }
 
+/* A header whose change failed is the old one again when a flush has ended well. */
+static bool drop_failed(ModelSector *s, uint32_t began)
+{
+    uint32_t kept = 0, n = s->n;
+
+    for (uint32_t i = 0; i < n; i++) {
+        if (!s->c[i].weak || s->c[i].end >= began) {
+            s->c[kept++] = s->c[i];
+        }
+    }
+    s->n = kept;
+    return kept < n;
+}
+
 static bool flushed(Model *m, uint32_t began)
 {
     bool any = drop_replaced(&m->size, began, ANY_OP);
+
+    any |= drop_failed(&m->backing, began);
 
     for (uint64_t i = 0; i < m->nsectors; i++) {
         any |= drop_replaced(&m->s[i], began, ANY_OP);
@@ -232,6 +255,9 @@ static void op_end(Model *m, uint32_t op, uint32_t at, int result)
 
     if (o->type == OP_CREATE) {
         m->created = true;
+    }
+    if (o->type == OP_BACKING) {
+        end_candidates(&m->backing, op, at, result < 0);
     }
     if (o->type == OP_RESIZE) {
         first = 0;
@@ -276,6 +302,9 @@ static bool op_is_certain(Model *m, const Event *e, uint32_t at)
 
     if (m->live) {
         return flushed(m, at + 1);
+    }
+    if (o->type == OP_BACKING && e->result == 0) {
+        return drop_replaced(&m->backing, at + 1, e->ref);
     }
     if (e->result < 0 || (o->type != OP_FLUSH && o->type != OP_FUA)) {
         return false;
@@ -331,6 +360,18 @@ bool model_allows_size(const Model *m, uint64_t size)
         }
     }
     return false;
+}
+
+bool model_allows_backing(const Model *m, const char *name)
+{
+    for (uint32_t i = 0; m->p->cfg.backing && i < m->backing.n; i++) {
+        g_autofree char *one = program_backing_name(m->p, m->backing.c[i].word);
+
+        if (!g_strcmp0(name, one)) {
+            return true;
+        }
+    }
+    return !m->p->cfg.backing && !name;
 }
 
 char *model_sector_text(const Model *m, uint64_t sector)

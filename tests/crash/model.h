@@ -30,9 +30,10 @@ typedef struct Model {
     bool live; /* of the running image: nothing is lost, so the end of a write is enough */
     uint64_t nsectors;
     ModelSector *s;
-    ModelSector size;  /* candidates of the disk's size */
-    uint64_t cur_size; /* after the last resize that ended */
-    bool created;      /* the image is there, or its creation has ended */
+    ModelSector size;    /* candidates of the disk's size */
+    ModelSector backing; /* ... and of the backing file's name */
+    uint64_t cur_size;   /* after the last resize that ended */
+    bool created;        /* the image is there, or its creation has ended */
 } Model;
 
 Model *model_new(const Program *p, bool live);
@@ -41,6 +42,8 @@ void model_free(Model *m);
 bool model_event(Model *m, const Log *l, uint32_t i);
 bool model_allows(const Model *m, uint64_t sector, uint64_t word);
 bool model_allows_size(const Model *m, uint64_t size);
+/* @name: of the backing file, as the image says. */
+bool model_allows_backing(const Model *m, const char *name);
 char *model_sector_text(const Model *m, uint64_t sector);
 
 #endif

@@ -75,15 +75,30 @@ uint64_t program_max_size(const Program *p)
     return max;
 }
 
+/* What follows the slash tells names apart (mem-driver.c). Two of them fit into a cluster of 1 KiB or
+ * more with all else that a header has, one into 512 bytes. */
+char *program_backing_name(const Program *p, uint64_t n)
+{
+    size_t most = p->cfg.cluster_bits < 12 ? 280 : 990;
+    g_autofree char *tail = g_strnfill(1 + (gsize)(n * 389 % most), (gchar)('a' + n % 26));
+
+    return n ? g_strdup_printf("crash-mem:backing/%s", tail) : g_strdup("crash-mem:backing");
+}
+
 /* ---- Text: one word an operation, like "w3:0+8" (sectors), "&" before one that goes with
  * the last, ">" before one that follows the last while others go on ---- */
 
-static const char letters[] = "wzudcFfrDxokpCX";
+static const char letters[] = "wzudcFfrBDxokpCX";
 
 static bool has_range(OpType t)
 {
     return t == OP_WRITE || t == OP_ZERO || t == OP_UNMAP || t == OP_DISCARD || t == OP_COMPRESS ||
            t == OP_FUA;
+}
+
+static bool has_number(OpType t)
+{
+    return t == OP_FAULT || t == OP_DIE || t == OP_BACKING;
 }
 
 char *program_ops_text(const Program *p)
@@ -104,7 +119,7 @@ char *program_ops_text(const Program *p)
                                    op->offset / SECTOR, op->bytes / SECTOR);
         } else if (op->type == OP_RESIZE) {
             g_string_append_printf(s, "%" G_GUINT64_FORMAT, op->bytes / SECTOR);
-        } else if (op->type == OP_FAULT || op->type == OP_DIE) {
+        } else if (has_number(op->type)) {
             g_string_append_printf(s, "%" G_GUINT64_FORMAT, op->offset);
         }
     }
@@ -135,11 +150,10 @@ static bool parse_op(Program *p, const char *t)
     if (type == OP_RESIZE && sscanf(t, "%" G_GUINT64_FORMAT, &bytes) != 1) {
         return false;
     }
-    if ((type == OP_FAULT || type == OP_DIE) && sscanf(t, "%" G_GUINT64_FORMAT, &offset) != 1) {
+    if (has_number(type) && sscanf(t, "%" G_GUINT64_FORMAT, &offset) != 1) {
         return false;
     }
-    op = program_add(p, type, type == OP_FAULT || type == OP_DIE ? offset : offset * SECTOR,
-                     bytes * SECTOR);
+    op = program_add(p, type, has_number(type) ? offset : offset * SECTOR, bytes * SECTOR);
     op->setup = setup;
     op->with = with;
     op->then = then;

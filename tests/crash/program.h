@@ -23,7 +23,8 @@ typedef enum OpType {
     OP_COMPRESS,
     OP_FUA, /* a write that is on the disk when it ends */
     OP_FLUSH,
-    OP_RESIZE, /* "bytes" is the new size */
+    OP_RESIZE,  /* "bytes" is the new size */
+    OP_BACKING, /* the backing file's name becomes the "offset"th (program_backing_name) */
     OP_DIE,   /* with the "offset"th write or sync from here on the process dies: OP_KILL follows */
     OP_FAULT, /* the "offset"th write to the files from here on fails, once (ENOSPC) */
     OP_REOPEN, /* close and open */
@@ -83,6 +84,8 @@ bool program_parse_ops(Program *p, const char *text); /* replaces them */
 char *program_config_text(const Program *p);
 /* The fixed options, and what they need besides: "cluster_bits=9,lazy=1". */
 bool program_fix(Program *p);
+/* Names of the one backing file, each of another length. g_free(). */
+char *program_backing_name(const Program *p, uint64_t n);
 /* Largest size that the guest's disk has. */
 uint64_t program_max_size(const Program *p);
 

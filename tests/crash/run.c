@@ -221,8 +221,19 @@ static BlockPrealloc resize_prealloc(BlockBackend *blk, const Op *op)
     return op->noisy && grows ? BLK_PREALLOC_METADATA : BLK_PREALLOC_OFF;
 }
 
-static int coroutine_fn co_op(BlockBackend *blk, const Op *op)
+/* Every third name without a format: so extensions come and go, too. */
+static int coroutine_fn co_backing(Live *l, const Op *op)
 {
+    g_autofree char *name = program_backing_name(l->r->p, op->offset);
+    const char *format = l->r->p->cfg.backing == 1 ? "raw" : "qcow2";
+
+    return blk_co_change_backing_file(l->blk, name, op->offset % 3 == 2 ? NULL : format, NULL);
+}
+
+static int coroutine_fn co_op(Live *l, const Op *op)
+{
+    BlockBackend *blk = l->blk;
+
     switch (op->type) {
     case OP_WRITE:
     case OP_COMPRESS:
@@ -236,6 +247,8 @@ static int coroutine_fn co_op(BlockBackend *blk, const Op *op)
         return blk_co_pdiscard(blk, (int64_t)op->offset, (int64_t)op->bytes);
     case OP_FLUSH:
         return blk_co_flush(blk);
+    case OP_BACKING:
+        return co_backing(l, op);
     case OP_FAULT:
         crash_fault = (unsigned)op->offset;
         return 0;
@@ -290,7 +303,7 @@ static void coroutine_fn run_lane(void *opaque)
         const Op *op = program_op(a->l->r->p, i);
         uint32_t begin = crash_dead ? 0 : op_begin(i);
         unsigned met = crash_faults_met;
-        int ret = op->type == OP_DIE && !is_killed(a->l->r->p, i) ? 0 : co_op(a->l->blk, op);
+        int ret = op->type == OP_DIE && !is_killed(a->l->r->p, i) ? 0 : co_op(a->l, op);
 
         if (crash_dead) { /* nobody hears of it */
             continue;

@@ -238,8 +238,12 @@ static char *check_open(StateCheck *c, BlockBackend *blk, bool *dirty)
 {
     BlockDriverInfo info = { 0 };
     uint64_t size = (uint64_t)blk_getlength(blk);
+    const char *name = blk_node_facts(blk_bs(blk)).backing_file;
     char *why;
 
+    if (c->model->created && !model_allows_backing(c->model, name)) {
+        return g_strdup_printf("the backing file is %s", name ? name : "none");
+    }
     blk_get_info(blk_bs(blk), &info);
     *dirty = info.is_dirty;
     why = check_tables(blk, info.is_dirty, c->no_leaks);
@@ -257,7 +261,7 @@ char *state_check(StateCheck *c)
     g_autoptr(GError) err = NULL;
     BlockBackend *blk;
     uint64_t size, max = c->model->nsectors;
-    bool dirty;
+    bool dirty = false;
     char *why;
 
     if (!c->buf) {

@@ -648,6 +648,39 @@ static void make_bitmap(Program *p, GRand *r)
     }
 }
 
+/* The backing file's name changes: longer, shorter, with and without its format. */
+static void make_header(Program *p, GRand *r)
+{
+    static const OpType t[] = { OP_WRITE, OP_ZERO, OP_DISCARD };
+
+    common(p, r);
+    with_backing(p, r);
+    for (unsigned i = 0; i < 5; i++) {
+        program_add(p, OP_BACKING, upto(r, 30), 0);
+        if (chance(r, 3)) {
+            mixed(p, r, t, G_N_ELEMENTS(t), 1);
+        }
+        if (chance(r, 6)) {
+            program_add(p, OP_REOPEN, 0, 0);
+        }
+    }
+}
+
+/* The same, and writes below fail. */
+static void make_header_fault(Program *p, GRand *r)
+{
+    common(p, r);
+    with_backing(p, r);
+    for (unsigned i = 0; i < 4; i++) {
+        program_add(p, OP_FAULT, 1 + upto(r, 5), 0);
+        program_add(p, OP_BACKING, upto(r, 30), 0);
+        if (chance(r, 2)) {
+            program_add(p, OP_WRITE, upto(r, 8) * 4 * KiB, 4 * KiB);
+        }
+        flush(p);
+    }
+}
+
 static void make_any(Program *p, GRand *r)
 {
     static const OpType t[] = { OP_WRITE, OP_WRITE,   OP_WRITE,  OP_ZERO,
@@ -696,6 +729,8 @@ const Workload workloads[] = {
     { "large-clusters", "64 KiB to 2 MiB, in all states beside each other", make_large_clusters },
     { "snapshot", "clusters and tables that an internal snapshot shares", make_snapshot },
     { "bitmap", "a persistent bitmap that must tell of every change", make_bitmap },
+    { "header", "headers that are rewritten", make_header },
+    { "header-fault", "the same, and writes below fail", make_header_fault },
     { "any", "all of it", make_any },
     { NULL }
 };
