@@ -15,6 +15,7 @@ typedef struct OptEntry {
 struct Options {
     GPtrArray *entries; /* OptEntry, insertion order; owned through opts_free() */
     GHashTable *index;  /* key -> OptEntry */
+    Secrets *secrets;   /* held; NULL: none */
 };
 
 void opts_set_typed(Options *o, const char *key, const char *value, OptKind kind);

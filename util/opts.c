@@ -37,6 +37,7 @@ void opts_free(Options *o)
         entry_free(g_ptr_array_index(o->entries, i));
     }
     g_ptr_array_unref(o->entries);
+    secrets_unref(o->secrets);
     g_free(o);
 }
 
@@ -82,6 +83,7 @@ Options *opts_copy(const Options *o)
 
     if (o) {
         opts_merge(n, o, true);
+        n->secrets = secrets_ref(o->secrets);
     }
     return n;
 }
@@ -95,6 +97,19 @@ void opts_merge(Options *o, const Options *from, bool overwrite)
             opts_set_typed(o, e->key, e->value, e->kind);
         }
     }
+}
+
+void opts_set_secrets(Options *o, Secrets *s)
+{
+    Secrets *old = o->secrets;
+
+    o->secrets = secrets_ref(s);
+    secrets_unref(old);
+}
+
+Secrets *opts_secrets(const Options *o)
+{
+    return o->secrets;
 }
 
 bool opts_has(const Options *o, const char *key)
@@ -290,6 +305,7 @@ Options *opts_take_subtree(Options *o, const char *prefix)
     Options *sub = opts_new();
     size_t len = strlen(prefix);
 
+    sub->secrets = secrets_ref(o->secrets);
     for (guint i = 0; i < o->entries->len;) {
         OptEntry *e = g_ptr_array_index(o->entries, i);
 

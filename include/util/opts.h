@@ -11,6 +11,7 @@
 #define UTIL_OPTS_H
 
 #include "util/compiler.h"
+#include "util/secrets.h"
 
 DRIVER_API_BEGIN
 
@@ -58,7 +59,11 @@ bool opts_take_enum(Options *o, const char *key, const char *const *names, int d
                     GError **errp);
 /* Remove all keys that start with "@prefix." and return them without it (empty if none). */
 Options *opts_take_subtree(Options *o, const char *prefix);
-/* The reverse: all of @sub as "@prefix.key". */
+/* Secrets go along with options: to what is opened or created by them, to copies and to subtrees,
+ * but into no text. Holds @s (NULL: none); opts_secrets() gives no new reference. */
+void opts_set_secrets(Options *o, Secrets *s);
+Secrets *opts_secrets(const Options *o);
+/* The reverse of opts_take_subtree(): all of @sub as "@prefix.key". */
 void opts_put_subtree(Options *o, const char *prefix, const Options *sub);
 bool opts_has_subtree(const Options *o, const char *prefix);
 
