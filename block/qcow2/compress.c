@@ -75,6 +75,16 @@ static int pack_job(void *opaque)
     return j->zstd ? pack_zstd(j) : pack_deflate(j);
 }
 
+int coroutine_fn qcow2_compress_co_pack(unsigned type, const void *in, size_t len, void *out,
+                                        size_t *packed)
+{
+    PackJob j = { .zstd = type == QCOW2_COMPRESSION_ZSTD, .in = in, .out = out, .len = len };
+    int ret = co_thread_pool_run(pack_job, &j);
+
+    *packed = j.packed;
+    return ret;
+}
+
 /* Requests get tickets; each takes its room when its turn has come. */
 struct PackOrder {
     SpinLock lock;

@@ -7,6 +7,10 @@
 
 /* Whether this build reads and writes compression type @type of the header. */
 bool qcow2_compress_is_built(unsigned type);
+/* @len bytes of @in, by a thread of the pool, to *@packed < @len bytes of @out. -E2BIG: they do not
+ * get smaller. */
+int coroutine_fn qcow2_compress_co_pack(unsigned type, const void *in, size_t len, void *out,
+                                        size_t *packed);
 int qcow2_compress_init(Qcow2 *q);
 void qcow2_compress_fini(Qcow2 *q);
 int qcow2_decompress_init(Qcow2 *q);

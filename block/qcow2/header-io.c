@@ -171,6 +171,33 @@ int coroutine_fn qcow2_header_co_write_fields(HeaderFile *f, const Qcow2Header *
     return ret;
 }
 
+static int coroutine_fn co_switch_locked(HeaderFile *f, const Qcow2Header *h) REQUIRES_LOCK(f->lock)
+{
+    uint8_t is[HEADER_OUR_LENGTH], fields[HEADER_OUR_LENGTH];
+    size_t length = h->version == 2 ? HEADER_V2_LENGTH : MIN(h->header_length, HEADER_OUR_LENGTH);
+    size_t from = HEADER_AT(cluster_bits), kept = HEADER_AT(header_length);
+    int ret = bdrv_co_pread(f->file, 0, sizeof(is), is, 0);
+
+    if (ret < 0) {
+        return ret;
+    }
+    memcpy(fields, is, sizeof(fields)); /* what is padding stays */
+    qcow2_header_put_fields(h, fields);
+    memcpy(fields + kept, is + kept, sizeof(uint32_t));
+    g_assert(h->compression_type == 0 || length > HEADER_AT(compression_type));
+    return bdrv_co_pwrite(f->file, (int64_t)from, (int64_t)(length - from), fields + from, 0);
+}
+
+int coroutine_fn qcow2_header_co_switch(HeaderFile *f, const Qcow2Header *h)
+{
+    int ret;
+
+    co_mutex_lock(&f->lock);
+    ret = co_switch_locked(f, h);
+    co_mutex_unlock(&f->lock);
+    return ret;
+}
+
 /* As the file has the bits: what memory says of others may be on its way. */
 static int coroutine_fn co_add_corrupt_bit(HeaderFile *f) REQUIRES_LOCK(f->lock)
 {

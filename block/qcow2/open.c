@@ -228,3 +228,119 @@ int coroutine_fn qcow2_co_close(BlockDriverState *bs)
     q->bs = NULL;
     return ret;
 }
+
+/* ---- An image that was remade ---- */
+
+/* The fields that a remake changes. */
+static void copy_fields(Qcow2Header *to, const Qcow2Header *from)
+{
+    to->cluster_bits = from->cluster_bits;
+    to->l1_size = from->l1_size;
+    to->l1_offset = from->l1_offset;
+    to->reftable_offset = from->reftable_offset;
+    to->reftable_clusters = from->reftable_clusters;
+    to->snapshots_offset = from->snapshots_offset;
+    to->incompatible = from->incompatible;
+    to->refcount_order = from->refcount_order;
+    to->compression_type = from->compression_type;
+}
+
+static int coroutine_fn co_load_beside(Qcow2 *n, int flags, const Qcow2Options *opt, GError **errp)
+{
+    bool to_mark; /* as before: bitmaps do not change */
+    int ret = make_parts(n, opt, errp);
+
+    ret = ret < 0 ? ret : qcow2_l1_co_load(n, errp);
+    ret = ret < 0 ? ret : co_load_reftable(n, errp);
+    ret = ret < 0 ? ret : qcow2_snapshot_co_load(n, errp);
+    return ret < 0 ? ret : qcow2_bitmap_co_open(n, &to_mark, errp);
+}
+
+int coroutine_fn qcow2_open_co_beside(Qcow2 *q, const Qcow2Header *h, Qcow2 **ret_made,
+                                      GError **errp)
+{
+    g_autoptr(Options) given = opts_copy(q->bs->options);
+    Qcow2 *n = g_new0(Qcow2, 1);
+    Qcow2Options opt;
+    int ret;
+
+    n->bs = q->bs;
+    n->file = q->file;
+    n->data = q->data;
+    co_mutex_init(&n->alloc.meta_lock);
+    qcow2_header_file_init(&n->header, n->file);
+    qcow2_health_init(&n->health, n->bs, &n->header);
+    ret = qcow2_header_co_read(n->file, &n->hdr, q->bs->open_flags, errp);
+    if (ret == 0) {
+        copy_fields(&n->hdr, h);
+        init_geometry(n);
+        ret = qcow2_options_take(&n->geo, given, q->bs->open_flags, &opt, errp);
+    }
+    ret = ret < 0 ? ret : co_load_beside(n, q->bs->open_flags, &opt, errp);
+    if (ret < 0) {
+        qcow2_open_free_beside(n);
+        return ret;
+    }
+    *ret_made = n;
+    return 0;
+}
+
+void qcow2_open_free_beside(Qcow2 *made)
+{
+    if (made) {
+        free_state(made);
+        g_free(made);
+    }
+}
+
+#define SWAP(a, b)                                                                                 \
+    do {                                                                                           \
+        __typeof__(a) swapped = (a);                                                               \
+        (a) = (b);                                                                                 \
+        (b) = swapped;                                                                             \
+    } while (0)
+
+static void swap_allocators(Allocator *a, Allocator *b) UNCHECKED_LOCKS
+{
+    SWAP(a->metadata, b->metadata);
+    SWAP(a->quarantine, b->quarantine);
+    SWAP(a->reftable, b->reftable);
+    SWAP(a->reftable_entries, b->reftable_entries);
+    SWAP(a->ref_cache, b->ref_cache);
+    a->free_hint = 0;
+    a->compress_next = 0;
+    ORACLE(qcow2_oracle_counts_forget(a->oracle));
+}
+
+void coroutine_fn qcow2_open_co_take_over(Qcow2 *q, Qcow2 *made)
+{
+    g_autoptr(Options) given = opts_copy(q->bs->options);
+    Qcow2Options opt;
+
+    g_assert(qcow2_cache_dirty_bytes(q->l2_cache) == 0);
+    g_assert(qcow2_cache_dirty_bytes(q->alloc.ref_cache) == 0);
+    co_mutex_lock(&q->alloc.meta_lock);
+    qcow2_clean_stop(q);
+    /* (Taken once before, for the same geometry.) */
+    (void)qcow2_options_take(&made->geo, given, q->bs->open_flags, &opt, NULL);
+    SWAP(q->geo, made->geo);
+    SWAP(q->hdr, made->hdr);
+    SWAP(q->snapshots, made->snapshots);
+    SWAP(q->l1, made->l1);
+    SWAP(q->l1_size, made->l1_size);
+    SWAP(q->l2_cache, made->l2_cache);
+    SWAP(q->metadata, made->metadata);
+    SWAP(q->pin, made->pin);
+    SWAP(q->quarantine, made->quarantine);
+    SWAP(q->decompressed, made->decompressed);
+    SWAP(q->pack_order, made->pack_order);
+    SWAP(q->cow_buffers, made->cow_buffers);
+    SWAP(q->budget_taken, made->budget_taken);
+    swap_allocators(&q->alloc, &made->alloc);
+    qcow2_open_apply_options(q, &opt);
+    atomic_fetch_add(&q->compressed_gen, 1);
+    atomic_store(&q->preallocated, 0);
+    atomic_store(&q->fresh_unsafe, true); /* what was cut off, or is free now, is not zero */
+    co_mutex_unlock(&q->alloc.meta_lock);
+    qcow2_open_free_beside(made);
+}

@@ -63,6 +63,10 @@
       "an entry is changed in memory when its data has been written")                              \
     X(ALLOCS_WAIT, "alloc", "allocating writes of one cluster wait for each other")                \
     X(SHARED_NOT_IN_PLACE, "snapshot", "a cluster that others share is not written in place")      \
+    X(REMAKE_MADE_BEFORE_SWITCH, "remake",                                                         \
+      "an image's new tables are on disk before its header names them")                            \
+    X(REMAKE_SWITCH_SYNCED, "remake",                                                              \
+      "old tables are not used again before the header that has left them is on disk")             \
     X(BITMAPS_BEFORE_CHANGE, "bitmap",                                                             \
       "bitmaps are marked as in use on disk before the disk changes")                              \
     X(ZERO_BESIDE_DATA, "large-clusters",                                                          \

@@ -19,6 +19,18 @@ Op *program_add(Program *p, OpType type, uint64_t offset, uint64_t bytes)
     return program_op(p, p->ops->len - 1);
 }
 
+Op *program_remake(Program *p, unsigned cluster_bits, unsigned refcount_order, bool extended,
+                   bool zstd)
+{
+    bool v3 = p->cfg.version != 2;
+
+    return program_add(p, OP_REMAKE,
+                       cluster_bits | (v3 ? refcount_order : 4) << 8 |
+                           (unsigned)(v3 && extended && cluster_bits >= 14) << 16 |
+                           (unsigned)(v3 && zstd) << 17,
+                       0);
+}
+
 static Program *program_new(const char *workload, uint64_t seed)
 {
     Program *p = g_new0(Program, 1);
@@ -88,7 +100,7 @@ char *program_backing_name(const Program *p, uint64_t n)
 /* ---- Text: one word an operation, like "w3:0+8" (sectors), "&" before one that goes with
  * the last, ">" before one that follows the last while others go on ---- */
 
-static const char letters[] = "wzudcFfrBDxokpCX";
+static const char letters[] = "wzudcFfrBmDxokpCX";
 
 static bool has_range(OpType t)
 {
@@ -98,7 +110,7 @@ static bool has_range(OpType t)
 
 static bool has_number(OpType t)
 {
-    return t == OP_FAULT || t == OP_DIE || t == OP_BACKING;
+    return t == OP_FAULT || t == OP_DIE || t == OP_BACKING || t == OP_REMAKE;
 }
 
 char *program_ops_text(const Program *p)

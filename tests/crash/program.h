@@ -25,6 +25,7 @@ typedef enum OpType {
     OP_FLUSH,
     OP_RESIZE,  /* "bytes" is the new size */
     OP_BACKING, /* the backing file's name becomes the "offset"th (program_backing_name) */
+    OP_REMAKE,  /* "offset" is the new geometry: program_remake() */
     OP_DIE,   /* with the "offset"th write or sync from here on the process dies: OP_KILL follows */
     OP_FAULT, /* the "offset"th write to the files from here on fails, once (ENOSPC) */
     OP_REOPEN, /* close and open */
@@ -86,6 +87,9 @@ char *program_config_text(const Program *p);
 bool program_fix(Program *p);
 /* Names of the one backing file, each of another length. g_free(). */
 char *program_backing_name(const Program *p, uint64_t n);
+/* Another geometry of the image (OP_REMAKE); what its version lacks is left out. */
+Op *program_remake(Program *p, unsigned cluster_bits, unsigned refcount_order, bool extended,
+                   bool zstd);
 /* Largest size that the guest's disk has. */
 uint64_t program_max_size(const Program *p);
 

@@ -10,6 +10,9 @@
 #include "explorer.h"
 #include "model.h"
 
+#include "block/graph/graph.h"
+#include "block/qcow2/remake.h"
+
 #include <errno.h>
 
 #define MAX_LANES 32
@@ -221,6 +224,19 @@ static BlockPrealloc resize_prealloc(BlockBackend *blk, const Op *op)
     return op->noisy && grows ? BLK_PREALLOC_METADATA : BLK_PREALLOC_OFF;
 }
 
+static int coroutine_fn co_remake(BlockBackend *blk, uint64_t code)
+{
+    BlockDriverState *bs = blk_bs(blk);
+    const RemakeTarget t = { .cluster_bits = code & 0xff,
+                             .refcount_order = code >> 8 & 0xff,
+                             .extended_l2 = code >> 16 & 1,
+                             .compression_type = code >> 17 & 1 };
+    int ret = qcow2_remake_co_run(bs->opaque, &t, NULL, NULL, NULL);
+
+    bdrv_refresh_limits(bs);
+    return ret;
+}
+
 /* Every third name without a format: so extensions come and go, too. */
 static int coroutine_fn co_backing(Live *l, const Op *op)
 {
@@ -257,6 +273,8 @@ static int coroutine_fn co_op(Live *l, const Op *op)
         return 0;
     case OP_RESIZE:
         return blk_co_truncate(blk, (int64_t)op->bytes, true, resize_prealloc(blk, op), 0, NULL);
+    case OP_REMAKE:
+        return co_remake(blk, op->offset);
     case OP_REOPEN:
     case OP_KILL:
     case OP_POWER:

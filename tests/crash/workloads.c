@@ -411,6 +411,41 @@ static void make_refcount_growth_fault(Program *p, GRand *r)
     flush(p);
 }
 
+/* Other geometries, now and then with a write that fails, and requests between them that use what
+ * the old ones had. */
+static void make_remake(Program *p, GRand *r)
+{
+    static const OpType t[] = { OP_WRITE, OP_WRITE, OP_UNMAP, OP_DISCARD };
+    uint64_t cluster;
+
+    common(p, r);
+    if (chance(r, 2)) {
+        p->cfg.cluster_bits = 14;
+    }
+    cluster = UINT64_C(1) << p->cfg.cluster_bits;
+    p->cfg.size = 24 * cluster;
+    p->cfg.refcount_bits = MAX(p->cfg.refcount_bits, 16); /* many share a cluster of packed data */
+    if (chance(r, 3)) {
+        with_backing(p, r);
+    }
+    fill(p, 0, p->cfg.size / 2, p->cfg.size / 4, true);
+    for (unsigned i = 0; i < 3; i++) {
+        mixed(p, r, t, G_N_ELEMENTS(t), 1 + upto(r, 2));
+        program_add(p, OP_COMPRESS, upto(r, 24) * cluster, cluster);
+        if (chance(r, 6)) {
+            program_add(p, OP_FAULT, 1 + upto(r, 10), 0);
+        }
+        if (chance(r, 3)) { /* what it let go of is not synced */
+            program_add(p, OP_DIE, 1 + upto(r, 8), 0);
+            some(p, r, OP_DISCARD, p->cfg.size, p->cfg.size);
+            flush(p);
+            program_add(p, OP_KILL, 0, 0);
+        }
+        program_remake(p, p->cfg.cluster_bits, 4 + upto(r, 3), chance(r, 2), chance(r, 2));
+    }
+    mixed(p, r, t, G_N_ELEMENTS(t), 3);
+}
+
 static void make_lazy(Program *p, GRand *r)
 {
     static const OpType t[] = { OP_WRITE, OP_WRITE, OP_DISCARD, OP_UNMAP };
@@ -731,6 +766,7 @@ const Workload workloads[] = {
     { "bitmap", "a persistent bitmap that must tell of every change", make_bitmap },
     { "header", "headers that are rewritten", make_header },
     { "header-fault", "the same, and writes below fail", make_header_fault },
+    { "remake", "other geometries in place", make_remake },
     { "any", "all of it", make_any },
     { NULL }
 };
