@@ -171,16 +171,35 @@ int coroutine_fn qcow2_header_co_write_fields(HeaderFile *f, const Qcow2Header *
     return ret;
 }
 
+static size_t fields_length(const uint8_t *buf)
+{
+    return ldbe32(buf + HEADER_AT(version)) == 2 ? HEADER_V2_LENGTH
+                                                 : ldbe32(buf + HEADER_AT(header_length));
+}
+
+int coroutine_fn qcow2_header_co_places(HeaderFile *f, size_t len, Qcow2HeaderPlaces *places,
+                                        size_t *fields)
+{
+    g_autofree uint8_t *buf = g_try_malloc0(len);
+    int ret = buf ? co_read_cluster(f, buf, len) : -ENOMEM;
+
+    if (ret == 0) {
+        *places = qcow2_header_places(buf, len);
+        *fields = fields_length(buf);
+    }
+    return ret;
+}
+
 static int coroutine_fn co_switch_locked(HeaderFile *f, const Qcow2Header *h) REQUIRES_LOCK(f->lock)
 {
     uint8_t is[HEADER_OUR_LENGTH], fields[HEADER_OUR_LENGTH];
-    size_t length = h->version == 2 ? HEADER_V2_LENGTH : MIN(h->header_length, HEADER_OUR_LENGTH);
-    size_t from = HEADER_AT(cluster_bits), kept = HEADER_AT(header_length);
+    size_t from = HEADER_AT(cluster_bits), kept = HEADER_AT(header_length), length;
     int ret = bdrv_co_pread(f->file, 0, sizeof(is), is, 0);
 
     if (ret < 0) {
         return ret;
     }
+    length = MIN(fields_length(is), HEADER_OUR_LENGTH);
     memcpy(fields, is, sizeof(fields)); /* what is padding stays */
     qcow2_header_put_fields(h, fields);
     memcpy(fields + kept, is + kept, sizeof(uint32_t));

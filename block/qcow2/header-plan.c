@@ -31,8 +31,10 @@ static const FormKind paths[][QCOW2_HEADER_MAX_STEPS] = {
 
 static void form_init(Form *f, const Qcow2Header *h, size_t len, FormKind kind)
 {
-    f->buf = g_try_malloc(len);
-    if (f->buf && !qcow2_header_serialise_form(h, f->buf, len, kind == FULL || kind == FULL_APART,
+    size_t room = h->room ? MIN(h->room, len) : len;
+
+    f->buf = g_try_malloc0(len);
+    if (f->buf && !qcow2_header_serialise_form(h, f->buf, room, kind == FULL || kind == FULL_APART,
                                                kind == FULL_APART || kind == BARE_APART, &f->at)) {
         g_clear_pointer(&f->buf, g_free);
     }
@@ -140,5 +142,5 @@ int qcow2_header_plan(const uint8_t *old, size_t len, const Qcow2Header *h, Qcow
     return error_set(errp, ENOSPC,
                      "The qcow2 header, its extensions and the backing file name do not fit into a "
                      "cluster of %zu bytes: choose shorter names",
-                     len);
+                     h->room ? MIN(h->room, len) : len);
 }

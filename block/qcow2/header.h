@@ -49,6 +49,7 @@ typedef struct Qcow2Header {
     uint32_t nb_bitmaps;
     uint64_t bitmap_dir_size, bitmap_dir_offset;
     GArray *unknown_exts; /* HeaderExt */
+    size_t room;          /* not in the file: a rewrite keeps to so many bytes; 0: its cluster */
 } Qcow2Header;
 
 /* Which bytes of its cluster a header is; all else is free. */

@@ -240,6 +240,7 @@ static void copy_fields(Qcow2Header *to, const Qcow2Header *from)
     to->reftable_offset = from->reftable_offset;
     to->reftable_clusters = from->reftable_clusters;
     to->snapshots_offset = from->snapshots_offset;
+    to->bitmap_dir_offset = from->bitmap_dir_offset;
     to->incompatible = from->incompatible;
     to->refcount_order = from->refcount_order;
     to->compression_type = from->compression_type;

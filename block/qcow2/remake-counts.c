@@ -7,61 +7,10 @@
  */
 #include "remake-int.h"
 
-#include "bitmap.h"
 #include "refcount-codec.h"
-#include "table.h"
 #include "util/bytes.h"
 
 #include <errno.h>
-
-/* ---- Bitmaps ---- */
-
-static int coroutine_fn co_count_bitmap(Remake *r, const BitmapEntry *e)
-{
-    uint64_t bytes = e->table_entries * UINT64_C(8);
-    g_autofree uint64_t *table = g_try_malloc(MAX(bytes, 1));
-    int ret = table ? 0 : -ENOMEM;
-
-    if (ret < 0 || !bytes) {
-        return ret;
-    }
-    ret = qcow2_table_co_read(r->q->file, e->table_offset, bytes, table);
-    ret = ret < 0 ? ret : qcow2_remake_space_add_refs(&r->space, e->table_offset, bytes, 1);
-    for (uint32_t i = 0; i < e->table_entries && ret == 0; i++) {
-        uint64_t host = ldbe64(&table[i]) & QCOW2_OFFSET_MASK;
-
-        if (host) {
-            ret = qcow2_remake_space_add_refs(&r->space, host, r->rules.to.cluster_size, 1);
-        }
-    }
-    return ret;
-}
-
-/* They stay where they are. */
-static int coroutine_fn co_count_bitmaps(Remake *r)
-{
-    const Qcow2Header *h = &r->q->hdr;
-    g_autofree uint8_t *dir = NULL;
-    uint64_t at = 0;
-    int ret;
-
-    if (!h->has_bitmaps) {
-        return 0;
-    }
-    dir = g_try_malloc(MAX(h->bitmap_dir_size, 1));
-    ret = dir ? qcow2_table_co_read(r->q->file, h->bitmap_dir_offset, h->bitmap_dir_size, dir)
-              : -ENOMEM;
-    if (ret == 0 && h->bitmap_dir_size) {
-        ret = qcow2_remake_space_add_refs(&r->space, h->bitmap_dir_offset, h->bitmap_dir_size, 1);
-    }
-    for (uint32_t i = 0; i < h->nb_bitmaps && ret == 0; i++) {
-        BitmapEntry e;
-
-        ret = qcow2_bitmap_dir_next(dir, h->bitmap_dir_size, &at, &e) ? co_count_bitmap(r, &e)
-                                                                      : -EINVAL;
-    }
-    return ret;
-}
 
 /* ---- Places ---- */
 
@@ -170,7 +119,7 @@ int coroutine_fn qcow2_remake_counts_co_write(Remake *r)
 
     if (!r->tables_stay) {
         ret = qcow2_remake_space_add_refs(&r->space, 0, r->rules.to.cluster_size, 1);
-        ret = ret < 0 ? ret : co_count_bitmaps(r);
+        ret = ret < 0 ? ret : qcow2_remake_bitmaps_co_run(r);
     }
     ret = ret < 0 ? ret : size_table(&n);
     ret = ret < 0 ? ret : qcow2_remake_space_take(&r->space, n.table_clusters, &r->reftable_offset);

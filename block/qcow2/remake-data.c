@@ -271,9 +271,15 @@ static int coroutine_fn co_fill_run(RemakeCluster *c, unsigned first, unsigned n
     const Geometry *g = &c->r->rules.to;
     uint64_t from = (uint64_t)first << g->subcluster_bits;
     uint64_t bytes = (uint64_t)n << g->subcluster_bits;
-    uint64_t host = qcow2_l2_host(g, c->plan.entry) + from;
+    uint64_t host = qcow2_l2_host(g, c->plan.entry) + from, size = c->r->q->hdr.size;
     int ret = co_read_content(c, from, from + bytes, buf);
 
+    if (g->external_data && host + bytes > size) { /* it is no longer than the disk */
+        bytes = size > host ? size - host : 0;
+    }
+    if (bytes == 0) {
+        return ret;
+    }
     return ret < 0 ? ret : bdrv_co_pwrite(c->r->q->data, (int64_t)host, (int64_t)bytes, buf, 0);
 }
 

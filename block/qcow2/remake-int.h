@@ -52,10 +52,11 @@ typedef struct Remake {
     RemakeProgress *progress;
     void *opaque;
     GError *err;
-    bool switched; /* to what was made */
-    bool in_doubt; /* nobody knows whether the header is the old one or the new one */
+    bool whole_header; /* is written anew for the switch, not only its fields */
+    bool switched;     /* to what was made */
+    bool in_doubt;     /* nobody knows whether the header is the old one or the new one */
     /* What the new header says. */
-    uint64_t l1_offset, snapshots_offset, reftable_offset;
+    uint64_t l1_offset, snapshots_offset, reftable_offset, bitmap_dir_offset;
     uint32_t l1_size, reftable_clusters;
 } Remake;
 
@@ -124,10 +125,16 @@ int coroutine_fn qcow2_remake_data_co_run(void *cluster);
 /* What was reserved for packed data, and is not used. */
 void qcow2_remake_data_end(Remake *r);
 
+/* remake-bitmaps.c: persistent bitmaps stay as far as their clusters do; counted. */
+int coroutine_fn qcow2_remake_bitmaps_co_run(Remake *r);
+
 /* remake-counts.c: everything else that the new counts count; the counts, written. */
 int coroutine_fn qcow2_remake_counts_co_write(Remake *r);
 
-/* remake-switch.c: the header names what was made, and the image in memory is it. */
+/* remake-switch.c: before anything else, the header takes no more than its new cluster has (a rewrite,
+ * of the image as it is). */
+int coroutine_fn qcow2_remake_switch_co_fit_header(Remake *r);
+/* The header names what was made, and the image in memory is it. */
 int coroutine_fn qcow2_remake_switch_co_run(Remake *r);
 
 #endif

@@ -7,6 +7,8 @@
  */
 #include "remake-int.h"
 
+#include "flush.h"
+#include "header-layout.h"
 #include "open.h"
 #include "rules.h"
 
@@ -35,33 +37,103 @@ static void make_header(const Remake *r, Qcow2Header *h)
         h->l1_offset = r->l1_offset;
         h->l1_size = r->l1_size;
         h->snapshots_offset = r->snapshots_offset;
+        h->bitmap_dir_offset = r->bitmap_dir_offset;
     }
+    h->room = (size_t)MIN(r->rules.from.cluster_size, r->rules.to.cluster_size);
 }
 
-/* Whether the header is the old one for certain, after a write of the new one failed. */
-static bool coroutine_fn co_take_back(Remake *r)
+/* ---- The header ---- */
+
+static int edit_room(Qcow2Header *h, void *opaque, GError **errp)
+{
+    h->room = *(size_t *)opaque;
+    return 0;
+}
+
+int coroutine_fn qcow2_remake_switch_co_fit_header(Remake *r)
 {
     Qcow2 *q = r->q;
+    size_t size = (size_t)r->rules.from.cluster_size, room = (size_t)r->rules.to.cluster_size;
+    Qcow2HeaderPlaces p;
+    size_t fields;
+    int ret = qcow2_header_co_places(&q->header, size, &p, &fields);
 
-    return qcow2_header_co_switch(&q->header, &q->hdr) == 0 &&
-           qcow2_health_co_sync(&q->health, q->file->bs) == 0;
+    if (ret < 0) {
+        return qcow2_remake_out_error(r, ret, "Could not read qcow2 header");
+    }
+    /* A list of extensions without an end, which would go on in a larger cluster, is one that does
+     * not fit, too. */
+    r->whole_header = (r->target.compression_type && fields <= HEADER_AT(compression_type)) ||
+                      (q->hdr.has_bitmaps && size != room) || (room > size && p.end > size - 8);
+    if (room >= MAX(p.end, p.name_end)) {
+        return 0;
+    }
+    co_mutex_lock(&q->alloc.meta_lock);
+    ret = qcow2_flush_co_header(q, edit_room, &room, &r->err);
+    q->hdr.room = 0;
+    co_mutex_unlock(&q->alloc.meta_lock);
+    return ret;
+}
+
+/* *@failed: it may have been written. */
+static int coroutine_fn co_put_header(Remake *r, const Qcow2Header *h, bool *failed)
+{
+    Qcow2 *q = r->q;
+    HeaderFailure failure = HEADER_UNTOUCHED;
+    int ret;
+
+    if (!r->whole_header) {
+        ret = qcow2_header_co_switch(&q->header, h);
+        *failed = ret < 0;
+        if (ret == 0 && !RULE_BROKEN(REMAKE_SWITCH_SYNCED)) {
+            ret = qcow2_health_co_sync(&q->health, q->file->bs);
+        }
+        return ret;
+    }
+    co_mutex_lock(&q->header.lock);
+    ret = qcow2_header_co_rewrite(&q->header, h, &failure, &r->err);
+    co_mutex_unlock(&q->header.lock);
+    *failed = ret < 0 && failure != HEADER_UNTOUCHED;
+    if (failure == HEADER_SYNC_FAILED) {
+        qcow2_health_sync_failed(&q->health, ret);
+    }
+    return ret;
+}
+
+/* The old one again, after a write of the new one failed. */
+static bool coroutine_fn co_take_back(Remake *r)
+{
+    Qcow2Header h = r->q->hdr;
+    bool failed;
+
+    h.room = (size_t)MIN(r->rules.from.cluster_size, r->rules.to.cluster_size);
+    return co_put_header(r, &h, &failed) == 0;
 }
 
 static int coroutine_fn co_write_header(Remake *r, const Qcow2Header *h)
 {
     Qcow2 *q = r->q;
-    int ret = qcow2_header_co_switch(&q->header, h);
+    bool failed;
+    int ret = co_put_header(r, h, &failed);
 
-    if (ret == 0) {
-        ret = RULE_BROKEN(REMAKE_SWITCH_SYNCED) ? 0 : qcow2_health_co_sync(&q->health, q->file->bs);
-        r->in_doubt = ret < 0; /* nothing more is written: INV-FLUSH-3 */
-        return ret;
-    }
-    if (!co_take_back(r)) {
+    if (ret < 0 && failed && !co_take_back(r)) {
         r->in_doubt = true;
-        atomic_store(&q->health.write_error, ret);
+        if (qcow2_health_may_write(&q->health) == 0) {
+            atomic_store(&q->health.write_error, ret);
+        }
     }
+    r->in_doubt |= ret < 0 && qcow2_health_may_write(&q->health) < 0;
     return ret;
+}
+
+/* What lies in the header's larger cluster is nothing any more. Best effort. */
+static void coroutine_fn co_clear_header(Remake *r)
+{
+    uint64_t old = r->rules.from.cluster_size, new = r->rules.to.cluster_size;
+
+    if (new > old) {
+        (void)bdrv_co_pwrite_zeroes(r->q->file, (int64_t)old, (int64_t)(new - old), 0);
+    }
 }
 
 int coroutine_fn qcow2_remake_switch_co_run(Remake *r)
@@ -81,5 +153,6 @@ int coroutine_fn qcow2_remake_switch_co_run(Remake *r)
     }
     qcow2_open_co_take_over(r->q, made);
     r->switched = true;
+    co_clear_header(r);
     return 0;
 }

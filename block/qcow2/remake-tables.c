@@ -47,7 +47,8 @@ static int coroutine_fn co_old_table(OldTables *o, uint64_t offset, const uint8_
 /* Entry of the old cluster @c, counted from the start of the slice. */
 static int coroutine_fn co_old_entry(OldTables *o, uint64_t c, L2Entry *e)
 {
-    const Geometry *g = &o->r->rules.from;
+    const Geometry *g = &o->r->rules.from, *to = &o->r->rules.to;
+    uint64_t start = o->slice.guest - (o->slice.part << (to->l2_bits + to->cluster_bits));
     uint64_t t = c >> g->l2_bits;
     unsigned index = (unsigned)(c & ((UINT64_C(1) << g->l2_bits) - 1));
     const uint8_t *table;
@@ -60,7 +61,7 @@ static int coroutine_fn co_old_entry(OldTables *o, uint64_t c, L2Entry *e)
     ret = co_old_table(o, o->slice.old[t], &table);
     if (ret == 0) {
         *e = qcow2_l2_load(g, table, index);
-        if (qcow2_l2_defect(g, *e, o->slice.guest + (c << g->cluster_bits))) {
+        if (qcow2_l2_defect(g, *e, start + (c << g->cluster_bits))) {
             ret = -EIO; /* (the check before has said so, but of invalid bitmaps in snapshots) */
         }
     }

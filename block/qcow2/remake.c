@@ -5,7 +5,6 @@
 #include "change.h"
 #include "compress.h"
 #include "flush.h"
-#include "header-layout.h"
 #include "rules.h"
 
 #include <errno.h>
@@ -73,13 +72,6 @@ int qcow2_remake_check(const Qcow2 *q, const RemakeTarget *t, GError **errp)
     }
     if (q->hdr.crypt_method) {
         return error_set(errp, ENOTSUP, "The geometry of an encrypted image cannot be changed");
-    }
-    if (t->compression_type != q->hdr.compression_type &&
-        q->hdr.header_length < HEADER_OUR_LENGTH) {
-        return error_set(errp, ENOTSUP, "The image's header has no field for a compression type");
-    }
-    if (t->cluster_bits != q->hdr.cluster_bits) {
-        return error_set(errp, ENOTSUP, "Changing the cluster size is not supported");
     }
     return 0;
 }
@@ -233,6 +225,7 @@ int coroutine_fn qcow2_remake_co_run(Qcow2 *q, const RemakeTarget *t, RemakeProg
     }
     init(&r);
     ret = co_settle(&r);
+    ret = ret < 0 ? ret : qcow2_remake_switch_co_fit_header(&r);
     ret = ret < 0 ? ret : qcow2_remake_survey_co_old(&r);
     if (ret == 0) {
         ret = co_make(&r);

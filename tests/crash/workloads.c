@@ -411,37 +411,48 @@ static void make_refcount_growth_fault(Program *p, GRand *r)
     flush(p);
 }
 
-/* Other geometries, now and then with a write that fails, and requests between them that use what
- * the old ones had. */
+/* Another geometry: its cluster bits. */
+static unsigned some_geometry(Program *p, GRand *r, unsigned now)
+{
+    static const uint8_t bits[] = { 9, 10, 12, 14, 15 };
+    unsigned next = chance(r, 3) ? now : bits[upto(r, G_N_ELEMENTS(bits))];
+
+    program_remake(p, next, 4 + upto(r, 3), chance(r, 2), chance(r, 2));
+    return next;
+}
+
+/* Other geometries, with writes that fail, or that a dying process leaves unsynced; and requests
+ * between them that use what the old ones had. */
 static void make_remake(Program *p, GRand *r)
 {
     static const OpType t[] = { OP_WRITE, OP_WRITE, OP_UNMAP, OP_DISCARD };
-    uint64_t cluster;
+    bool faulty = chance(r, 3);
+    unsigned bits;
 
     common(p, r);
-    if (chance(r, 2)) {
-        p->cfg.cluster_bits = 14;
-    }
-    cluster = UINT64_C(1) << p->cfg.cluster_bits;
-    p->cfg.size = 24 * cluster;
     p->cfg.refcount_bits = MAX(p->cfg.refcount_bits, 16); /* many share a cluster of packed data */
+    p->cfg.bitmap = p->cfg.version == 3 && chance(r, 12);
+    p->cfg.size = 64 * KiB + SECTOR * upto(r, 100);
+    bits = p->cfg.cluster_bits;
     if (chance(r, 3)) {
         with_backing(p, r);
     }
     fill(p, 0, p->cfg.size / 2, p->cfg.size / 4, true);
     for (unsigned i = 0; i < 3; i++) {
         mixed(p, r, t, G_N_ELEMENTS(t), 1 + upto(r, 2));
-        program_add(p, OP_COMPRESS, upto(r, 24) * cluster, cluster);
-        if (chance(r, 6)) {
-            program_add(p, OP_FAULT, 1 + upto(r, 10), 0);
+        if (faulty) {
+            program_add(p, OP_FAULT, 1 + upto(r, 24), 0);
+        } else {
+            program_add(p, OP_COMPRESS, (uint64_t)upto(r, (uint32_t)(p->cfg.size >> bits)) << bits,
+                        UINT64_C(1) << bits);
         }
-        if (chance(r, 3)) { /* what it let go of is not synced */
+        if (chance(r, 4)) {
             program_add(p, OP_DIE, 1 + upto(r, 8), 0);
             some(p, r, OP_DISCARD, p->cfg.size, p->cfg.size);
             flush(p);
             program_add(p, OP_KILL, 0, 0);
         }
-        program_remake(p, p->cfg.cluster_bits, 4 + upto(r, 3), chance(r, 2), chance(r, 2));
+        bits = some_geometry(p, r, bits);
     }
     mixed(p, r, t, G_N_ELEMENTS(t), 3);
 }

@@ -259,12 +259,14 @@ static void test_images(void)
         for (int n = 0; n < 6; n++) {
             Call c = call_for(&i);
 
-            c.t.extended_l2 = from >= 14 && n % 2;
+            c.t.cluster_bits = n % 3 ? bits[(k + (unsigned)n) % G_N_ELEMENTS(bits)] : from;
+            c.t.extended_l2 = c.t.cluster_bits >= 14 && n % 2;
             c.t.refcount_order = (unsigned)(n * 5 % 7);
             g_assert_cmpint(co_run_sync(call_fn, &c), ==, 0);
             g_assert_no_error(c.err);
             g_assert_cmpuint(c.q->geo.refcount_order, ==, c.t.refcount_order);
             g_assert_cmpuint(c.q->geo.extended_l2, ==, c.t.extended_l2);
+            g_assert_cmpuint(c.q->geo.cluster_bits, ==, c.t.cluster_bits);
             image_check(&i);
             write_more(&i, n);
             image_check(&i);
