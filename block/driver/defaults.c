@@ -119,6 +119,13 @@ static int coroutine_fn no_co_change_backing_file(BlockDriverState *bs, const ch
     return error_set(errp, ENOTSUP, "Operation not supported");
 }
 
+static int coroutine_fn no_co_amend(BlockDriverState *bs, Options *opts, const BlockAmend *how,
+                                    GError **errp)
+{
+    return error_set(errp, ENOTSUP, "Format driver '%s' does not support option amendment",
+                     bs->drv->format_name);
+}
+
 static int coroutine_fn no_co_check(BlockDriverState *bs, BlockCheckResult *res, unsigned fix,
                                     BlockReportFunc *report, void *opaque)
 {
@@ -326,7 +333,7 @@ static unsigned features_of(const BlockDriver *d)
 
     return (d->co_create ? BLK_CAN_CREATE : 0) | (d->co_debug_event ? BLK_TAKES_EVENTS : 0) |
            (d->co_pwritev_compressed || pure ? BLK_CAN_COMPRESS : 0) |
-           (d->co_check ? BLK_CAN_CHECK : 0);
+           (d->co_check ? BLK_CAN_CHECK : 0) | (d->co_amend ? BLK_CAN_AMEND : 0);
 }
 
 static void complete_changes(BlockDriver *d)
@@ -379,6 +386,8 @@ void bdrv_driver_complete(BlockDriver *d)
     DEFAULT(co_vmstate, pass_co_vmstate);
     DEFAULT(get_specific_info, none_get_specific_info);
     DEFAULT(list_snapshots, none_list_snapshots);
+    DEFAULT(amend_options, no_options);
+    DEFAULT(co_amend, no_co_amend);
     DEFAULT(co_change_backing_file, no_co_change_backing_file);
     DEFAULT(co_debug_event, pass_co_debug_event);
     DEFAULT(debug_breakpoint, pass_debug_breakpoint);

@@ -36,7 +36,10 @@ int coroutine_fn qcow2_co_truncate(BlockDriverState *bs, int64_t bytes, bool exa
 int coroutine_fn qcow2_co_vmstate(BlockDriverState *bs, int64_t pos, IOVector *v, bool save);
 int coroutine_fn qcow2_co_check(BlockDriverState *bs, BlockCheckResult *res, unsigned fix,
                                 BlockReportFunc *report, void *opaque);
-/* backing-file.c */
+/* amend-options.c, amend.c, backing-file.c */
+extern const BlockCreateOption qcow2_amend_options[];
+int coroutine_fn qcow2_co_amend(BlockDriverState *bs, Options *opts, const BlockAmend *how,
+                                GError **errp);
 int coroutine_fn qcow2_co_change_backing_file(BlockDriverState *bs, const char *file,
                                               const char *format, GError **errp);
 /* info.c */

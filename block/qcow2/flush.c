@@ -170,6 +170,7 @@ static int coroutine_fn co_edit_header(Qcow2 *q, Qcow2HeaderEdit *edit, void *op
 
     qcow2_header_copy(&h, &old);
     ret = edit(&h, opaque, errp);
+    h.header_length = qcow2_header_length(&h);
     ret = ret < 0 ? ret : co_rewrite_header(q, &h, errp);
     if (ret == 0) {
         q->hdr = h;

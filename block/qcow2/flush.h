@@ -17,14 +17,14 @@ int coroutine_fn qcow2_flush_co_all(Qcow2 *q) EXCLUDES_LOCK(q->flush_lock, q->al
  * the next flush says there what memory says (DOUBT_BEFORE_TABLES). */
 int coroutine_fn qcow2_flush_co_header_fields(Qcow2 *q, const Qcow2Header *h, size_t from,
                                               size_t to) REQUIRES_LOCK(q->alloc.meta_lock);
-/* Turns a copy of the header into what it is to be, under both locks, without I/O. 0 or -errno, which
- * leaves the header as it is. */
+/* Turns a copy of the header into what it is to be, under both locks, without I/O. 0 or -errno,
+ * which leaves the header as it is. */
 typedef int Qcow2HeaderEdit(Qcow2Header *h, void *opaque, GError **errp);
 /* The whole header, in the file and in q->hdr, becomes what @edit makes of it: old or new at every
  * instant, and synced. What the new one names must be on disk. After qcow2_change_co_begin(). On
  * failure q->hdr is the old one; if the file may say the new one, the next flush writes the old one
- * there (HEADER_DOUBT_WHOLE), so what both name is kept until a flush has ended well. The names that
- * q->hdr had are freed: nobody else reads them meanwhile. */
+ * there (HEADER_DOUBT_WHOLE), so what both name is kept until a flush has ended well. The names
+ * that q->hdr had are freed: nobody else reads them meanwhile. */
 int coroutine_fn qcow2_flush_co_header(Qcow2 *q, Qcow2HeaderEdit *edit, void *opaque, GError **errp)
     REQUIRES_LOCK(q->alloc.meta_lock) EXCLUDES_LOCK(q->header.lock);
 /* The cache of refcounts is so full of dirty slices that lazy ones have to be written. */

@@ -19,15 +19,35 @@ typedef enum FormKind {
     FULL_APART, /* the backing file's name at the cluster's end */
     BARE,       /* no feature names */
     BARE_APART,
-    FORMS
+    OLD_BARE, /* the old header without feature names */
+    OLD_BARE_APART,
+    FORMS,
+    END = FORMS
 } FormKind;
 
 /* Tried in this order; the first that is safe is taken. */
-static const FormKind paths[][QCOW2_HEADER_MAX_STEPS] = {
-    { FULL, FORMS },       { BARE, FULL },        { BARE_APART, FULL },
-    { FULL_APART, FORMS }, { BARE, FULL_APART },  { BARE_APART, FULL_APART },
-    { BARE, FORMS },       { BARE_APART, FORMS },
+static const FormKind paths[][QCOW2_HEADER_MAX_STEPS + 1] = {
+    { FULL, END },
+    { BARE, FULL, END },
+    { BARE_APART, FULL, END },
+    { FULL_APART, END },
+    { BARE, FULL_APART, END },
+    { BARE_APART, FULL_APART, END },
+    { OLD_BARE, FULL, END },
+    { OLD_BARE, BARE, FULL, END },
+    { OLD_BARE, BARE_APART, FULL, END },
+    { OLD_BARE_APART, FULL, END },
+    { OLD_BARE_APART, BARE, FULL, END },
+    { BARE, END },
+    { BARE_APART, END },
+    { OLD_BARE, BARE, END },
+    { OLD_BARE, BARE_APART, END },
 };
+
+static bool is_apart(FormKind kind)
+{
+    return kind == FULL_APART || kind == BARE_APART || kind == OLD_BARE_APART;
+}
 
 static void form_init(Form *f, const Qcow2Header *h, size_t len, FormKind kind)
 {
@@ -35,9 +55,28 @@ static void form_init(Form *f, const Qcow2Header *h, size_t len, FormKind kind)
 
     f->buf = g_try_malloc0(len);
     if (f->buf && !qcow2_header_serialise_form(h, f->buf, room, kind == FULL || kind == FULL_APART,
-                                               kind == FULL_APART || kind == BARE_APART, &f->at)) {
+                                               is_apart(kind), &f->at)) {
         g_clear_pointer(&f->buf, g_free);
     }
+}
+
+/* True: the new header fits somehow. */
+static bool forms_init(Form *forms, const uint8_t *old, size_t len, const Qcow2Header *h)
+{
+    bool any = false;
+    Qcow2Header was;
+
+    for (int i = 0; i < OLD_BARE; i++) {
+        form_init(&forms[i], h, len, (FormKind)i);
+        any |= forms[i].buf != NULL;
+    }
+    forms[OLD_BARE].buf = forms[OLD_BARE_APART].buf = NULL;
+    if (qcow2_header_parse(&was, old, len, INT64_MAX, BLK_O_NO_IO | BLK_O_CHECK, NULL) == 0) {
+        form_init(&forms[OLD_BARE], &was, len, OLD_BARE);
+        form_init(&forms[OLD_BARE_APART], &was, len, OLD_BARE_APART);
+        qcow2_header_clear(&was);
+    }
+    return any;
 }
 
 /* ---- Is a step safe? ---- */
@@ -85,7 +124,7 @@ static bool try_path(const uint8_t *old, size_t len, const Form *forms, const Fo
 {
     const uint8_t *now = old;
 
-    for (plan->n = 0; plan->n < QCOW2_HEADER_MAX_STEPS && path[plan->n] != FORMS; plan->n++) {
+    for (plan->n = 0; path[plan->n] != END; plan->n++) {
         const Form *f = &forms[path[plan->n]];
 
         plan->steps[plan->n] = f->buf ? take(now, len, f) : NULL;
@@ -117,14 +156,10 @@ int qcow2_header_plan(const uint8_t *old, size_t len, const Qcow2Header *h, Qcow
                       GError **errp)
 {
     Form forms[FORMS];
-    bool found = false, any = false;
+    bool found = false, any = forms_init(forms, old, len, h);
 
     g_assert(len >= HEADER_SECTOR);
     *plan = (Qcow2HeaderPlan){ 0 };
-    for (int i = 0; i < FORMS; i++) {
-        form_init(&forms[i], h, len, (FormKind)i);
-        any |= forms[i].buf != NULL;
-    }
     for (size_t i = 0; i < G_N_ELEMENTS(paths) && !found; i++) {
         found = try_path(old, len, forms, paths[i], plan);
     }

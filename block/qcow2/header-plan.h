@@ -7,7 +7,8 @@
  * that sector, where the header that is there has nothing, and then the first sector.  Where old
  * and new lie over each other past the first sector, a form comes between that lies elsewhere:
  * without the table of feature names, which is a courtesy, or with the backing file's name at the
- * end of the cluster.
+ * end of the cluster.  Where the new extensions themselves lie past the first sector, the old
+ * header may give up its table of names first.
  *
  * INV-HDR-2  Past the first sector no step changes a byte that the header before it refers to.
  */
@@ -16,7 +17,7 @@
 
 #include "header.h"
 
-#define QCOW2_HEADER_MAX_STEPS 2
+#define QCOW2_HEADER_MAX_STEPS 3
 
 typedef struct Qcow2HeaderPlan {
     unsigned n;

@@ -297,6 +297,11 @@ int qcow2_header_parse(Qcow2Header *h, const uint8_t *buf, size_t len, int64_t f
 
 /* ---- Serialise ---- */
 
+uint32_t qcow2_header_length(const Qcow2Header *h)
+{
+    return h->version == 2 ? HEADER_V2_LENGTH : HEADER_OUR_LENGTH + (uint32_t)h->unknown_fields_len;
+}
+
 void qcow2_header_put_fields(const Qcow2Header *h, uint8_t *b)
 {
     stbe32(b, HEADER_MAGIC);
@@ -317,7 +322,7 @@ void qcow2_header_put_fields(const Qcow2Header *h, uint8_t *b)
     stbe64(b + HEADER_AT(compatible), h->compatible);
     stbe64(b + HEADER_AT(autoclear), h->autoclear);
     stbe32(b + HEADER_AT(refcount_order), h->refcount_order);
-    stbe32(b + HEADER_AT(header_length), HEADER_OUR_LENGTH + (uint32_t)h->unknown_fields_len);
+    stbe32(b + HEADER_AT(header_length), qcow2_header_length(h));
     b[HEADER_AT(compression_type)] = h->compression_type;
 }
 

@@ -66,6 +66,8 @@ void qcow2_header_copy(Qcow2Header *dst, const Qcow2Header *src);
  * @file_length bounds tables. */
 int qcow2_header_parse(Qcow2Header *h, const uint8_t *buf, size_t len, int64_t file_length,
                        int flags, GError **errp);
+/* Of its fields, as they are written. */
+uint32_t qcow2_header_length(const Qcow2Header *h);
 /* Serialise into a zeroed cluster; -ENOSPC with message if it does not fit. */
 int qcow2_header_serialise(const Qcow2Header *h, uint8_t *buf, size_t len, GError **errp);
 /* One way to do that: with the table of feature names (@names) or without, and with the backing

@@ -77,7 +77,7 @@ static Parts look_at_parts(const RemakeRules *r, const RemakeSource *s)
     uint32_t whole = r->to.subclusters == 32 ? UINT32_MAX : 1;
     Parts p = { .all = kinds_in(r, s, s->skip, s->skip + r->to.cluster_size) };
 
-    if (p.all == HAS_DATA || p.all == HAS_ZERO) { /* as nearly all are */
+    if (p.all == HAS_DATA || (p.all == HAS_ZERO && !r->no_zero_flags)) { /* as nearly all are */
         p.data = p.all == HAS_DATA ? whole : 0;
         p.zero = p.all == HAS_ZERO ? whole : 0;
         return p;
@@ -89,9 +89,12 @@ static Parts look_at_parts(const RemakeRules *r, const RemakeSource *s)
         if (kinds == (HAS_ZERO | HAS_HOLE) && !r->backing) {
             kinds = HAS_ZERO;
         }
+        if ((kinds & HAS_ZERO) && r->no_zero_flags && !r->backing) {
+            kinds = kinds == HAS_ZERO ? HAS_HOLE : kinds;
+        }
         if (kinds == HAS_DATA) {
             p.data |= 1u << i;
-        } else if (kinds == HAS_ZERO) {
+        } else if (kinds == HAS_ZERO && !r->no_zero_flags) {
             p.zero |= 1u << i;
         } else if (kinds != HAS_HOLE) {
             p.mixed |= 1u << i;

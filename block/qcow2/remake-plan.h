@@ -34,8 +34,9 @@ typedef struct RemakePlan {
 
 typedef struct RemakeRules {
     Geometry from, to;
-    bool backing; /* what is not mapped may read other than zero */
-    bool repack;  /* the type of compression changes, or the cluster size does */
+    bool backing;       /* what is not mapped may read other than zero */
+    bool no_zero_flags; /* an entry cannot say that it reads zero: it is not mapped, or data */
+    bool repack;        /* the type of compression changes, or the cluster size does */
 } RemakeRules;
 
 RemakePlan qcow2_remake_plan(const RemakeRules *r, const RemakeSource *s);

@@ -16,12 +16,13 @@ RemakeTarget qcow2_remake_current(const Qcow2 *q)
     return (RemakeTarget){ .cluster_bits = q->hdr.cluster_bits,
                            .refcount_order = q->hdr.refcount_order,
                            .extended_l2 = q->geo.extended_l2,
+                           .zero_flags = q->geo.version >= 3,
                            .compression_type = q->hdr.compression_type };
 }
 
-static int check_version(const Qcow2 *q, const RemakeTarget *t, GError **errp)
+static int check_version(int version, const RemakeTarget *t, GError **errp)
 {
-    if (q->geo.version >= 3) {
+    if (version >= 3) {
         return 0;
     }
     if (t->refcount_order != 4) {
@@ -58,11 +59,11 @@ static int check_sizes(const RemakeTarget *t, GError **errp)
                : 0;
 }
 
-int qcow2_remake_check(const Qcow2 *q, const RemakeTarget *t, GError **errp)
+int qcow2_remake_check(const Qcow2 *q, int version, const RemakeTarget *t, GError **errp)
 {
     int ret = check_sizes(t, errp);
 
-    ret = ret < 0 ? ret : check_version(q, t, errp);
+    ret = ret < 0 ? ret : check_version(version, t, errp);
     if (ret < 0) {
         return ret;
     }
@@ -78,10 +79,11 @@ int qcow2_remake_check(const Qcow2 *q, const RemakeTarget *t, GError **errp)
 
 /* ---- Begin and end ---- */
 
-static bool same_target(const RemakeTarget *a, const RemakeTarget *b)
+bool qcow2_remake_is_same(const RemakeTarget *a, const RemakeTarget *b)
 {
     return a->cluster_bits == b->cluster_bits && a->refcount_order == b->refcount_order &&
-           a->extended_l2 == b->extended_l2 && a->compression_type == b->compression_type;
+           a->extended_l2 == b->extended_l2 && a->zero_flags == b->zero_flags &&
+           a->compression_type == b->compression_type;
 }
 
 static void init(Remake *r)
@@ -95,10 +97,11 @@ static void init(Remake *r)
     qcow2_geometry_init(&r->rules.to, g->version, t->cluster_bits, t->refcount_order,
                         t->extended_l2, g->external_data, g->data_raw);
     r->rules.backing = r->q->bs->backing || r->q->hdr.backing_file;
+    r->rules.no_zero_flags = !t->zero_flags;
     r->rules.repack =
         t->compression_type != now.compression_type || t->cluster_bits != now.cluster_bits;
     counts_only.refcount_order = t->refcount_order;
-    r->tables_stay = same_target(&counts_only, t);
+    r->tables_stay = qcow2_remake_is_same(&counts_only, t);
     r->l1s = g_array_new(FALSE, TRUE, sizeof(RemakeL1));
     r->tables = g_array_new(FALSE, TRUE, sizeof(RemakeTable));
 }
@@ -219,8 +222,8 @@ int coroutine_fn qcow2_remake_co_run(Qcow2 *q, const RemakeTarget *t, RemakeProg
     if (ret < 0) {
         return error_set_errno(errp, ret, "The image cannot be changed");
     }
-    ret = qcow2_remake_check(q, t, errp);
-    if (ret < 0 || same_target(&now, t)) {
+    ret = qcow2_remake_check(q, q->geo.version, t, errp);
+    if (ret < 0 || qcow2_remake_is_same(&now, t)) {
         return ret;
     }
     init(&r);

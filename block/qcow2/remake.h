@@ -27,6 +27,7 @@
 typedef struct RemakeTarget {
     unsigned cluster_bits, refcount_order;
     bool extended_l2;
+    bool zero_flags; /* false: what reads zero is not mapped, or data (before a downgrade) */
     uint8_t compression_type; /* Qcow2CompressionType */
 } RemakeTarget;
 
@@ -35,8 +36,10 @@ typedef bool RemakeProgress(double done, void *opaque);
 
 /* What the image has now: a start for a target. */
 RemakeTarget qcow2_remake_current(const Qcow2 *q);
-/* What cannot be is refused at once: 0, or -errno with a text. No I/O. */
-int qcow2_remake_check(const Qcow2 *q, const RemakeTarget *t, GError **errp);
+bool qcow2_remake_is_same(const RemakeTarget *a, const RemakeTarget *b);
+/* What cannot be is refused at once: 0, or -errno with a text. No I/O. @version: that the image is
+ * going to have. */
+int qcow2_remake_check(const Qcow2 *q, int version, const RemakeTarget *t, GError **errp);
 /* The image becomes @t, on the disk and in memory. The caller is alone on it (a drain), and refreshes
  * the node's limits afterwards. @progress may be NULL. All or nothing. */
 int coroutine_fn qcow2_remake_co_run(Qcow2 *q, const RemakeTarget *t, RemakeProgress *progress,

@@ -45,6 +45,7 @@ static int coroutine_fn co_read_rest(Qcow2 *q, Snapshot *s, uint64_t at, uint32_
     if (extra >= 8) {
         s->vm_state_size = ldbe64(buf);
     }
+    s->disk_size = extra >= 16 ? ldbe64(buf + 8) : q->hdr.size;
     s->icount = extra >= 24 ? ldbe64(buf + 16) : UINT64_MAX;
     s->id = g_strndup((char *)buf + extra, id);
     s->name = g_strndup((char *)buf + extra + id, name);

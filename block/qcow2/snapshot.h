@@ -10,6 +10,7 @@ typedef struct Snapshot {
     uint32_t l1_size;
     char *id, *name;
     uint64_t vm_state_size;
+    uint64_t disk_size; /* the image's, where the table does not say */
     uint32_t date_sec, date_nsec;
     uint64_t vm_clock_nsec;
     uint64_t icount;

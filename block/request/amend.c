@@ -24,3 +24,22 @@ int coroutine_fn bdrv_co_change_backing_file(BdrvChild *c, const char *file, con
     ret = c->bs->drv->co_change_backing_file(c->bs, file, format, errp);
     return bdrv_co_write_done(c->bs, 0, ret, false);
 }
+
+int coroutine_fn bdrv_co_amend(BdrvChild *c, Options *opts, const BlockAmend *how, GError **errp)
+{
+    int64_t old = bdrv_co_getlength(c->bs), len;
+    int ret = check_changeable(c, errp);
+
+    if (ret < 0) {
+        return ret;
+    }
+    ret = c->bs->drv->co_amend(c->bs, opts, how, errp);
+    ret = bdrv_co_write_done(c->bs, 0, ret, false);
+    len = bdrv_co_refresh_length(c->bs); /* also after a failure: the disk may have its new size */
+    if (len != old) {
+        bdrv_co_notify_parents(c->bs);
+    }
+    return ret == 0 && len < 0
+               ? error_set_errno(errp, (int)len, "Could not refresh total sector count")
+               : ret;
+}

@@ -91,6 +91,16 @@ int blk_pdiscard(BlockBackend *blk, int64_t offset, int64_t bytes);
 int blk_flush(BlockBackend *blk);
 int blk_truncate(BlockBackend *blk, int64_t bytes, bool exact, BlockPrealloc prealloc,
                  unsigned flags, GError **errp);
+/* Other values for what the image's creation chose: @opts (consumed) hold those that are to change,
+ * by the names of `create`. What cannot be is refused before anything changes; cut off at any
+ * moment the image is valid, and the same call goes on. Waits until nothing else runs on @blk, and
+ * lets nothing run until it is done. */
+int coroutine_fn blk_co_amend(BlockBackend *blk, Options *opts, const BlockAmend *how,
+                              GError **errp);
+int blk_amend(BlockBackend *blk, Options *opts, const BlockAmend *how, GError **errp);
+/* What a format's amendment takes; ends with name == NULL. NULL: there is no such format, or it
+ * amends nothing. */
+const BlockCreateOption *blk_amend_options(const char *format, GError **errp);
 /* What the image says its backing file and that one's format are (NULL: none), on stable storage
  * when it returns; nothing is opened or copied. A format without a file is an error, names of more
  * than 1023 bytes are. Waits until nothing else runs on @blk. */

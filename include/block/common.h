@@ -76,6 +76,7 @@ typedef enum BlockFeature {
     BLK_CAN_COMPRESS = 1 << 1,
     BLK_CAN_CHECK = 1 << 2,
     BLK_TAKES_EVENTS = 1 << 3, /* of blkdebug */
+    BLK_CAN_AMEND = 1 << 4,
 } BlockFeature;
 
 typedef enum BlockPrealloc {
@@ -129,6 +130,16 @@ typedef struct BlockSnapshotInfo {
 
 /* One line of a report, without newline. */
 typedef void BlockReportFunc(const char *line, void *opaque);
+
+/* How far something has come, 0 to 1. False: no more of it (-ECANCELED). */
+typedef bool BlockProgressFunc(double done, void *opaque);
+
+/* How an image is amended. */
+typedef struct BlockAmend {
+    bool force;                  /* also what loses the only way to something (the last key) */
+    BlockProgressFunc *progress; /* NULL: nobody asks */
+    void *opaque;
+} BlockAmend;
 
 typedef enum BlockOptionType {
     BLK_OPT_STRING,

@@ -190,6 +190,12 @@ struct BlockDriver {
      * on the image; on stable storage when it returns. -ENOTSUP: images of the format have none. */
     int coroutine_fn (*co_change_backing_file)(BlockDriverState *bs, const char *file,
                                                const char *format, GError **errp);
+    /* Other values for what a creation chose, as far as amend_options (which ends with name ==
+     * NULL) have it; takes them out of @opts. Alone on the image, which is valid at every instant.
+     * What is refused is refused before anything changes. */
+    const BlockCreateOption *amend_options;
+    int coroutine_fn (*co_amend)(BlockDriverState *bs, Options *opts, const BlockAmend *how,
+                                 GError **errp);
 
     /* blkdebug; filters without own form pass to bs->file. */
     void coroutine_fn (*co_debug_event)(BlockDriverState *bs, BlkdebugEvent event);

@@ -33,6 +33,8 @@ int coroutine_fn bdrv_co_check(BlockDriverState *bs, BlockCheckResult *res, unsi
 /* Alone on the image, too (blk_change_backing_file). */
 int coroutine_fn bdrv_co_change_backing_file(BdrvChild *c, const char *file, const char *format,
                                              GError **errp);
+/* The same (blk_amend); takes what it knows out of @opts. The caller refreshes limits. */
+int coroutine_fn bdrv_co_amend(BdrvChild *c, Options *opts, const BlockAmend *how, GError **errp);
 /* Whole flush of a node: to_os, children, to_disk, flushed. */
 int coroutine_fn bdrv_co_flush(BlockDriverState *bs);
 int coroutine_fn bdrv_co_truncate(BdrvChild *c, int64_t bytes, bool exact, BlockPrealloc prealloc,

@@ -87,8 +87,16 @@ uint64_t program_max_size(const Program *p)
     return max;
 }
 
-/* What follows the slash tells names apart (mem-driver.c). Two of them fit into a cluster of 1 KiB or
- * more with all else that a header has, one into 512 bytes. */
+const char *program_amend_options(uint64_t n)
+{
+    static const char *const all[] = { "compat=0.10", "compat=1.1", "compat=1.1,lazy_refcounts=on",
+                                       "lazy_refcounts=off", NULL };
+
+    return all[MIN(n, G_N_ELEMENTS(all) - 1)];
+}
+
+/* What follows the slash tells names apart (mem-driver.c). Two of them fit into a cluster of 1 KiB
+ * or more with all else that a header has, one into 512 bytes. */
 char *program_backing_name(const Program *p, uint64_t n)
 {
     size_t most = p->cfg.cluster_bits < 12 ? 280 : 990;
@@ -100,7 +108,7 @@ char *program_backing_name(const Program *p, uint64_t n)
 /* ---- Text: one word an operation, like "w3:0+8" (sectors), "&" before one that goes with
  * the last, ">" before one that follows the last while others go on ---- */
 
-static const char letters[] = "wzudcFfrBmDxokpCX";
+static const char letters[] = "wzudcFfraBmDxokpCX";
 
 static bool has_range(OpType t)
 {
@@ -110,7 +118,7 @@ static bool has_range(OpType t)
 
 static bool has_number(OpType t)
 {
-    return t == OP_FAULT || t == OP_DIE || t == OP_BACKING || t == OP_REMAKE;
+    return t == OP_FAULT || t == OP_DIE || t == OP_AMEND || t == OP_BACKING || t == OP_REMAKE;
 }
 
 char *program_ops_text(const Program *p)

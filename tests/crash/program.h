@@ -24,6 +24,7 @@ typedef enum OpType {
     OP_FUA, /* a write that is on the disk when it ends */
     OP_FLUSH,
     OP_RESIZE,  /* "bytes" is the new size */
+    OP_AMEND,   /* with the "offset"th options (program_amend_options) */
     OP_BACKING, /* the backing file's name becomes the "offset"th (program_backing_name) */
     OP_REMAKE,  /* "offset" is the new geometry: program_remake() */
     OP_DIE,   /* with the "offset"th write or sync from here on the process dies: OP_KILL follows */
@@ -85,6 +86,8 @@ bool program_parse_ops(Program *p, const char *text); /* replaces them */
 char *program_config_text(const Program *p);
 /* The fixed options, and what they need besides: "cluster_bits=9,lazy=1". */
 bool program_fix(Program *p);
+/* Options of an amendment, or NULL: there are no more. */
+const char *program_amend_options(uint64_t n);
 /* Names of the one backing file, each of another length. g_free(). */
 char *program_backing_name(const Program *p, uint64_t n);
 /* Another geometry of the image (OP_REMAKE); what its version lacks is left out. */

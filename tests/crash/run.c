@@ -230,11 +230,22 @@ static int coroutine_fn co_remake(BlockBackend *blk, uint64_t code)
     const RemakeTarget t = { .cluster_bits = code & 0xff,
                              .refcount_order = code >> 8 & 0xff,
                              .extended_l2 = code >> 16 & 1,
-                             .compression_type = code >> 17 & 1 };
+                             .compression_type = code >> 17 & 1,
+                             .zero_flags =
+                                 qcow2_remake_current(bs->opaque).zero_flags && !(code >> 18 & 1) };
     int ret = qcow2_remake_co_run(bs->opaque, &t, NULL, NULL, NULL);
 
     bdrv_refresh_limits(bs);
     return ret;
+}
+
+static int coroutine_fn co_amend(BlockBackend *blk, const Op *op)
+{
+    static const BlockAmend how;
+    Options *o = opts_new();
+
+    opts_parse(o, program_amend_options(op->offset), NULL, NULL);
+    return blk_co_amend(blk, o, &how, NULL);
 }
 
 /* Every third name without a format: so extensions come and go, too. */
@@ -263,6 +274,8 @@ static int coroutine_fn co_op(Live *l, const Op *op)
         return blk_co_pdiscard(blk, (int64_t)op->offset, (int64_t)op->bytes);
     case OP_FLUSH:
         return blk_co_flush(blk);
+    case OP_AMEND:
+        return co_amend(blk, op);
     case OP_BACKING:
         return co_backing(l, op);
     case OP_FAULT:

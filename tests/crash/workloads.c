@@ -712,7 +712,28 @@ static void make_header(Program *p, GRand *r)
     }
 }
 
-/* The same, and writes below fail. */
+/* The version of the image and lazy refcounts change, with clusters that read zero by flag. */
+static void make_amend(Program *p, GRand *r)
+{
+    static const OpType t[] = { OP_WRITE, OP_WRITE, OP_ZERO, OP_UNMAP, OP_DISCARD };
+
+    common(p, r);
+    p->cfg.extended = false;
+    p->cfg.refcount_bits = 16;
+    if (chance(r, 3)) {
+        with_backing(p, r);
+    }
+    for (unsigned i = 0; i < 4; i++) {
+        mixed(p, r, t, G_N_ELEMENTS(t), 2);
+        program_add(p, OP_AMEND, upto(r, 4), 0);
+        if (chance(r, 6)) {
+            program_add(p, chance(r, 2) ? OP_POWER : OP_REOPEN, 0, 0);
+        }
+    }
+    mixed(p, r, t, G_N_ELEMENTS(t), 1);
+}
+
+/* Headers that are rewritten, and writes below fail. */
 static void make_header_fault(Program *p, GRand *r)
 {
     common(p, r);
@@ -775,8 +796,9 @@ const Workload workloads[] = {
     { "large-clusters", "64 KiB to 2 MiB, in all states beside each other", make_large_clusters },
     { "snapshot", "clusters and tables that an internal snapshot shares", make_snapshot },
     { "bitmap", "a persistent bitmap that must tell of every change", make_bitmap },
+    { "amend", "other versions and lazy refcounts in place", make_amend },
     { "header", "headers that are rewritten", make_header },
-    { "header-fault", "the same, and writes below fail", make_header_fault },
+    { "header-fault", "the same, with writes below that fail", make_header_fault },
     { "remake", "other geometries in place", make_remake },
     { "any", "all of it", make_any },
     { NULL }

@@ -158,6 +158,22 @@ static int resize(Run *r, int64_t size, BlockPrealloc prealloc)
     return ret;
 }
 
+static int amend(Run *r, const char *options)
+{
+    static const BlockAmend how;
+    g_autoptr(GError) err = NULL;
+    Options *o = opts_new();
+    bool parsed = opts_parse(o, options, NULL, NULL);
+    int ret;
+
+    g_assert_true(parsed);
+    ret = blk_amend(r->blk, o, &how, &err);
+    if (ret < 0 && !err) {
+        complain(r, "amend failed without a message");
+    }
+    return ret;
+}
+
 /* What @s puts into r->want over its range; its value is one of this run's, by step. */
 static void make_want(Run *r, const Step *s, unsigned fill)
 {
@@ -195,6 +211,8 @@ static int run_step(Run *r, const Step *s, unsigned fill)
         return blk_flush(r->blk);
     case STEP_RESIZE:
         return resize(r, bytes, (BlockPrealloc)s->at);
+    case STEP_AMEND:
+        return amend(r, s->options);
     case STEP_READ:
         return blk_pread(r->blk, 0, r->m.size, r->got, 0);
     case STEP_OPEN:
@@ -282,6 +300,7 @@ static void apply(Run *r, const Step *s)
             complain(r, "a read tells something else");
         }
         break;
+    case STEP_AMEND:
     case STEP_OPEN:
     case STEP_CLOSE:
     case STEP_END:
@@ -319,7 +338,8 @@ static void verify(Run *r, const Step *s, const char *when)
         }
         r->m.size = end;
         memset(r->want + offset, 0, MAX(end - offset, 0));
-    } else if (s && (s->kind == STEP_FLUSH || s->kind == STEP_READ || s->kind == STEP_OPEN)) {
+    } else if (s && (s->kind == STEP_FLUSH || s->kind == STEP_READ || s->kind == STEP_OPEN ||
+                     s->kind == STEP_AMEND)) {
         offset = end = 0;
     }
     if (blk_getlength(r->blk) != r->m.size) {
@@ -495,7 +515,7 @@ static void after_failure(Run *r, unsigned i, int ret)
             }
             r->stays = false;
         } else {
-            if (synced) {
+            if (synced && s->kind != STEP_AMEND) { /* INV-REMAKE-4 */
                 complain(r, "writes are refused, and no sync has failed");
             }
             verify(r, NULL, "while writes are refused");
@@ -625,7 +645,8 @@ static bool fits(const Scenario *sc, const ImageSpec *spec)
     return (!sc->cluster_size || sc->cluster_size == spec->cluster_size) &&
            (!sc->refcount_bits || sc->refcount_bits == spec->refcount_bits) &&
            (!sc->prealloc || (!spec->data_file && (!spec->backing || spec->extended_l2))) &&
-           (!sc->lazy || spec->lazy_refcounts) && (!sc->no_data_file || !spec->data_file);
+           (!sc->lazy || spec->lazy_refcounts) && (!sc->no_data_file || !spec->data_file) &&
+           (!sc->plain || (!spec->data_file && !spec->extended_l2 && spec->refcount_bits == 16));
 }
 
 static void sweep(const Scenario *sc, const ImageSpec *spec)

@@ -14,6 +14,7 @@ typedef enum StepKind {
     STEP_COMPRESSED,
     STEP_FLUSH,
     STEP_RESIZE, /* to @clusters and @bytes; @at: BlockPrealloc */
+    STEP_AMEND,  /* with @options */
     STEP_READ,
     STEP_OPEN,
     STEP_CLOSE,
@@ -27,6 +28,7 @@ typedef struct Step {
     int64_t at_bytes;
     uint64_t clusters;
     int64_t bytes;
+    const char *options;
 } Step;
 
 typedef struct Scenario {
@@ -36,6 +38,7 @@ typedef struct Scenario {
     unsigned refcount_bits; /* ... as above */
     bool lazy;              /* needs lazy refcounts */
     bool no_data_file;
+    bool plain;             /* only images that version 2 can have, but for their version */
     bool crash;             /* the image is taken as it is on disk while it is open: not closed */
     BlockPrealloc prealloc; /* of create */
     const char *options;    /* to open with, beside the spec's; may be NULL */

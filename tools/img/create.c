@@ -50,27 +50,33 @@ static int by_name(const void *a, const void *b)
     return strcmp(((const BlockCreateOption *)a)->name, ((const BlockCreateOption *)b)->name);
 }
 
-int img_print_create_options(const char *filename, const char *format)
+void img_print_options(BlockCreateOption *o)
 {
     static const char *const types[] = { "str", "bool (on/off)", "num", "size" };
-    GError *err = NULL;
-    g_autofree BlockCreateOption *o = blk_create_options(filename, format, &err);
     size_t n = 0;
 
-    if (!o) {
-        img_error_from(err, NULL);
-        return 1;
-    }
     while (o[n].name) {
         n++;
     }
     qsort(o, n, sizeof(*o), by_name);
-    printf("Supported %s%soptions:\n", filename ? "" : format, filename ? "" : " ");
     for (size_t i = 0; i < n; i++) {
         g_autofree char *name = g_strdup_printf("%s=<%s>", o[i].name, types[o[i].type]);
 
         printf("  %-22s - %s\n", name, o[i].help);
     }
+}
+
+int img_print_create_options(const char *filename, const char *format)
+{
+    GError *err = NULL;
+    g_autofree BlockCreateOption *o = blk_create_options(filename, format, &err);
+
+    if (!o) {
+        img_error_from(err, NULL);
+        return 1;
+    }
+    printf("Supported %s%soptions:\n", filename ? "" : format, filename ? "" : " ");
+    img_print_options(o);
     if (!filename) {
         printf("\nThe protocol level may support further options.\n"
                "Specify the target filename to include those options.\n");

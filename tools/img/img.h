@@ -49,6 +49,7 @@ bool progress_enabled(void);
 void progress_set(double percent);
 void progress_end(void);
 
+int img_amend(int argc, char **argv);
 int img_bench(int argc, char **argv);
 int img_check(int argc, char **argv);
 int img_compare(int argc, char **argv);
@@ -59,6 +60,8 @@ int img_map(int argc, char **argv);
 
 /* create.c: the list for "-o help" */
 int img_print_create_options(const char *filename, const char *format);
+/* The lines of @o, by name; sorts it. */
+void img_print_options(BlockCreateOption *o);
 bool img_is_help(const char *opts);
 
 #endif

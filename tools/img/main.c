@@ -17,6 +17,7 @@ static const struct {
     int (*fn)(int argc, char **argv);
     const char *what;
 } commands[] = {
+    { "amend", img_amend, "change options of an image" },
     { "bench", img_bench, "run a simple benchmark on an image" },
     { "check", img_check, "check an image for errors and leaks" },
     { "compare", img_compare, "compare the content of two images" },
@@ -27,7 +28,7 @@ static const struct {
 };
 
 /* Known elsewhere, not here yet: said so, rather than "not found". */
-static const char *const missing[] = { "amend",   "bitmap", "commit", "dd",
+static const char *const missing[] = { "bitmap", "commit", "dd",
                                        "measure", "rebase", "resize", "snapshot" };
 
 static void help(void)
