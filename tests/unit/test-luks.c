@@ -95,7 +95,7 @@ static LuksParams params(void)
                          .hash = crypt_hash_find("sha256") };
 }
 
-static void make_disk(Disk *d, const LuksParams *p, const char *pass)
+static void coroutine_fn make_disk(Disk *d, const LuksParams *p, const char *pass)
 {
     SecureBuf pw = text(pass);
     g_autofree uint8_t *head = NULL;
@@ -152,7 +152,7 @@ static const char *coroutine_fn change(Disk *d, const char *with, bool activate,
 
 #define INVALID "Invalid password, cannot unlock any keyslot"
 
-static void test_slots(void)
+static void coroutine_fn test_slots(void)
 {
     LuksParams p = params();
     Disk d;
@@ -184,7 +184,7 @@ static void test_slots(void)
 }
 
 /* What was erased is gone from the disk, not only from the header. */
-static void test_erased(void)
+static void coroutine_fn test_erased(void)
 {
     LuksParams p = params();
     uint8_t before[LUKS_HEADER_BYTES];
@@ -227,7 +227,8 @@ static void crash(const Disk *d, unsigned at, unsigned mask, uint8_t *disk)
 }
 
 /* After each crash of what @d has seen, each of @valid opens, and the header is sound. */
-static void assert_crashes(Disk *d, const char *const *valid, const char *either, const char * or)
+static void coroutine_fn assert_crashes(Disk *d, const char *const *valid, const char *either,
+                                        const char * or)
 {
     Disk c = { .now = g_malloc(DISK), .fail_at = -1 };
 
@@ -247,7 +248,7 @@ static void assert_crashes(Disk *d, const char *const *valid, const char *either
 }
 
 /* INV-LUKS-2, INV-LUKS-3: slot 6 lies across two sectors of the header. */
-static void test_power(void)
+static void coroutine_fn test_power(void)
 {
     static const char *const one[] = { "one", NULL }, *const two[] = { "two", NULL };
     static const char *const none[] = { NULL };
@@ -274,7 +275,7 @@ static void test_power(void)
 }
 
 /* An active slot on any state of the disk opens: never a state without its material. */
-static void test_active_opens(void)
+static void coroutine_fn test_active_opens(void)
 {
     LuksParams p = params();
     Disk d, c = { .now = g_malloc(DISK), .fail_at = -1 };
@@ -298,7 +299,7 @@ static void test_active_opens(void)
 
 /* Each write and sync fails once: the passphrase that there was still opens, and memory says what
  * the disk says. */
-static void test_faults(void)
+static void coroutine_fn test_faults(void)
 {
     LuksParams p = params();
     bool done = false;
@@ -332,7 +333,7 @@ typedef struct Bad {
 } Bad;
 
 /* INV-LUKS-1 */
-static void test_bad_headers(void)
+static void coroutine_fn test_bad_headers(void)
 {
     static const Bad bad[] = {
         { 0, 0x4c554b53, 4, "" },
@@ -384,7 +385,7 @@ static void test_bad_headers(void)
 }
 
 /* Parsed and written again it is the same. */
-static void test_round(void)
+static void coroutine_fn test_round(void)
 {
     LuksParams p = params();
     uint8_t buf[LUKS_HEADER_BYTES];
