@@ -19,7 +19,8 @@ static bool override(Options *o, const BlockCreateOption *list, const char *key,
     return true;
 }
 
-static int64_t size_of_backing(const char *path, const char *fmt, char **detected, GError **errp)
+static int64_t size_of_backing(const char *path, const char *fmt, Secrets *secrets, char **detected,
+                               GError **errp)
 {
     g_autoptr(Options) o = opts_new();
     g_autoptr(BlockBackend) blk = NULL;
@@ -28,8 +29,9 @@ static int64_t size_of_backing(const char *path, const char *fmt, char **detecte
     if (fmt) {
         opts_set(o, "driver", fmt);
     }
-    /* Only its length is asked for, so it may be in use. */
-    blk = blk_open(path, g_steal_pointer(&o), BLK_O_FORCE_SHARE, errp);
+    opts_set_secrets(o, secrets);
+    /* Only its length is asked for, so it may be in use, and locked. */
+    blk = blk_open(path, g_steal_pointer(&o), BLK_O_FORCE_SHARE | BLK_O_NO_IO, errp);
     if (!blk) {
         return -EINVAL;
     }
@@ -53,7 +55,7 @@ static bool check_backing(const BlockCreateParams *p, Options *o, GError **errp)
     }
     if (!p->no_backing_open) {
         path = blk_path_combine(p->filename, file);
-        len = size_of_backing(path, fmt, &detected, &err);
+        len = size_of_backing(path, fmt, opts_secrets(o), &detected, &err);
         if (len < 0) {
             error_append_hint(&err, "Could not open backing image.");
             g_propagate_error(errp, err);

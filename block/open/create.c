@@ -233,6 +233,7 @@ Options *bdrv_complete_create_options(const BlockCreateOption *list, Options *op
 {
     g_autoptr(Options) done = opts_new();
 
+    opts_set_secrets(done, opts_secrets(opts));
     for (const char *key; (key = opts_first_key(opts)) && !bdrv_find_create_option(list, key);) {
         error_set(errp, EINVAL, "Invalid parameter '%s'", key);
         return NULL;

@@ -48,8 +48,9 @@ static Options *filtered(const Options *o, const char *const *list, bool inverse
 }
 
 /* What stands before "driver" when the reference prints a node. */
-static const char *const before_driver[] = { "set-state", "offset",  "read-zeroes",
-                                             "image",     "backing", NULL };
+static const char *const before_driver[] = {
+    "set-state", "offset", "read-zeroes", "encrypt.key-secret", "image", "backing", NULL
+};
 
 /* The options that open this node again. */
 static Options *describe(BlockDriverState *bs)

@@ -388,6 +388,9 @@ int coroutine_fn qcow2_check_tables_co_count(Check *c)
     int ret;
 
     qcow2_check_refmap_add(c, 0, q->geo.cluster_size);
+    if (q->hdr.crypto_offset) {
+        qcow2_check_refmap_add(c, q->hdr.crypto_offset, q->hdr.crypto_length);
+    }
     ret = co_count_l1(c, q->hdr.l1_offset, q->hdr.l1_size);
     ret = ret < 0 ? ret : co_count_snapshots(c);
     ret = ret < 0 ? ret : co_count_bitmaps(c);

@@ -284,7 +284,7 @@ int coroutine_fn qcow2_co_pwritev_compressed(BlockDriverState *bs, int64_t offse
     uint64_t guest = (uint64_t)offset, end = guest + v->size;
     int ret = qcow2_health_may_write(&q->health);
 
-    if (g->external_data) {
+    if (g->external_data || q->crypt) { /* what is compressed is not encrypted */
         return -ENOTSUP;
     }
     if (ret == 0 && v->size == 0) { /* the end mark: the file ends with a whole sector */

@@ -17,6 +17,7 @@
 
 #include "callbacks.h"
 #include "cow-buffer.h"
+#include "crypt.h"
 #include "entry.h"
 #include "util/co-pieces.h"
 
@@ -64,7 +65,7 @@ uint64_t qcow2_cow_finish(const Geometry *g, L2Entry e, bool in_place, uint64_t 
     }
     after = qcow2_l2_normal_mask(g, e) & ~((UINT32_C(2) << sc) - 1);
     return after ? cluster + (32 - (unsigned)__builtin_clz(after)) * g->subcluster_size
-                  : ALIGN_UP(end, g->subcluster_size);
+                 : ALIGN_UP(end, g->subcluster_size);
 }
 
 /* Read guest [start, start + bytes) as it is now; zeroes past the end of the disk. */
@@ -110,11 +111,11 @@ static int coroutine_fn write_guest_only(Qcow2 *q, const WriteRun *r, IOVector *
 
     bdrv_co_debug_event(q->data, BLKDBG_WRITE_AIO);
     if (v_offset == 0 && bytes == v->size) {
-        return bdrv_co_pwritev(q->data, host_of(r, &q->geo, r->start), v, flags);
+        return qcow2_data_co_write(q, host_of(r, &q->geo, r->start), r->start, v, flags);
     }
     ret = iov_init_slice(&w, v, v_offset, bytes);
     if (ret == 0) {
-        ret = bdrv_co_pwritev(q->data, host_of(r, &q->geo, r->start), &w, flags);
+        ret = qcow2_data_co_write(q, host_of(r, &q->geo, r->start), r->start, &w, flags);
     }
     iov_clear(&w);
     return ret;
@@ -137,7 +138,7 @@ static int coroutine_fn zero_by_call(Qcow2 *q, const WriteRun *r)
 {
     int ret;
 
-    if (r->cow_end - r->cow_start - (r->end - r->start) < ZERO_BY_CALL) {
+    if (q->crypt || r->cow_end - r->cow_start - (r->end - r->start) < ZERO_BY_CALL) {
         return -ENOTSUP;
     }
     bdrv_co_debug_event(q->data, BLKDBG_CLUSTER_ALLOC_SPACE);
@@ -189,7 +190,7 @@ static int coroutine_fn write_merged(Qcow2 *q, const WriteRun *r, IOVector *v, s
     }
     if (ret == 0) {
         bdrv_co_debug_event(q->data, BLKDBG_WRITE_AIO);
-        ret = bdrv_co_pwritev(q->data, host_of(r, &q->geo, r->cow_start), &w, flags);
+        ret = qcow2_data_co_write(q, host_of(r, &q->geo, r->cow_start), r->cow_start, &w, flags);
     }
     iov_clear(&w);
     mem_align_free(flat);

@@ -9,12 +9,17 @@
 #include <string.h>
 
 const BlockCreateOption qcow2_create_options[] = {
-    /* Known, so that scripts which say "off" go on, and others hear what is missing. */
-    { "encryption", BLK_OPT_BOOL, "Encrypt the image with format 'aes' (not supported: off only)",
-      NULL },
-    { "encrypt.format", BLK_OPT_STRING, "Encrypt the image (not supported)", NULL },
-    { "encrypt.key-secret", BLK_OPT_STRING, "ID of the secret that opens the image (not supported)",
-      NULL },
+    { "encryption", BLK_OPT_BOOL,
+      "Encrypt the image with format 'aes'. (Deprecated in favor of encrypt.format=aes)", NULL },
+    { "encrypt.format", BLK_OPT_STRING, "Encrypt the image, format choices: 'aes', 'luks'", NULL },
+    { "encrypt.key-secret", BLK_OPT_STRING,
+      "ID of secret providing qcow AES key or LUKS passphrase", NULL },
+    { "encrypt.cipher-alg", BLK_OPT_STRING, "Name of encryption cipher algorithm", NULL },
+    { "encrypt.cipher-mode", BLK_OPT_STRING, "Name of encryption cipher mode", NULL },
+    { "encrypt.ivgen-alg", BLK_OPT_STRING, "Name of IV generator algorithm", NULL },
+    { "encrypt.ivgen-hash-alg", BLK_OPT_STRING, "Name of IV generator hash algorithm", NULL },
+    { "encrypt.hash-alg", BLK_OPT_STRING, "Name of encryption hash algorithm", NULL },
+    { "encrypt.iter-time", BLK_OPT_NUMBER, "Time to spend in PBKDF in milliseconds", NULL },
     { "cluster_size", BLK_OPT_SIZE, "qcow2 cluster size", "65536" },
     { "extended_l2", BLK_OPT_BOOL, "Extended L2 tables", "off" },
     { "preallocation", BLK_OPT_STRING,
@@ -40,6 +45,8 @@ void qcow2_create_options_clear(Qcow2CreateParams *p)
     g_clear_pointer(&p->backing_file, g_free);
     g_clear_pointer(&p->backing_format, g_free);
     g_clear_pointer(&p->data_file, g_free);
+    g_clear_pointer(&p->key_secret, g_free);
+    g_clear_pointer(&p->crypt, crypt_create_free);
 }
 
 static int take_compat(Options *o, Qcow2CreateParams *p, GError **errp)
@@ -155,33 +162,43 @@ static int check_together(const Qcow2CreateParams *p, GError **errp)
                               errp);
 }
 
-/* None is supported; what is wrong besides is said first. */
-static int take_encryption(Options *o, GError **errp)
+/* encryption=on is the older way to say encrypt.format=aes, and another value than off one to name
+ * the format. */
+static int take_alias(Options *o, Options *sub, GError **errp)
 {
-    static const char *const formats[] = { "luks", "aes", NULL };
-    bool has_alias = opts_has(o, "encryption") && strcmp(opts_peek(o, "encryption"), "off");
-    bool has_format = opts_has(o, "encrypt.format"), has_key;
-    g_autofree char *alias = opts_take_str(o, "encryption"),
-                    *format = opts_take_str(o, "encrypt.format");
-    g_autoptr(Options) rest = opts_take_subtree(o, "encrypt");
-    const char *name = has_format ? format : has_alias ? alias : NULL;
+    g_autofree char *alias = opts_take_str(o, "encryption");
 
-    if (has_alias && has_format) {
+    if (!alias || !strcmp(alias, "off")) {
+        return 0;
+    }
+    if (opts_has(sub, "format")) {
         return error_set(
             errp, EINVAL,
             "'encrypt.format' and its alias 'encryption' can't be used at the same time");
     }
-    has_key = opts_has(rest, "key-secret");
-    if (!name) {
-        return opts_count(rest) ? error_set(errp, EINVAL, "Parameter 'encrypt.format' is missing")
-                                : 0;
+    opts_set(sub, "format", !strcmp(alias, "on") ? "aes" : alias);
+    return 0;
+}
+
+static int take_encryption(Options *o, Qcow2CreateParams *p, GError **errp)
+{
+    static const char *const formats[] = { "luks", "aes", NULL };
+    g_autoptr(Options) sub = opts_take_subtree(o, "encrypt");
+    int format, ret = take_alias(o, sub, errp);
+
+    if (ret < 0) {
+        return ret;
     }
-    if (!(has_alias && !strcmp(alias, "on")) && !(has_format && g_strv_contains(formats, format))) {
-        return error_set(errp, EINVAL, "Parameter 'format' does not accept value '%s'", name);
+    if (!opts_has(sub, "format")) {
+        return opts_count(sub) ? error_set(errp, EINVAL, "Parameter 'encrypt.format' is missing")
+                               : 0;
     }
-    return has_key
-               ? error_set(errp, ENOTSUP, "Encryption is not supported")
-               : error_set(errp, EINVAL, "Parameter 'encrypt.key-secret' is required for cipher");
+    if (!opts_take_enum(sub, "format", formats, 1, &format, errp)) {
+        return -EINVAL;
+    }
+    p->key_secret = g_strdup(opts_peek(sub, "key-secret"));
+    p->crypt = crypt_create_take(sub, opts_secrets(o), format == 0, "encrypt.", false, errp);
+    return p->crypt ? 0 : -EINVAL;
 }
 
 /* An image names its data file plainly, whatever the name looks like: "file:" goes here, and what
@@ -226,7 +243,7 @@ int qcow2_create_options_take(Options *o, Qcow2CreateParams *p, GError **errp)
     p->size = ALIGN_UP(p->size, UINT64_C(512));
     ret = take_compat(o, p, errp);
     ret = ret < 0 ? ret : take_names(o, p, errp);
-    ret = ret < 0 ? ret : take_encryption(o, errp);
+    ret = ret < 0 ? ret : take_encryption(o, p, errp);
     ret = ret < 0 ? ret
                   : take_named(o, "preallocation", "preallocation", blk_prealloc_names, &prealloc,
                                errp);
@@ -246,7 +263,7 @@ int qcow2_create_options_take(Options *o, Qcow2CreateParams *p, GError **errp)
     }
     p->prealloc = (BlockPrealloc)prealloc;
     ret = check_together(p, errp);
-    if (p->data_file_raw && p->prealloc == BLK_PREALLOC_OFF) {
+    if (p->data_file_raw && p->prealloc == BLK_PREALLOC_OFF && !p->crypt) {
         p->prealloc = BLK_PREALLOC_METADATA; /* the data file is the disk: every cluster is there */
     }
     return ret;

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Creating an image.  Order: refcounts and tables, sync, then the header: until it is there, the
- * file is no qcow2 image.  Layout: header, refcount table, refcount blocks, L1 table.
+ * file is no qcow2 image.  Layout: header, refcount table, refcount blocks, LUKS header, L1 table.
  */
 #include "create.h"
 
+#include "crypt.h"
 #include "refcount-codec.h"
 #include "rules.h"
 #include "callbacks.h"
@@ -18,13 +19,14 @@
 typedef struct Layout {
     uint64_t reftable_offset, reftable_clusters;
     uint64_t refblock_offset, refblocks;
+    uint64_t crypto_offset, crypto_bytes;
     uint64_t l1_offset, l1_entries;
     uint64_t clusters; /* all of it */
 } Layout;
 
-static void plan_layout(const Geometry *g, uint64_t size, Layout *l)
+static void plan_layout(const Geometry *g, uint64_t size, uint64_t crypto_bytes, Layout *l)
 {
-    uint64_t l1_clusters;
+    uint64_t l1_clusters, crypto_clusters = geo_clusters(g, crypto_bytes);
 
     l->l1_entries = geo_l1_entries(g, size);
     l1_clusters = geo_clusters(g, l->l1_entries * 8);
@@ -32,7 +34,7 @@ static void plan_layout(const Geometry *g, uint64_t size, Layout *l)
     for (;;) {
         uint64_t blocks, tables;
 
-        l->clusters = 1 + l->reftable_clusters + l->refblocks + l1_clusters;
+        l->clusters = 1 + l->reftable_clusters + l->refblocks + crypto_clusters + l1_clusters;
         blocks = DIV_ROUND_UP(l->clusters, UINT64_C(1) << g->refblock_bits);
         tables = geo_clusters(g, blocks * 8);
         if (blocks <= l->refblocks && tables <= l->reftable_clusters) {
@@ -43,13 +45,15 @@ static void plan_layout(const Geometry *g, uint64_t size, Layout *l)
     }
     l->reftable_offset = g->cluster_size;
     l->refblock_offset = l->reftable_offset + (l->reftable_clusters << g->cluster_bits);
-    l->l1_offset = l->refblock_offset + (l->refblocks << g->cluster_bits);
+    l->crypto_offset = l->refblock_offset + (l->refblocks << g->cluster_bits);
+    l->crypto_bytes = crypto_bytes;
+    l->l1_offset = l->crypto_offset + (crypto_clusters << g->cluster_bits);
 }
 
 /* Refcount table and blocks, in one buffer. */
 static int coroutine_fn co_write_refcounts(BdrvChild *file, const Geometry *g, const Layout *l)
 {
-    uint64_t bytes = l->l1_offset - l->reftable_offset;
+    uint64_t bytes = l->crypto_offset - l->reftable_offset;
     uint64_t blocks = l->reftable_clusters << g->cluster_bits;
     uint8_t *buf = bdrv_try_blockalign(file->bs, bytes);
     int ret;
@@ -67,6 +71,24 @@ static int coroutine_fn co_write_refcounts(BdrvChild *file, const Geometry *g, c
     }
     ret = bdrv_co_pwrite(file, (int64_t)l->reftable_offset, (int64_t)bytes, buf, 0);
     mem_align_free(buf);
+    return ret;
+}
+
+/* The LUKS header with the first passphrase's key slot. */
+static int coroutine_fn co_write_crypto(BdrvChild *file, const Qcow2CreateParams *p,
+                                        const Layout *l, GError **errp)
+{
+    g_autofree uint8_t *head = NULL;
+    int ret;
+
+    if (!l->crypto_bytes) {
+        return 0;
+    }
+    ret = crypt_create_co_format(p->crypt, &head, errp);
+    if (ret == 0) {
+        ret = bdrv_co_pwrite(file, (int64_t)l->crypto_offset, (int64_t)l->crypto_bytes, head, 0);
+        ret = ret < 0 ? error_set_errno(errp, ret, "Could not write encryption header") : 0;
+    }
     return ret;
 }
 
@@ -88,6 +110,13 @@ static void fill_header(const Qcow2CreateParams *p, const Geometry *g, const Lay
                       (p->extended_l2 ? QCOW2_INCOMPAT_EXTL2 : 0);
     h->compatible = p->lazy_refcounts ? QCOW2_COMPAT_LAZY_REFCOUNTS : 0;
     h->autoclear = p->data_file_raw ? QCOW2_AUTOCLEAR_DATA_RAW : 0;
+    if (p->crypt) {
+        h->crypt_method = crypt_create_is_luks(p->crypt) ? QCOW2_CRYPT_LUKS : QCOW2_CRYPT_AES;
+    }
+    if (l->crypto_bytes) {
+        h->crypto_offset = l->crypto_offset;
+        h->crypto_length = l->crypto_bytes;
+    }
     h->backing_file = g_strdup(p->backing_file);
     h->backing_format = g_strdup(p->backing_format);
     h->data_file = g_strdup(p->data_file);
@@ -98,7 +127,7 @@ static int plan_image(const Qcow2CreateParams *p, Geometry *g, Layout *l, GError
 {
     qcow2_geometry_init(g, p->version, p->cluster_bits, p->refcount_order, p->extended_l2,
                         p->data_file != NULL, p->data_file_raw);
-    plan_layout(g, p->size, l);
+    plan_layout(g, p->size, p->crypt ? crypt_create_bytes(p->crypt) : 0, l);
     if (l->l1_entries > QCOW2_MAX_L1_BYTES / 8 || p->size > INT64_MAX) {
         return error_set(errp, EFBIG,
                          "The image size is too large for file format 'qcow2' (try using a "
@@ -123,6 +152,7 @@ static int coroutine_fn co_write_image(BdrvChild *file, const Qcow2CreateParams 
             error_set_errno(errp, ret, "Could not clear the tables");
         }
     }
+    ret = ret < 0 ? ret : co_write_crypto(file, p, l, errp);
     if (ret == 0) {
         ret = co_write_refcounts(file, g, l);
         ret = ret < 0 || RULE_BROKEN(CREATE_HEADER_LAST) ? ret : bdrv_co_flush(file->bs);
@@ -164,7 +194,7 @@ static int coroutine_fn co_clear_data_file(Qcow2 *q, uint64_t size, GError **err
 
 /* Through the driver itself: reserve the clusters. */
 static int coroutine_fn co_preallocate(const char *filename, const Qcow2CreateParams *p,
-                                       GError **errp)
+                                       Secrets *secrets, GError **errp)
 {
     Options *o;
     BdrvChild *root;
@@ -175,6 +205,10 @@ static int coroutine_fn co_preallocate(const char *filename, const Qcow2CreatePa
     }
     o = opts_new();
     opts_set(o, "driver", "qcow2");
+    if (p->key_secret) {
+        opts_set(o, "encrypt.key-secret", p->key_secret);
+        opts_set_secrets(o, secrets);
+    }
     if (p->data_file) {
         name_data_file(o, p->data_file);
     }
@@ -222,8 +256,8 @@ static int coroutine_fn co_create_data_file(const Qcow2CreateParams *p, GError *
 /* With the image's file made. It stays open, and so locked, while the data file is made: that
  * cannot be the same one. *@data_made: there is a data file to take back. */
 static int coroutine_fn co_fill_image(const char *filename, const Qcow2CreateParams *p,
-                                      const Geometry *g, const Layout *l, bool *data_made,
-                                      GError **errp)
+                                      const Geometry *g, const Layout *l, Secrets *secrets,
+                                      bool *data_made, GError **errp)
 {
     BdrvChild *file =
         bdrv_co_open_root(filename, NULL, BLK_O_RDWR | BLK_O_RESIZE | BLK_O_PROTOCOL, errp);
@@ -241,7 +275,7 @@ static int coroutine_fn co_fill_image(const char *filename, const Qcow2CreatePar
     if (ret == 0 && close_ret < 0) {
         ret = error_set_errno(errp, close_ret, "Could not write the image's metadata");
     }
-    return ret < 0 ? ret : co_preallocate(filename, p, errp);
+    return ret < 0 ? ret : co_preallocate(filename, p, secrets, errp);
 }
 
 int coroutine_fn qcow2_co_create(const char *filename, Options *opts, GError **errp)
@@ -258,7 +292,7 @@ int coroutine_fn qcow2_co_create(const char *filename, Options *opts, GError **e
     if (ret >= 0) {
         bool made = ret > 0;
 
-        ret = co_fill_image(filename, &p, &g, &l, &data_made, errp);
+        ret = co_fill_image(filename, &p, &g, &l, opts_secrets(opts), &data_made, errp);
         if (ret < 0 && made) { /* what is there is no image; what was there stays, emptied */
             bdrv_co_remove_file(filename);
         }

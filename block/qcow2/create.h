@@ -13,6 +13,8 @@ typedef struct Qcow2CreateParams {
     int compression; /* Qcow2CompressionType */
     BlockPrealloc prealloc;
     char *backing_file, *backing_format, *data_file;
+    CryptCreate *crypt; /* NULL: not encrypted */
+    char *key_secret;   /* to open what was made */
 } Qcow2CreateParams;
 
 /* Takes the format's options out of @o. On an error *p is still to be cleared. */

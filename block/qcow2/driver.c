@@ -16,12 +16,14 @@ static void qcow2_refresh_limits(BlockDriverState *bs)
 {
     Qcow2 *q = bs->opaque;
 
-    bs->limits.request_alignment = 1;
+    bs->limits.request_alignment = bs->encrypted ? CRYPT_VOLUME_SECTOR : 1;
     bs->limits.min_mem_alignment = 1;
     bs->limits.opt_mem_alignment = q->file->bs->limits.opt_mem_alignment;
     bs->limits.pwrite_zeroes_alignment = (uint32_t)q->geo.subcluster_size;
     bs->limits.pdiscard_alignment = (uint32_t)q->geo.cluster_size;
 }
+
+static const char *const strong_options[] = { "encrypt.key-secret", NULL };
 
 const BlockDriver bdrv_qcow2 = {
     BLOCK_DRIVER_TABLE,
@@ -36,6 +38,7 @@ const BlockDriver bdrv_qcow2 = {
     .reopen_commit = qcow2_reopen_commit,
     .reopen_abort = qcow2_reopen_abort,
     .refresh_limits = qcow2_refresh_limits,
+    .strong_options = strong_options,
     .create_options = qcow2_create_options,
     .co_create = qcow2_co_create,
     .unwritten_reads_zero = qcow2_unwritten_reads_zero,

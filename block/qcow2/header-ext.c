@@ -68,6 +68,33 @@ static int parse_bitmaps(Qcow2Header *h, const uint8_t *data, uint32_t len, GErr
     return 0;
 }
 
+static int parse_crypto(Qcow2Header *h, const uint8_t *data, uint32_t len, GError **errp)
+{
+    uint64_t cluster = UINT64_C(1) << h->cluster_bits;
+
+    if (h->crypt_method != 2) {
+        return error_set(errp, EINVAL,
+                         "CRYPTO header extension only expected with LUKS encryption method");
+    }
+    if (len != 16) {
+        return error_set(errp, EINVAL, "CRYPTO header extension size %u, but expected size 16",
+                         len);
+    }
+    h->crypto_offset = ldbe64(data);
+    h->crypto_length = ldbe64(data + 8);
+    if (h->crypto_offset % cluster) {
+        return error_set(errp, EINVAL,
+                         "Encryption header offset '%" G_GUINT64_FORMAT
+                         "' is not a multiple of cluster size '%u'",
+                         h->crypto_offset, (unsigned)cluster);
+    }
+    if (!h->crypto_offset || h->crypto_length > QCOW2_MAX_CRYPTO_BYTES ||
+        h->crypto_offset > INT64_MAX - h->crypto_length) {
+        return error_set(errp, EINVAL, "Encryption header is at an invalid place");
+    }
+    return 0;
+}
+
 static void keep_unknown(Qcow2Header *h, uint32_t type, const uint8_t *data, uint32_t len)
 {
     HeaderExt e = { .type = type, .len = len, .data = g_memdup2(data, len) };
@@ -97,6 +124,8 @@ static int parse_one(Qcow2Header *h, uint32_t type, const uint8_t *data, uint32_
         }
         return ret;
     }
+    case EXT_CRYPTO:
+        return parse_crypto(h, data, len, errp);
     case EXT_DATA_FILE:
         g_free(h->data_file);
         h->data_file = g_strndup((const char *)data, len);
@@ -242,6 +271,16 @@ static void put_features(Out *o)
     }
 }
 
+static void put_crypto(Out *o, const Qcow2Header *h)
+{
+    uint8_t *p = put_head(o, EXT_CRYPTO, 16);
+
+    if (p) {
+        stbe64(p, h->crypto_offset);
+        stbe64(p + 8, h->crypto_length);
+    }
+}
+
 static void put_bitmaps(Out *o, const Qcow2Header *h)
 {
     uint8_t *p = put_head(o, EXT_BITMAPS, 24);
@@ -266,6 +305,9 @@ size_t qcow2_header_ext_put(const Qcow2Header *h, uint8_t *buf, size_t len, size
     }
     if (h->data_file) {
         put(&o, EXT_DATA_FILE, h->data_file, strlen(h->data_file));
+    }
+    if (h->crypto_offset) {
+        put_crypto(&o, h);
     }
     for (guint i = 0; h->unknown_exts && i < h->unknown_exts->len; i++) {
         const HeaderExt *e = &g_array_index(h->unknown_exts, HeaderExt, i);

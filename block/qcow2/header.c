@@ -161,8 +161,8 @@ static int check_features(const Qcow2Header *h, const uint8_t *b, size_t len, in
     if (h->crypt_method > 2) {
         return error_set(errp, EINVAL, "Unsupported encryption method %u", h->crypt_method);
     }
-    if (h->crypt_method) {
-        return error_set(errp, ENOTSUP, "Encrypted images (encryption method %u) are not supported",
+    if (h->crypt_method == 2 && !h->crypto_offset) {
+        return error_set(errp, EINVAL, "Missing CRYPTO header for crypt method %u",
                          h->crypt_method);
     }
     if ((h->incompatible & QCOW2_INCOMPAT_EXTL2) &&

@@ -13,6 +13,7 @@
 #define QCOW2_INCOMPAT_COMPRESSION (UINT64_C(1) << 3)
 #define QCOW2_INCOMPAT_EXTL2 (UINT64_C(1) << 4)
 #define QCOW2_INCOMPAT_KNOWN UINT64_C(0x1f)
+#define QCOW2_MAX_CRYPTO_BYTES UINT64_C(0x1000000) /* eight key slots need 2 MiB */
 #define QCOW2_COMPAT_LAZY_REFCOUNTS (UINT64_C(1) << 0)
 #define QCOW2_AUTOCLEAR_BITMAPS (UINT64_C(1) << 0)
 #define QCOW2_AUTOCLEAR_DATA_RAW (UINT64_C(1) << 1)
@@ -48,8 +49,9 @@ typedef struct Qcow2Header {
     bool has_bitmaps;
     uint32_t nb_bitmaps;
     uint64_t bitmap_dir_size, bitmap_dir_offset;
-    GArray *unknown_exts; /* HeaderExt */
-    size_t room;          /* not in the file: a rewrite keeps to so many bytes; 0: its cluster */
+    uint64_t crypto_offset, crypto_length; /* of the LUKS header; 0: none */
+    GArray *unknown_exts;                  /* HeaderExt */
+    size_t room; /* not in the file: a rewrite keeps to so many bytes; 0: its cluster */
 } Qcow2Header;
 
 /* Which bytes of its cluster a header is; all else is free. */

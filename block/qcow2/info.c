@@ -2,6 +2,7 @@
 /* Facts for `info`. */
 #include "bitmap.h"
 #include "callbacks.h"
+#include "crypt.h"
 #include "snapshot.h"
 
 bool qcow2_unwritten_reads_zero(BlockDriverState *bs)
@@ -9,7 +10,7 @@ bool qcow2_unwritten_reads_zero(BlockDriverState *bs)
     Qcow2 *q = bs->opaque;
 
     /* Preallocated entries show what their file has there. */
-    return q->opened_empty || (q->data && bdrv_unwritten_reads_zero(q->data->bs));
+    return q->opened_empty || (q->data && !bs->encrypted && bdrv_unwritten_reads_zero(q->data->bs));
 }
 
 int qcow2_get_info(BlockDriverState *bs, BlockDriverInfo *info)
@@ -45,8 +46,11 @@ Options *qcow2_get_specific_info(BlockDriverState *bs, GError **errp)
         if (h->data_file) {
             opts_set(o, "data-file", h->data_file);
         }
+    }
+    qcow2_crypt_describe(q, o);
+    if (h->version >= 3) {
         if (q->geo.external_data) {
-            opts_set_bool(o, "data-file-raw", q->geo.data_raw);
+            opts_set_bool(o, "data-file-raw", h->autoclear & QCOW2_AUTOCLEAR_DATA_RAW);
         }
         opts_set_bool(o, "corrupt", h->incompatible & QCOW2_INCOMPAT_CORRUPT);
         opts_set_bool(o, "extended-l2", q->geo.extended_l2);

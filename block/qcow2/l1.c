@@ -25,6 +25,10 @@ int coroutine_fn qcow2_l1_co_load(Qcow2 *q, GError **errp)
         return error_set_errno(errp, ret, "Could not read L1 table");
     }
     qcow2_metadata_add(q->metadata, 0, q->geo.cluster_size, "qcow2_header");
+    if (q->hdr.crypto_length) {
+        qcow2_metadata_add(q->metadata, q->hdr.crypto_offset, q->hdr.crypto_length,
+                           "encryption header");
+    }
     if (bytes) {
         qcow2_metadata_add(q->metadata, q->hdr.l1_offset, bytes, "active L1 table");
     }

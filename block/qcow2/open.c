@@ -7,6 +7,7 @@
 #include "clean.h"
 #include "compress.h"
 #include "cow-buffer.h"
+#include "crypt.h"
 #include "dirty.h"
 #include "flush.h"
 #include "l1.h"
@@ -28,7 +29,9 @@ static void init_geometry(Qcow2 *q)
     qcow2_geometry_init(
         &q->geo, (int)h->version, h->cluster_bits, h->refcount_order,
         h->incompatible & QCOW2_INCOMPAT_EXTL2, h->incompatible & QCOW2_INCOMPAT_DATA_FILE,
-        (h->incompatible & QCOW2_INCOMPAT_DATA_FILE) && (h->autoclear & QCOW2_AUTOCLEAR_DATA_RAW));
+        /* (What an encrypted image has in its data file is not the disk, whatever it says.) */
+        (h->incompatible & QCOW2_INCOMPAT_DATA_FILE) && (h->autoclear & QCOW2_AUTOCLEAR_DATA_RAW) &&
+            !h->crypt_method);
 }
 
 static int coroutine_fn co_open_data_file(Qcow2 *q, Options *o, int flags, GError **errp)
@@ -128,6 +131,7 @@ static void free_state(Qcow2 *q)
     qcow2_decompress_fini(q);
     qcow2_compress_fini(q);
     qcow2_cow_buffer_fini(q);
+    qcow2_crypt_fini(q);
     g_clear_pointer(&q->l1, g_free);
     g_clear_pointer(&q->alloc.reftable, g_free);
     qcow2_header_clear(&q->hdr);
@@ -151,7 +155,8 @@ static int coroutine_fn co_open_parts(Qcow2 *q, Options *o, int flags, GError **
     q->bs->total_bytes =
         (int64_t)ALIGN_DOWN(q->hdr.size, UINT64_C(512)); /* whole sectors, as the reference */
     publish_backing(q);
-    ret = qcow2_options_take(&q->geo, o, flags, &opt, errp);
+    ret = qcow2_crypt_co_open(q, o, flags, errp);
+    ret = ret < 0 ? ret : qcow2_options_take(&q->geo, o, flags, &opt, errp);
     ret = ret < 0 ? ret : co_open_data_file(q, o, flags, errp);
     ret = ret < 0 ? ret : make_parts(q, &opt, errp);
     ret = ret < 0 ? ret : qcow2_l1_co_load(q, errp);

@@ -133,8 +133,5 @@ int qcow2_options_take(const Geometry *g, Options *o, int flags, Qcow2Options *r
     if (r->discard_no_unref && g->version < 3) {
         return error_set(errp, EINVAL, "discard-no-unref is only supported since qcow2 version 3");
     }
-    if (opts_has_subtree(o, "encrypt")) {
-        return error_set(errp, ENOTSUP, "Encrypted images are not supported");
-    }
     return 0;
 }

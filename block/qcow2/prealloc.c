@@ -83,8 +83,8 @@ static void link_reserved(Qcow2 *q, MetaSlice *s, unsigned index, uint64_t n, ui
                          : qcow2_l2_make_host_only(g, host + (i << g->cluster_bits));
 
         if (!show) {
-            e.bitmap = old.bitmap; /* zero bits stay */
-        } else if (old.desc & L2E_ZERO) {
+            e.bitmap = old.bitmap;                      /* zero bits stay */
+        } else if ((old.desc & L2E_ZERO) || q->crypt) { /* INV-CRYPT-1 */
             e = qcow2_l2_set_zero(g, e, 0, 1);
         }
         qcow2_l2_store(g, s->data, index + i, e);
@@ -217,7 +217,14 @@ int coroutine_fn qcow2_prealloc_co_reserve(Qcow2 *q, uint64_t guest, uint64_t by
                                            BlockPrealloc mode, GError **errp)
 {
     ReserveOp op = { .mode = mode };
-    int ret = co_ask_for_mode(q, mode, errp);
+    int ret;
+
+    if (q->crypt && q->geo.version < 3) { /* it has no entry that is there and reads zero */
+        return error_set(errp, ENOTSUP,
+                         "Preallocation of encrypted images requires compatibility level 1.1 or "
+                         "above");
+    }
+    ret = co_ask_for_mode(q, mode, errp);
 
     if (ret < 0 || bytes == 0) {
         return ret;

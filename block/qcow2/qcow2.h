@@ -17,6 +17,7 @@
 
 #include "allocator.h"
 #include "block/io.h"
+#include "block/crypto/volume.h"
 #include "cache.h"
 #include "geometry.h"
 #include "header-io.h"
@@ -30,7 +31,8 @@
 
 typedef struct Qcow2 {
     BlockDriverState *bs;
-    BdrvChild *file; /* metadata (and data) */
+    BdrvChild *file;    /* metadata (and data) */
+    CryptVolume *crypt; /* NULL: not encrypted; constant after open */
     BdrvChild *data; /* == file, or the external data file; NULL with BLK_O_NO_IO and none there */
     Geometry geo;    /* constant after open */
     Qcow2Header hdr; /* alloc.meta_lock; the feature bits: header.lock */

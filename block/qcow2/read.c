@@ -5,6 +5,7 @@
  */
 #include "callbacks.h"
 #include "compress.h"
+#include "crypt.h"
 #include "map.h"
 
 #include "util/co-pieces.h"
@@ -45,7 +46,7 @@ static int coroutine_fn co_read_extent(Qcow2 *q, const Extent *x, uint64_t guest
             return -EIO;
         }
         bdrv_co_debug_event(q->file, BLKDBG_READ_AIO);
-        return bdrv_co_preadv(q->data, (int64_t)x->host, v, 0);
+        return qcow2_data_co_read(q, x->host, guest, v);
     case SC_ZERO_PLAIN:
     case SC_ZERO_ALLOC:
         iov_memset(v, 0, 0, v->size);

@@ -108,7 +108,7 @@ int coroutine_fn qcow2_co_block_status(BlockDriverState *bs, bool want_zero, int
     case SC_INVALID:
         return -EIO;
     }
-    if (!q->data) {
+    if (!q->data || bs->encrypted) {
         status &= ~(BLK_OFFSET_VALID | BLK_RECURSE);
     }
     if (status & BLK_OFFSET_VALID) {

@@ -10,6 +10,47 @@
 
 #include <errno.h>
 
+/* Bytes of encrypted images are changed by whole sectors. */
+static int coroutine_fn co_write_sectors(Qcow2 *q, uint64_t at, IOVector *v)
+{
+    uint64_t start = ALIGN_DOWN(at, (uint64_t)CRYPT_VOLUME_SECTOR);
+    uint64_t end = ALIGN_UP(at + v->size, (uint64_t)CRYPT_VOLUME_SECTOR);
+    uint8_t *buf = g_try_malloc(end - start);
+    IOVector whole;
+    int ret = buf ? 0 : -ENOMEM;
+
+    iov_init_buf(&whole, buf, end - start);
+    ret = ret < 0 ? ret : qcow2_co_preadv(q->bs, (int64_t)start, &whole, 0);
+    if (ret == 0) {
+        iov_to_buf(v, 0, buf + (at - start), v->size);
+        ret = qcow2_write_co_guest(q, start, &whole, 0);
+    }
+    g_free(buf);
+    return ret;
+}
+
+static int coroutine_fn co_read_sectors(Qcow2 *q, uint64_t at, IOVector *v)
+{
+    uint64_t start = ALIGN_DOWN(at, (uint64_t)CRYPT_VOLUME_SECTOR);
+    uint64_t end = ALIGN_UP(at + v->size, (uint64_t)CRYPT_VOLUME_SECTOR);
+    uint8_t *buf = g_try_malloc(end - start);
+    IOVector whole;
+    int ret = buf ? 0 : -ENOMEM;
+
+    iov_init_buf(&whole, buf, end - start);
+    ret = ret < 0 ? ret : qcow2_co_preadv(q->bs, (int64_t)start, &whole, 0);
+    if (ret == 0) {
+        iov_from_buf(v, 0, buf + (at - start), v->size);
+    }
+    g_free(buf);
+    return ret;
+}
+
+static bool is_apart(const Qcow2 *q, uint64_t at, size_t bytes)
+{
+    return q->crypt && !IS_ALIGNED(at | bytes, (uint64_t)CRYPT_VOLUME_SECTOR);
+}
+
 int coroutine_fn qcow2_co_vmstate(BlockDriverState *bs, int64_t pos, IOVector *v, bool save)
 {
     Qcow2 *q = bs->opaque;
@@ -27,11 +68,18 @@ int coroutine_fn qcow2_co_vmstate(BlockDriverState *bs, int64_t pos, IOVector *v
     end = start + (uint64_t)pos + v->size;
     if (!save) {
         bdrv_co_debug_event(q->file, BLKDBG_VMSTATE_LOAD);
-        return qcow2_co_preadv(bs, (int64_t)(start + (uint64_t)pos), v, 0);
+        return is_apart(q, start + (uint64_t)pos, v->size)
+                   ? co_read_sectors(q, start + (uint64_t)pos, v)
+                   : qcow2_co_preadv(bs, (int64_t)(start + (uint64_t)pos), v, 0);
     }
     ret = qcow2_health_may_write(&q->health);
     bdrv_co_debug_event(q->file, BLKDBG_VMSTATE_SAVE);
     ret = ret < 0 ? ret : qcow2_change_co_begin(q, QCOW2_CHANGE_IMAGE); /* not of the disk */
     ret = ret < 0 ? ret : qcow2_l1_co_grow(q, geo_l1_entries(&q->geo, end));
-    return ret < 0 ? ret : qcow2_write_co_guest(q, start + (uint64_t)pos, v, 0);
+    if (ret < 0) {
+        return ret;
+    }
+    return is_apart(q, start + (uint64_t)pos, v->size)
+               ? co_write_sectors(q, start + (uint64_t)pos, v)
+               : qcow2_write_co_guest(q, start + (uint64_t)pos, v, 0);
 }

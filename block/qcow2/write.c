@@ -19,6 +19,7 @@
 #include "callbacks.h"
 #include "change.h"
 #include "cow.h"
+#include "crypt.h"
 #include "entry.h"
 #include "l2-table.h"
 #include "map.h"
@@ -66,6 +67,9 @@ static uint64_t wanted_host(Qcow2 *q, const WriteRun *r)
 /* Is it certain that nothing was ever written at @host or after? INV-COW-1 */
 static bool is_beyond_eof(Qcow2 *q, uint64_t host)
 {
+    if (q->crypt) {
+        return false; /* INV-CRYPT-1: zeroes there are none for the guest */
+    }
     if (RULE_BROKEN(STALE_NOT_ZERO)) {
         return true;
     }
@@ -338,11 +342,12 @@ static int64_t coroutine_fn co_find_in_place(Qcow2 *q, uint64_t offset, uint64_t
     return (int64_t)x.bytes;
 }
 
-static int coroutine_fn co_write_in_place(Qcow2 *q, uint64_t host, IOVector *v, unsigned flags)
+static int coroutine_fn co_write_in_place(Qcow2 *q, uint64_t host, uint64_t guest, IOVector *v,
+                                          unsigned flags)
 {
     CASE_MET(OVERWRITE);
     bdrv_co_debug_event(q->data, BLKDBG_WRITE_AIO);
-    return bdrv_co_pwritev(q->data, host, v, flags);
+    return qcow2_data_co_write(q, host, guest, v, flags);
 }
 
 /* ---- Requests that are no overwrite of one extent ---- */
@@ -352,7 +357,7 @@ typedef struct WritePiece {
     unsigned pin, flags;
     uint64_t bytes;
     bool planned; /* run; else an overwrite at host */
-    uint64_t host;
+    uint64_t host, guest;
     WriteRun run;
     IOVector part, *v; /* v: the piece's data */
     int ret;           /* < 0: no memory for it */
@@ -410,7 +415,7 @@ static int coroutine_fn co_write_piece(void *opaque)
     if (p->planned) {
         ret = co_run_planned(p->q, &p->run, p->v, p->flags, ret);
     } else {
-        ret = ret < 0 ? ret : co_write_in_place(p->q, p->host, p->v, p->flags);
+        ret = ret < 0 ? ret : co_write_in_place(p->q, p->host, p->guest, p->v, p->flags);
     }
     qcow2_pin_leave(p->q->pin, p->pin);
     if (p->v == &p->part) {
@@ -444,6 +449,7 @@ static int coroutine_fn G_GNUC_NO_INLINE co_write_pieces(Qcow2 *q, uint64_t offs
             break;
         }
         p->q = q;
+        p->guest = offset;
         p->flags = flags;
         p->v = p->bytes == v->size ? v : &p->part;
         p->ret = p->v == v ? 0 : iov_cursor_take(&at, &p->part, p->bytes);
@@ -466,7 +472,7 @@ int coroutine_fn qcow2_write_co_guest(Qcow2 *q, uint64_t offset, IOVector *v, un
     int ret = n < 0 ? (int)n : 0;
 
     if (likely(n == (int64_t)v->size)) {
-        ret = co_write_in_place(q, host, v, flags);
+        ret = co_write_in_place(q, host, offset, v, flags);
     }
     qcow2_pin_leave(q->pin, pin);
     if (ret < 0 || n == (int64_t)v->size) {

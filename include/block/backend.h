@@ -12,6 +12,7 @@
 #include "block/common.h"
 #include "block/debug-event.h"
 #include "block/policy.h"
+#include "block/secret.h"
 #include "util/aio.h"
 
 /* Open @filename (plain, proto:…, json:{}; may be NULL with options) with

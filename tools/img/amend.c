@@ -17,7 +17,7 @@ static const char help_text[] =
     "  -o, --options OPTIONS         what is to change, key=value,…; 'help' lists it\n"
     "  -t, --cache MODE              cache mode (writeback)\n"
     "  --force                       also what may lose the last way to the data\n"
-    "  --object DEFINITION           objects such as secrets: refused, there are none yet\n"
+    "  --object DEFINITION           a secret: secret,id=ID,data=TEXT (or file=NAME)\n"
     "  -p, --progress                show how far it is\n"
     "  -q, --quiet                   print errors only\n"
     "  -h, --help                    this text\n"
@@ -43,7 +43,7 @@ static const ToolArg amend_args[] = { { "help", 'h', ARG_DO, .what = help_text,
                                       { "cache", 't', ARG_TEXT, FIELD(cache) },
                                       { "image-opts", 0, ARG_SET, FIELD(image_opts) },
                                       { "force", 0, ARG_SET, FIELD(force) },
-                                      { "object", 0, ARG_TAKE, .call = arg_refuse_object },
+                                      { "object", 0, ARG_TAKE, .call = object_take },
                                       { "progress", 'p', ARG_SET, FIELD(progress) },
                                       { "quiet", 'q', ARG_SET, FIELD(quiet) },
                                       { NULL } };

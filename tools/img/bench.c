@@ -27,7 +27,7 @@ static const char help_text[] =
     "  --flush-interval COUNT        flush after so many writes\n"
     "  --no-drain                    ... without a wait for those in flight\n"
     "  -U, --force-share             the image may be in use, by a writer too\n"
-    "  --object DEFINITION           objects such as secrets: refused, there are none yet\n"
+    "  --object DEFINITION           a secret: secret,id=ID,data=TEXT (or file=NAME)\n"
     "  -q, --quiet                   print errors only\n"
     "  -h, --help                    this text\n"
     "\n"
@@ -197,7 +197,7 @@ static const ToolArg bench_args[] = {
     { "no-drain", 0, ARG_CLEAR, FIELD(b.drain_on_flush) },
     { "image-opts", 0, ARG_SET, FIELD(image_opts) },
     { "force-share", 'U', ARG_SET, FIELD(force_share) },
-    { "object", 0, ARG_TAKE, .call = arg_refuse_object },
+    { "object", 0, ARG_TAKE, .call = object_take },
     { "format", 'f', ARG_TEXT, FIELD(format) },
     { "count", 'c', ARG_NUMBER, FIELD(b.n), "request count", 1, INT_MAX },
     { "depth", 'd', ARG_NUMBER, FIELD(b.depth), "queue depth", 1, INT_MAX },

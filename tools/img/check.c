@@ -17,7 +17,7 @@ static const char help_text[] =
     "  -T, --cache MODE              cache mode (writeback)\n"
     "  --output human|json           how it is printed (human)\n"
     "  -U, --force-share             the image may be in use, by a writer too; not with -r\n"
-    "  --object DEFINITION           objects such as secrets: refused, there are none yet\n"
+    "  --object DEFINITION           a secret: secret,id=ID,data=TEXT (or file=NAME)\n"
     "  -q, --quiet                   print errors only\n"
     "  -h, --help                    this text\n"
     "\n"
@@ -108,7 +108,7 @@ static const ToolArg check_args[] = {
     { "format", 'f', ARG_TEXT, FIELD(format) },
     { "repair", 'r', ARG_TAKE, .call = take_repair },
     { "output", 0, ARG_TAKE, FIELD(json), "check", .call = img_take_output },
-    { "object", 0, ARG_TAKE, .call = arg_refuse_object },
+    { "object", 0, ARG_TAKE, .call = object_take },
     { "image-opts", 0, ARG_SET, FIELD(image_opts) },
     { "force-share", 'U', ARG_SET, FIELD(force_share) },
     { "cache", 'T', ARG_TEXT, FIELD(cache) },

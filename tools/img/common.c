@@ -112,7 +112,13 @@ bool img_add_options(char **all, const char *arg)
 BlockBackend *img_open(const char *filename, const char *format, int flags, bool writethrough,
                        bool image_opts, bool force_share)
 {
-    g_autoptr(Options) o = opts_new();
+    return img_open_with(filename, format, NULL, flags, writethrough, image_opts, force_share);
+}
+
+BlockBackend *img_open_with(const char *filename, const char *format, Options *options, int flags,
+                            bool writethrough, bool image_opts, bool force_share)
+{
+    g_autoptr(Options) o = options ? options : opts_new();
     GError *err = NULL;
     BlockBackend *blk;
 
@@ -120,6 +126,7 @@ BlockBackend *img_open(const char *filename, const char *format, int flags, bool
         img_error("--image-opts and --format are mutually exclusive");
         return NULL;
     }
+    object_add_secrets(o);
     if (image_opts && !opts_parse(o, filename, "file", &err)) {
         img_error_from(err, NULL);
         return NULL;

@@ -21,7 +21,7 @@ static const char help_text[] =
     "  -T, --cache MODE              cache mode of both (writeback)\n"
     "  -p, --progress                show progress\n"
     "  -U, --force-share             the images may be in use, by a writer too\n"
-    "  --object DEFINITION           objects such as secrets: refused, there are none yet\n"
+    "  --object DEFINITION           a secret: secret,id=ID,data=TEXT (or file=NAME)\n"
     "  -q, --quiet                   print errors only\n"
     "  -h, --help                    this text\n"
     "\n"
@@ -218,16 +218,18 @@ typedef struct CompareArgs {
     bool progress, image_opts, force_share;
 } CompareArgs;
 
-static bool refuse_object(const ToolArg *a, void *record, void *field, const char *value)
+static bool take_object(const ToolArg *a, void *record, void *field, const char *value)
 {
-    (void)arg_refuse_object(a, record, field, value);
-    exit(2); /* 1 would mean: they differ */
+    if (!object_take(a, record, field, value)) {
+        exit(2); /* 1 would mean: they differ */
+    }
+    return true;
 }
 
 #define FIELD(f) .at = offsetof(CompareArgs, f)
 static const ToolArg compare_args[] = { { "help", 'h', ARG_DO, .what = help_text,
                                           .call = img_show_help },
-                                        { "object", 0, ARG_TAKE, .call = refuse_object },
+                                        { "object", 0, ARG_TAKE, .call = take_object },
                                         { "a-format", 'f', ARG_TEXT, FIELD(format_a) },
                                         { "b-format", 'F', ARG_TEXT, FIELD(format_b) },
                                         { "strict", 's', ARG_SET, FIELD(c.strict) },

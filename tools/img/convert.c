@@ -39,7 +39,7 @@ static const char help_text[] =
     "  -r, --rate SIZE               bytes per second at most\n"
     "  -C, --copy-range-offloading   let the host copy (not supported yet)\n"
     "  -p, --progress                show progress\n"
-    "  --object DEFINITION           objects such as secrets: refused, there are none yet\n"
+    "  --object DEFINITION           a secret: secret,id=ID,data=TEXT (or file=NAME)\n"
     "  -q, --quiet                   print errors only\n"
     "  -h, --help                    this text\n"
     "\n"
@@ -133,7 +133,7 @@ static const ToolArg convert_args[] = {
     { "progress", 'p', ARG_SET, FIELD(progress) },
     { "quiet", 'q', ARG_SET, FIELD(copy.quiet) },
     { "salvage", 0, ARG_SET, FIELD(copy.salvage) },
-    { "object", 0, ARG_TAKE, .call = arg_refuse_object },
+    { "object", 0, ARG_TAKE, .call = object_take },
     { NULL }
 };
 #undef FIELD
@@ -239,6 +239,13 @@ static bool takes_option(const char *format, const char *name)
     return o && o->name;
 }
 
+static bool is_encrypted(const Options *o)
+{
+    const char *alias = opts_peek(o, "encryption");
+
+    return opts_has(o, "encrypt.format") || (alias && strcmp(alias, "off"));
+}
+
 /* Backing file and compression against the format and the options; false: told. */
 static bool check_target(Convert *v, int features)
 {
@@ -263,6 +270,10 @@ static bool check_target(Convert *v, int features)
     }
     if (v->copy.compress && !(features & BLK_CAN_COMPRESS)) {
         img_error("Compression not supported for this file format");
+        return false;
+    }
+    if (v->copy.compress && is_encrypted(v->opts)) {
+        img_error("Compression and encryption not supported at the same time");
         return false;
     }
     if (v->copy.compress && prealloc && strcmp(prealloc, "off")) {
@@ -293,6 +304,7 @@ static bool create_target(Convert *v)
 {
     GError *err = NULL;
 
+    object_add_secrets(v->opts);
     opts_set_int(v->opts, "size", v->copy.total);
     if (blk_create(v->dst, v->dst_format, opts_copy(v->opts), &err) < 0) {
         g_autofree char *prefix =
@@ -304,20 +316,30 @@ static bool create_target(Convert *v)
     return true;
 }
 
+static void add_key_secret(const char *key, const char *value, void *opaque)
+{
+    if (g_str_has_suffix(key, "key-secret")) {
+        opts_set(opaque, key, value);
+    }
+}
+
 static bool open_target(Convert *v)
 {
+    Options *keys = opts_new();
     Copy *c = &v->copy;
     /* Where the target's end is within a block that is written whole, it becomes longer. */
     int flags = BLK_O_RDWR | BLK_O_RESIZE | (c->min_sparse ? BLK_O_UNMAP : 0);
     bool writethrough;
     int64_t len;
 
+    opts_foreach(v->opts, add_key_secret, keys);
     if (!blk_parse_cache_mode(v->dst_cache, &flags, &writethrough)) {
         img_error("Invalid cache option: %s", v->dst_cache);
+        opts_free(keys);
         return false;
     }
-    c->target = img_open(v->dst, v->target_image_opts ? NULL : v->dst_format, flags, writethrough,
-                         v->target_image_opts, false);
+    c->target = img_open_with(v->dst, v->target_image_opts ? NULL : v->dst_format, keys, flags,
+                              writethrough, v->target_image_opts, false);
     if (!c->target) {
         return false;
     }

@@ -16,7 +16,7 @@ static const char help_text[] =
     "  -b, --backing FILE            the new image is an overlay over FILE\n"
     "  -F, --backing-format FORMAT   format of the backing file (needed with -b)\n"
     "  -u, --backing-unsafe          do not look at the backing file; SIZE is needed\n"
-    "  --object DEFINITION           objects such as secrets: refused, there are none yet\n"
+    "  --object DEFINITION           a secret: secret,id=ID,data=TEXT (or file=NAME)\n"
     "  -q, --quiet                   print errors only\n"
     "  -h, --help                    this text\n"
     "\n"
@@ -106,7 +106,7 @@ static bool take_options(const ToolArg *a, void *record, void *field, const char
 #define FIELD(f) .at = offsetof(CreateArgs, f)
 static const ToolArg create_args[] = { { "help", 'h', ARG_DO, .what = help_text,
                                          .call = img_show_help },
-                                       { "object", 0, ARG_TAKE, .call = arg_refuse_object },
+                                       { "object", 0, ARG_TAKE, .call = object_take },
                                        { "format", 'f', ARG_TEXT, FIELD(p.format) },
                                        { "options", 'o', ARG_TAKE, .call = take_options },
                                        { "backing", 'b', ARG_TEXT, FIELD(p.base_filename) },
@@ -124,6 +124,7 @@ static int create(CreateArgs *a)
     bool ok;
 
     p->opts = opts_new();
+    object_add_secrets(p->opts);
     ok = (!a->options || opts_parse(p->opts, a->options, NULL, &err)) &&
          blk_create_image(p, &told, &err);
     if (told && !a->quiet) {

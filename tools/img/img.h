@@ -5,6 +5,7 @@
 
 #include "block/backend.h"
 #include "tools/lib/args.h"
+#include "tools/lib/object.h"
 
 #include <json-glib/json-glib.h>
 
@@ -34,6 +35,10 @@ bool img_add_options(char **all, const char *arg);
 /* Open; NULL and told. @filename is an option string with @image_opts. */
 BlockBackend *img_open(const char *filename, const char *format, int flags, bool writethrough,
                        bool image_opts, bool force_share);
+
+/* The same with options beside the name (consumed; NULL: none). */
+BlockBackend *img_open_with(const char *filename, const char *format, Options *options, int flags,
+                            bool writethrough, bool image_opts, bool force_share);
 
 /* Flushes what is cached and closes. False: something that was written may be lost; told, if @tell
  * (no other error was). NULL is fine. */

@@ -18,7 +18,7 @@ static const char help_text[] =
     "  -b, --backing-chain           the images below it too\n"
     "  --output human|json           how it is printed (human)\n"
     "  -U, --force-share             the image may be in use, by a writer too\n"
-    "  --object DEFINITION           objects such as secrets: refused, there are none yet\n"
+    "  --object DEFINITION           a secret: secret,id=ID,data=TEXT (or file=NAME)\n"
     "  -h, --help                    this text\n";
 
 #define MAX_CHAIN 200
@@ -187,6 +187,11 @@ static JsonObject *node_object(BlockDriverState *bs)
     if (f.backing_file) {
         json_object_set_string_member(o, "full-backing-filename",
                                       backing ? backing : f.backing_file);
+    }
+    if (f.encrypted) {
+        json_object_set_boolean_member(o, "encrypted", true);
+    }
+    if (f.backing_file) {
         json_object_set_string_member(o, "backing-filename", f.backing_file);
     }
     if (has_info) {
@@ -407,7 +412,7 @@ static const ToolArg info_args[] = {
     { "format", 'f', ARG_TEXT, FIELD(format) },
     { "output", 0, ARG_TAKE, FIELD(json), "info", .call = img_take_output },
     { "backing-chain", 'b', ARG_SET, FIELD(chain) },
-    { "object", 0, ARG_TAKE, .call = arg_refuse_object },
+    { "object", 0, ARG_TAKE, .call = object_take },
     { "image-opts", 0, ARG_SET, FIELD(image_opts) },
     { "force-share", 'U', ARG_SET, FIELD(force_share) },
     { NULL }

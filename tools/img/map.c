@@ -17,7 +17,7 @@ static const char help_text[] =
     "  -l, --max-length LENGTH       how far to go (to the end)\n"
     "  --output human|json           how it is printed (human)\n"
     "  -U, --force-share             the image may be in use, by a writer too\n"
-    "  --object DEFINITION           objects such as secrets: refused, there are none yet\n"
+    "  --object DEFINITION           a secret: secret,id=ID,data=TEXT (or file=NAME)\n"
     "  -h, --help                    this text\n"
     "\n"
     "Sizes are in bytes, or with a suffix k, M, G, T, P or E for powers of 1024.\n";
@@ -151,7 +151,7 @@ static const ToolArg map_args[] = {
     { "help", 'h', ARG_DO, .what = help_text, .call = img_show_help },
     { "format", 'f', ARG_TEXT, FIELD(format) },
     { "output", 0, ARG_TAKE, FIELD(json), "map", .call = img_take_output },
-    { "object", 0, ARG_TAKE, .call = arg_refuse_object },
+    { "object", 0, ARG_TAKE, .call = object_take },
     { "image-opts", 0, ARG_SET, FIELD(image_opts) },
     { "force-share", 'U', ARG_SET, FIELD(force_share) },
     { "start-offset", 's', ARG_SIZE, FIELD(start), "start offset", 0, INT64_MAX },

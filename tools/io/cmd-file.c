@@ -2,6 +2,8 @@
 /* open, close. */
 #include "io.h"
 
+#include "tools/lib/object.h"
+
 #include <errno.h>
 #include <getopt.h>
 #include <stdio.h>
@@ -16,6 +18,7 @@ int io_open(const char *name, int flags, bool writethrough, bool force_share, Op
         tool_error("file open already, try 'help close'");
         return -EINVAL;
     }
+    object_add_secrets(o);
     if (force_share) {
         flags |= BLK_O_FORCE_SHARE;
     }

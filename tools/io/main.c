@@ -3,6 +3,7 @@
 #include "io.h"
 
 #include "config-host.h"
+#include "tools/lib/object.h"
 #include "tools/lib/process.h"
 
 #include <errno.h>
@@ -32,7 +33,7 @@ static void usage(void)
            "  -m, --misalign       buffers start off their alignment\n"
            "  -U, --force-share    the image may be in use, by a writer too (with -r)\n"
            "  -C, --copy-on-read   not supported yet\n"
-           "  --object DEFINITION  objects such as secrets: refused, there are none yet\n"
+           "  --object DEFINITION  a secret: secret,id=ID,data=TEXT (or file=NAME)\n"
            "  -T, --trace TRACE    accepted; there are no trace events\n"
            "  -h, --help           this text\n"
            "  -V, --version        the version\n"
@@ -117,7 +118,7 @@ static const ToolArg io_args[] = {
     { "cache", 't', ARG_TAKE, FIELD(mode), .call = io_take_cache },
     { "trace", 'T', ARG_TAKE, .call = warn_trace },
     { "force-share", 'U', ARG_SET, FIELD(mode.force_share) },
-    { "object", 0, ARG_TAKE, .call = arg_refuse_object },
+    { "object", 0, ARG_TAKE, .call = object_take },
     { "image-opts", 0, ARG_SET, FIELD(image_opts) },
     { NULL }
 };

@@ -71,12 +71,6 @@ bool arg_take_discard(const ToolArg *a, void *record, void *field, const char *v
     return true;
 }
 
-bool arg_refuse_object(const ToolArg *a, void *record, void *field, const char *value)
-{
-    tool_error("Objects are not supported: --object %s", value);
-    return false;
-}
-
 static bool takes_value(const ToolArg *a)
 {
     return a->kind == ARG_TEXT || a->kind == ARG_SIZE || a->kind == ARG_NUMBER ||

@@ -49,8 +49,6 @@ ArgsResult args_take(const ToolArg *table, int argc, char **argv, void *record);
 bool arg_take_aio(const ToolArg *a, void *record, void *field, const char *value);
 bool arg_native_aio(const ToolArg *a, void *record, void *field, const char *value);
 bool arg_take_discard(const ToolArg *a, void *record, void *field, const char *value);
-/* Of --object: there are none. */
-bool arg_refuse_object(const ToolArg *a, void *record, void *field, const char *value);
 
 /* A size argument; -1 and told. @what: "image size" */
 int64_t arg_size(const char *what, const char *arg, int64_t min, int64_t max);
