@@ -158,10 +158,10 @@ int qcow2_remake_space_add_refs(RemakeSpace *s, uint64_t offset, uint64_t bytes,
 
 bool qcow2_remake_space_is_left(const RemakeSpace *s, uint64_t cluster)
 {
-    return cluster < s->clusters && bit_of(s->old, cluster) && s->counts[cluster] == 0;
+    return cluster < s->clusters && s->counts[cluster] == 0;
 }
 
 bool qcow2_remake_space_is_new(const RemakeSpace *s, uint64_t cluster)
 {
-    return cluster < s->clusters && !bit_of(s->old, cluster) && cluster < s->cursor;
+    return cluster < s->clusters && !bit_of(s->old, cluster);
 }

@@ -35,9 +35,9 @@ void qcow2_remake_space_untake(RemakeSpace *s, uint64_t offset, uint64_t n);
  * -ERANGE: more than the new width holds; -ENOMEM. */
 int qcow2_remake_space_add_refs(RemakeSpace *s, uint64_t offset, uint64_t bytes, uint64_t refs);
 uint64_t qcow2_remake_space_count(const RemakeSpace *s, uint64_t cluster);
-/* The image as it was had something there, and nothing refers to it now. */
+/* Nothing refers to it as the image is going to be / as it is: what was there, or what a run that was
+ * cut off has left there, is garbage. */
 bool qcow2_remake_space_is_left(const RemakeSpace *s, uint64_t cluster);
-/* It was taken, or may have been. */
 bool qcow2_remake_space_is_new(const RemakeSpace *s, uint64_t cluster);
 
 #endif

@@ -136,7 +136,7 @@ static int coroutine_fn co_fill_file(Remake *r)
     return qcow2_remake_out_error(r, ret, "Could not make the file longer");
 }
 
-/* Runs of clusters that were in use and are free now are punched. Best effort. */
+/* Runs of free clusters are punched. Best effort. */
 static void coroutine_fn co_punch(Remake *r, bool (*is_garbage)(const RemakeSpace *s, uint64_t c),
                                   uint64_t end)
 {
