@@ -126,15 +126,31 @@ static int plan_rewrite(const uint8_t *old, size_t len, const Qcow2Header *h, Qc
     return qcow2_header_plan(old, len, &with, plan, errp);
 }
 
+/* Where the cluster size changes with the header, what lies past the smaller one is not the header's,
+ * before or after. */
+static int coroutine_fn co_rewrite_bits(HeaderFile *f, const Qcow2Header *h, uint32_t *bits)
+{
+    uint8_t is[HEADER_AT(size)];
+    int ret = bdrv_co_pread(f->file, 0, sizeof(is), is, 0);
+
+    *bits = ret < 0 ? 0 : MIN(ldbe32(is + HEADER_AT(cluster_bits)), h->cluster_bits);
+    return ret < 0 || *bits >= QCOW2_MIN_CLUSTER_BITS ? ret : -EINVAL;
+}
+
 int coroutine_fn qcow2_header_co_rewrite(HeaderFile *f, const Qcow2Header *h,
                                          HeaderFailure *failure, GError **errp)
 {
-    size_t len = (size_t)1 << h->cluster_bits;
-    g_autofree uint8_t *old = g_try_malloc0(len);
+    g_autofree uint8_t *old = NULL;
     Qcow2HeaderPlan plan;
-    int ret = old ? co_read_cluster(f, old, len) : -ENOMEM;
+    uint32_t bits;
+    int ret = co_rewrite_bits(f, h, &bits);
+    size_t len = ret < 0 ? 0 : (size_t)1 << bits;
 
     *failure = HEADER_UNTOUCHED;
+    if (ret == 0) {
+        old = g_try_malloc0(len);
+        ret = old ? co_read_cluster(f, old, len) : -ENOMEM;
+    }
     if (ret < 0) {
         return error_set_errno(errp, ret, "Could not read qcow2 header");
     }

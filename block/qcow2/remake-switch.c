@@ -39,7 +39,6 @@ static void make_header(const Remake *r, Qcow2Header *h)
         h->snapshots_offset = r->snapshots_offset;
         h->bitmap_dir_offset = r->bitmap_dir_offset;
     }
-    h->room = (size_t)MIN(r->rules.from.cluster_size, r->rules.to.cluster_size);
 }
 
 /* ---- The header ---- */
@@ -103,11 +102,9 @@ static int coroutine_fn co_put_header(Remake *r, const Qcow2Header *h, bool *fai
 /* The old one again, after a write of the new one failed. */
 static bool coroutine_fn co_take_back(Remake *r)
 {
-    Qcow2Header h = r->q->hdr;
     bool failed;
 
-    h.room = (size_t)MIN(r->rules.from.cluster_size, r->rules.to.cluster_size);
-    return co_put_header(r, &h, &failed) == 0;
+    return co_put_header(r, &r->q->hdr, &failed) == 0;
 }
 
 static int coroutine_fn co_write_header(Remake *r, const Qcow2Header *h)
