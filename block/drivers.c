@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The drivers of the tree, one line each: all that a new one adds beside its own files. */
 #include "block/driver/registry.h"
+#include "config-host.h"
 
 /* clang-format off */
 #define DRIVERS(X) \
@@ -11,7 +12,13 @@
     X(raw) \
     X(blkdebug) \
     X(pass) \
-    X(qcow2)
+    X(qcow2) \
+    CRYPTO_DRIVERS(X)
+#ifdef CONFIG_CRYPTO
+#define CRYPTO_DRIVERS(X) X(luks)
+#else
+#define CRYPTO_DRIVERS(X)
+#endif
 /* clang-format on */
 
 #define DECLARE(name) extern const BlockDriver bdrv_##name;

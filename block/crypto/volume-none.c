@@ -59,6 +59,11 @@ void crypt_volume_free(CryptVolume *v)
     g_assert(!v);
 }
 
+bool crypt_volume_is_locked(const CryptVolume *v)
+{
+    g_assert_not_reached();
+}
+
 uint64_t crypt_volume_payload(const CryptVolume *v)
 {
     g_assert_not_reached();

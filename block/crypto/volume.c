@@ -89,6 +89,11 @@ void crypt_volume_free(CryptVolume *v)
     }
 }
 
+bool crypt_volume_is_locked(const CryptVolume *v)
+{
+    return !v->sectors;
+}
+
 uint64_t crypt_volume_payload(const CryptVolume *v)
 {
     return v->l.hdr.payload * UINT64_C(512);
@@ -221,12 +226,12 @@ void crypt_volume_describe(const CryptVolume *v, Options *o, const char *prefix,
     }
     say(o, prefix, "ivgen-alg", crypt_ivgen_names[h->spec.ivgen]);
     say_bool(o, prefix, "detached-header", detached);
-    if (h->spec.ivgen == CRYPT_IV_ESSIV) {
-        say(o, prefix, "ivgen-hash-alg", crypt_hash_name(h->spec.ivgen_hash));
-    }
     say(o, prefix, "hash-alg", crypt_hash_name(h->hash));
     say(o, prefix, "cipher-alg", crypt_alg_name(h->spec.alg));
     say(o, prefix, "uuid", h->uuid);
+    if (h->spec.ivgen == CRYPT_IV_ESSIV) {
+        say(o, prefix, "ivgen-hash-alg", crypt_hash_name(h->spec.ivgen_hash));
+    }
     if (format) {
         say(o, prefix, "format", "luks");
     }

@@ -52,6 +52,8 @@ int crypt_volume_open_aes(CryptVolume **ret, const SecureBuf *pass, GError **err
 void crypt_volume_free(CryptVolume *v); /* wipes the keys; NULL is fine */
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(CryptVolume, crypt_volume_free)
 
+/* Opened without a passphrase: no data can be read or written. */
+bool crypt_volume_is_locked(const CryptVolume *v);
 /* Where the payload begins, as the LUKS header says; bytes. */
 uint64_t crypt_volume_payload(const CryptVolume *v);
 /* "ivgen-alg" … for info, into @o, each key with @prefix before it; @format: say "format" too. */

@@ -49,14 +49,17 @@ static Options *filtered(const Options *o, const char *const *list, bool inverse
 
 /* What stands before "driver" when the reference prints a node. */
 static const char *const before_driver[] = {
-    "set-state", "offset", "read-zeroes", "encrypt.key-secret", "image", "backing", NULL
+    "set-state", "offset", "read-zeroes", "encrypt.key-secret", "image", "backing", "header", NULL
 };
+
+/* And what after its children. */
+static const char *const after_children[] = { "key-secret", NULL };
 
 /* The options that open this node again. */
 static Options *describe(BlockDriverState *bs)
 {
     g_autoptr(Options) all = filtered(bs->options, bs->drv->strong_options, false);
-    g_autoptr(Options) tail = NULL;
+    g_autoptr(Options) tail = NULL, first = NULL, last = NULL;
     Options *o;
 
     for (guint i = 0; i < bs->children->len; i++) {
@@ -71,7 +74,10 @@ static Options *describe(BlockDriverState *bs)
     o = filtered(all, before_driver, false);
     tail = filtered(all, before_driver, true);
     opts_set(o, "driver", bs->drv->format_name);
-    opts_merge(o, tail, true);
+    first = filtered(tail, after_children, true);
+    last = filtered(tail, after_children, false);
+    opts_merge(o, first, true);
+    opts_merge(o, last, true);
     if (bs->children->len == 0 && opts_has(bs->options, "filename")) {
         opts_set(o, "filename", opts_peek(bs->options, "filename"));
     }

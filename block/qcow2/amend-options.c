@@ -23,6 +23,13 @@ const BlockCreateOption qcow2_amend_options[] = {
     { "extended_l2", BLK_OPT_BOOL, "Extended L2 tables", NULL },
     { "compression_type", BLK_OPT_STRING, "Compression method used for image cluster compression",
       NULL },
+    { "encrypt.state", BLK_OPT_STRING, "Select new state of affected keyslots (active/inactive)",
+      NULL },
+    { "encrypt.keyslot", BLK_OPT_NUMBER, "Select a single keyslot to modify explicitly", NULL },
+    { "encrypt.new-secret", BLK_OPT_STRING,
+      "New secret to set in the matching keyslots. Empty string to erase", NULL },
+    { "encrypt.old-secret", BLK_OPT_STRING, "Select all keyslots that match this password", NULL },
+    { "encrypt.iter-time", BLK_OPT_NUMBER, "Time to spend in PBKDF in milliseconds", NULL },
     { NULL }
 };
 

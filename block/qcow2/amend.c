@@ -11,6 +11,7 @@
 
 #include "callbacks.h"
 #include "change.h"
+#include "crypt.h"
 #include "dirty.h"
 #include "flush.h"
 #include "header-layout.h"
@@ -214,6 +215,7 @@ static int coroutine_fn co_take_steps(Qcow2 *q, const AmendPlan *plan, const Blo
 int coroutine_fn qcow2_co_amend(BlockDriverState *bs, Options *opts, const BlockAmend *how,
                                 GError **errp)
 {
+    g_autoptr(Options) keys = opts_take_subtree(opts, "encrypt");
     Qcow2 *q = bs->opaque;
     AmendPlan plan;
     int ret = qcow2_health_may_write(&q->health);
@@ -221,7 +223,14 @@ int coroutine_fn qcow2_co_amend(BlockDriverState *bs, Options *opts, const Block
     if (ret < 0) {
         return error_set_errno(errp, ret, "The image cannot be changed");
     }
+    ret = opts_count(keys) ? qcow2_crypt_check_amend(q, errp) : 0;
+    if (ret < 0) {
+        return ret;
+    }
     ret = qcow2_amend_plan(q, opts, &plan, errp);
+    if (ret == 0 && opts_count(keys)) {
+        ret = qcow2_crypt_co_amend(q, keys, opts_secrets(opts), how->force, errp);
+    }
     ret = ret < 0 ? ret : co_take_steps(q, &plan, how, errp);
     qcow2_amend_plan_clear(&plan);
     return ret;

@@ -21,6 +21,13 @@ void qcow2_crypt_fini(Qcow2 *q);
 /* Into what info says of the format. */
 void qcow2_crypt_describe(const Qcow2 *q, Options *o);
 
+/* Key slots, as the options "state" … of @o say; alone on the image. What is on disk when:
+ * INV-LUKS-2 to 4. */
+int coroutine_fn qcow2_crypt_co_amend(Qcow2 *q, Options *o, Secrets *secrets, bool force,
+                                      GError **errp);
+/* Whether there are any. */
+int qcow2_crypt_check_amend(const Qcow2 *q, GError **errp);
+
 /* The encrypted ways; host and guest offsets and lengths are whole sectors. */
 int coroutine_fn qcow2_crypt_co_read(Qcow2 *q, uint64_t host, uint64_t guest, IOVector *v);
 int coroutine_fn qcow2_crypt_co_write(Qcow2 *q, uint64_t host, uint64_t guest, IOVector *v,

@@ -61,8 +61,10 @@ static int check_sizes(const RemakeTarget *t, GError **errp)
 
 int qcow2_remake_check(const Qcow2 *q, int version, const RemakeTarget *t, GError **errp)
 {
+    RemakeTarget now = qcow2_remake_current(q);
     int ret = check_sizes(t, errp);
 
+    now.zero_flags |= version >= 3; /* an upgrade brings them */
     ret = ret < 0 ? ret : check_version(version, t, errp);
     if (ret < 0) {
         return ret;
@@ -71,7 +73,7 @@ int qcow2_remake_check(const Qcow2 *q, int version, const RemakeTarget *t, GErro
         return error_set(errp, ENOTSUP, "qcow2: compression type %u is not part of this build",
                          t->compression_type);
     }
-    if (q->hdr.crypt_method) {
+    if (q->hdr.crypt_method && !qcow2_remake_is_same(&now, t)) {
         return error_set(errp, ENOTSUP, "The geometry of an encrypted image cannot be changed");
     }
     return 0;

@@ -82,6 +82,7 @@ static int amend(BlockBackend *blk, const AmendArgs *a)
     GError *err = NULL;
     int ret;
 
+    object_add_secrets(o);
     if (!opts_parse(o, a->options, NULL, &err)) {
         img_error_from(err, NULL);
         return 1;
