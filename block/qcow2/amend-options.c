@@ -143,7 +143,7 @@ static int take_geometry(const Qcow2 *q, Options *o, AmendPlan *p, GError **errp
     return take_compression(o, p, errp);
 }
 
-/* Whether @given, if anything is, is what the image says. */
+/* What is given, if anything is, is what the image says. */
 static int take_backing(const Qcow2 *q, Options *o, GError **errp)
 {
     bool given = opts_has(o, "backing_file") || opts_has(o, "backing_fmt");

@@ -57,6 +57,8 @@
       "a header is on disk before another one is written beside it")                               \
     X(HEADER_DOUBT_WHOLE, "header-fault",                                                          \
       "a header whose rewrite failed is written again before any table is")                        \
+    X(REFBLOCK_LEFT_BEFORE_FREE, "shrink",                                                         \
+      "the refcount table on disk has left a block before its cluster is used again")              \
     X(CREATE_HEADER_LAST, "create", "a new image's tables are on disk before its header")          \
     X(CREATE_PREALLOC_SYNCED, "create", "preallocation of a new image keeps all orders")           \
     X(LINK_AFTER_WRITE, "overwrite,race",                                                          \
@@ -99,6 +101,7 @@
     X(LAST_SUBCLUSTER, "a discard that takes the last of a cluster")                               \
     X(EDGE_PLACED, "the last cluster given a place before a larger disk is preallocated")          \
     X(REBUILT_IN_PLACE, "counts rebuilt over the old ones: no room elsewhere")                     \
+    X(REFBLOCKS_DROPPED, "refcount blocks that count nothing given back")                          \
     X(TABLE_COPIED, "an L2 table copied because a snapshot shares it")                             \
     X(TABLE_ZEROED, "an L2 table zeroed on disk")
 

@@ -10,8 +10,8 @@
  *
  * Shrinking: entries go in memory (to zero where a backing file would show), that is flushed, the
  * header's size is written and synced; then the L2 tables that describe nothing go, that is
- * flushed, and only then do refcounts fall, clusters get punched, and the file is cut after the
- * last cluster in use. If it ends in the middle, what was to be cut is old or zero, and never what
+ * flushed, and only then do refcounts fall, clusters get punched, blocks that count nothing go
+ * (reftable-shrink.h), and the file is cut after the last cluster in use. If it ends in the middle, what was to be cut is old or zero, and never what
  * a backing file holds.
  */
 #include "callbacks.h"
@@ -24,6 +24,7 @@
 #include "map.h"
 #include "prealloc.h"
 #include "reap.h"
+#include "reftable-shrink.h"
 #include "rules.h"
 #include "tail.h"
 
@@ -263,6 +264,18 @@ static int coroutine_fn grow(Qcow2 *q, uint64_t old, uint64_t size, bool exact,
 
 /* ---- Shrink ---- */
 
+/* Give back counts of nothing, and the end of the file. Best effort: nothing refers to what is
+ * there. */
+static void coroutine_fn cut_file(Qcow2 *q)
+{
+    uint64_t gone;
+
+    if (qcow2_reftable_shrink_co_run(q, &gone) == 0 && gone) {
+        (void)qcow2_flush_co_metadata(q, true);
+    }
+    (void)qcow2_tail_co_cut(q, 0);
+}
+
 static int coroutine_fn shrink(Qcow2 *q, uint64_t old, uint64_t size, bool exact, GError **errp)
 {
     uint64_t from = ALIGN_UP(size, q->geo.cluster_size), to = ALIGN_UP(old, q->geo.cluster_size);
@@ -288,12 +301,9 @@ static int coroutine_fn shrink(Qcow2 *q, uint64_t old, uint64_t size, bool exact
     if (qcow2_flush_co_metadata(q, true) == 0) {
         (void)qcow2_reap_co_ready(q);
     }
-    if (q->geo.external_data) {
-        return bdrv_co_truncate(q->data, size, exact, BLK_PREALLOC_OFF, 0,
-                                errp); /* nothing refers to the rest */
-    }
-    (void)qcow2_tail_co_cut(q, 0); /* best effort: what is there reads as nothing */
-    return 0;
+    cut_file(q);
+    return q->geo.external_data ? bdrv_co_truncate(q->data, size, exact, BLK_PREALLOC_OFF, 0, errp)
+                                : 0;
 }
 
 int coroutine_fn qcow2_co_truncate(BlockDriverState *bs, int64_t bytes, bool exact,

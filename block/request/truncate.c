@@ -2,6 +2,9 @@
 /* The gate of resizes. */
 #include "block/request/request.h"
 
+/* The longest disk that there is: what reads a little past its end overflows nothing. */
+#define MAX_LENGTH INT64_C(0x7fffffffc0000000)
+
 /* Zeroes over what of [start, end) would show an older layer. */
 static int coroutine_fn zero_new_area(BdrvChild *c, int64_t start, int64_t end)
 {
@@ -70,6 +73,11 @@ int coroutine_fn bdrv_co_truncate(BdrvChild *c, int64_t bytes, bool exact, Block
 
     if (bytes < 0) {
         return error_set(errp, EINVAL, "Image size cannot be negative");
+    }
+    if (bytes > MAX_LENGTH) {
+        return error_set(errp, EIO,
+                         "offset(%" G_GINT64_FORMAT ") exceeds maximum(%" G_GINT64_FORMAT ")",
+                         bytes, MAX_LENGTH);
     }
     if (old < 0) {
         return error_set_errno(errp, old, "Failed to get old image size");

@@ -303,6 +303,37 @@ static void make_resize(Program *p, GRand *r)
     }
 }
 
+/* A disk with many refcount blocks shrinks, and what they gave back is used again. */
+static void make_shrink(Program *p, GRand *r)
+{
+    static const OpType t[] = { OP_WRITE, OP_WRITE, OP_WRITE, OP_DISCARD };
+    uint64_t size, grown;
+
+    common(p, r);
+    p->cfg.cluster_bits = 9;
+    p->cfg.extended = false;
+    if (p->cfg.version == 3) {
+        p->cfg.refcount_bits = 64; /* a block counts 32 KiB */
+    }
+    p->cfg.size = grown = 256 * KiB;
+    fill(p, 0, grown, 64 * KiB, true);
+    for (unsigned i = 0; i < 3; i++) {
+        size = 16 * KiB + SECTOR * upto(r, 100);
+        program_add(p, OP_RESIZE, 0, size);
+        p->cfg.size = size;
+        batch(p, r, t, G_N_ELEMENTS(t), 8 * KiB);
+        program_add(p, OP_RESIZE, 0, grown);
+        p->cfg.size = grown;
+        for (unsigned k = 0; k < 3; k++) {
+            some(p, r, OP_WRITE, grown, 64 * KiB);
+        }
+        if (chance(r, 2)) {
+            flush(p);
+        }
+    }
+    p->cfg.size = grown;
+}
+
 /* A larger L1 table again and again, with data at the new end. */
 static void make_l1_growth(Program *p, GRand *r)
 {
@@ -778,6 +809,7 @@ const Workload workloads[] = {
     { "convert", "a sequential copy, one flush", make_convert },
     { "compress", "compressed clusters, and writes over them", make_compress },
     { "resize", "grow and shrink", make_resize },
+    { "shrink", "refcount blocks that a shrink gives back", make_shrink },
     { "l1-growth", "L1 tables that grow", make_l1_growth },
     { "refcount-growth", "refcount blocks and a refcount table that grow", make_refcount_growth },
     { "fault", "writes below that fail, once each", make_fault },
