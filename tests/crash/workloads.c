@@ -4,7 +4,7 @@
  * function, and a line in the table.  Disks are small, so that a state costs little; they still
  * cross every boundary of tables, because most have small clusters.
  */
-/* Shows INV-COW-1, INV-COW-2, INV-COW-3, INV-SYNC-1, INV-SYNC-2, INV-W-3. */
+/* Shows INV-COW-1, INV-COW-2, INV-COW-3, INV-SYNC-1, INV-SYNC-2, INV-W-3, INV-RS-1. */
 #include "program.h"
 
 static uint32_t upto(GRand *r, uint32_t n) /* [0, n) */
