@@ -246,6 +246,7 @@ static void copy_fields(Qcow2Header *to, const Qcow2Header *from)
     to->reftable_clusters = from->reftable_clusters;
     to->snapshots_offset = from->snapshots_offset;
     to->bitmap_dir_offset = from->bitmap_dir_offset;
+    to->crypto_offset = from->crypto_offset;
     to->incompatible = from->incompatible;
     to->refcount_order = from->refcount_order;
     to->compression_type = from->compression_type;

@@ -8,9 +8,62 @@
 #include "remake-int.h"
 
 #include "refcount-codec.h"
+#include "table.h"
 #include "util/bytes.h"
 
 #include <errno.h>
+#include <string.h>
+
+/* ---- The header of the encryption ---- */
+
+/* It begins a cluster of its own: for larger ones it is copied. */
+static int coroutine_fn co_move_crypto(Remake *r)
+{
+    const Qcow2Header *h = &r->q->hdr;
+    uint64_t bytes = h->crypto_length, clusters = geo_clusters(&r->rules.to, bytes);
+    g_autofree uint8_t *buf = g_try_malloc(MAX(bytes, 1));
+    int ret = buf ? qcow2_table_co_read(r->q->file, h->crypto_offset, bytes, buf) : -ENOMEM;
+
+    ret = ret < 0 ? ret : qcow2_remake_space_take(&r->space, clusters, &r->crypto_offset);
+    ret = ret < 0 ? ret : qcow2_remake_out_co_put(r, &r->out, r->crypto_offset, buf, bytes);
+    if (buf) {
+        memset(buf, 0, bytes); /* key slots */
+    }
+    r->old_crypto_offset = h->crypto_offset;
+    return ret;
+}
+
+static int coroutine_fn co_count_crypto(Remake *r)
+{
+    const Qcow2Header *h = &r->q->hdr;
+    int ret = 0;
+
+    r->crypto_offset = h->crypto_offset;
+    if (!h->crypto_offset || !h->crypto_length) {
+        return 0;
+    }
+    if (r->rules.to.cluster_bits > r->rules.from.cluster_bits) {
+        ret = co_move_crypto(r);
+    }
+    return ret < 0 ? ret
+                   : qcow2_remake_space_add_refs(&r->space, r->crypto_offset, h->crypto_length, 1);
+}
+
+void coroutine_fn qcow2_remake_counts_co_wipe_keys(Remake *r)
+{
+    const Geometry *g = &r->rules.from;
+    uint64_t bytes = ALIGN_UP(r->q->hdr.crypto_length, g->cluster_size);
+    uint64_t from = r->old_crypto_offset, to = from + bytes, unit = r->rules.to.cluster_size;
+
+    /* (A part of a cluster that has become something else's was not the header's only.) */
+    for (uint64_t at = from; from && at < to; at = ALIGN_DOWN(at, unit) + unit) {
+        uint64_t n = MIN(ALIGN_DOWN(at, unit) + unit, to) - at;
+
+        if (qcow2_remake_space_is_left(&r->space, at >> r->rules.to.cluster_bits)) {
+            (void)bdrv_co_pwrite_zeroes(r->q->file, (int64_t)at, (int64_t)n, 0);
+        }
+    }
+}
 
 /* ---- Places ---- */
 
@@ -120,6 +173,7 @@ int coroutine_fn qcow2_remake_counts_co_write(Remake *r)
     if (!r->tables_stay) {
         ret = qcow2_remake_space_add_refs(&r->space, 0, r->rules.to.cluster_size, 1);
         ret = ret < 0 ? ret : qcow2_remake_bitmaps_co_run(r);
+        ret = ret < 0 ? ret : co_count_crypto(r);
     }
     ret = ret < 0 ? ret : size_table(&n);
     ret = ret < 0 ? ret : qcow2_remake_space_take(&r->space, n.table_clusters, &r->reftable_offset);

@@ -9,6 +9,7 @@
 #include "remake-int.h"
 
 #include "compress.h"
+#include "crypt.h"
 
 #include <errno.h>
 #include <string.h>
@@ -162,16 +163,18 @@ int qcow2_remake_data_prepare(RemakeCluster *c)
 
 /* Bytes of the host that follow each other, not read yet. */
 typedef struct Pending {
-    uint64_t host, bytes;
+    uint64_t host, guest, bytes;
     uint8_t *to;
 } Pending;
 
 static int coroutine_fn co_read_pending(const RemakeCluster *c, Pending *p)
 {
+    IOVector v;
     int ret = 0;
 
     if (p->bytes) {
-        ret = bdrv_co_pread(c->r->q->data, (int64_t)p->host, (int64_t)p->bytes, p->to, 0);
+        iov_init_buf(&v, p->to, p->bytes);
+        ret = qcow2_data_co_read(c->r->q, p->host, p->guest, &v);
     }
     p->bytes = 0;
     return ret;
@@ -223,7 +226,7 @@ static int coroutine_fn co_read_run(const RemakeCluster *c, Pending *p, L2Entry 
             return 0;
         }
         ret = co_read_pending(c, p);
-        *p = (Pending){ .host = host, .bytes = n, .to = buf };
+        *p = (Pending){ .host = host, .guest = guest, .bytes = n, .to = buf };
         return ret;
     case SC_COMPRESSED:
         return co_read_packed(c, e, at, n, buf);
@@ -265,22 +268,30 @@ static int coroutine_fn co_read_content(const RemakeCluster *c, uint64_t from, u
 
 /* ---- Fill ---- */
 
+/* @buf at @host, which is byte @at of the cluster. */
+static int coroutine_fn co_write_data(const RemakeCluster *c, uint64_t host, uint64_t at,
+                                      uint64_t bytes, void *buf)
+{
+    IOVector v;
+
+    iov_init_buf(&v, buf, bytes);
+    return qcow2_data_co_write(c->r->q, host, c->guest + at, &v, 0);
+}
+
 /* Subclusters [@first, @first + @n). */
 static int coroutine_fn co_fill_run(RemakeCluster *c, unsigned first, unsigned n, uint8_t *buf)
 {
     const Geometry *g = &c->r->rules.to;
     uint64_t from = (uint64_t)first << g->subcluster_bits;
     uint64_t bytes = (uint64_t)n << g->subcluster_bits;
-    uint64_t host = qcow2_l2_host(g, c->plan.entry) + from, size = c->r->q->hdr.size;
+    uint64_t host = qcow2_l2_host(g, c->plan.entry) + from,
+             size = ALIGN_UP(c->r->q->hdr.size, UINT64_C(512));
     int ret = co_read_content(c, from, from + bytes, buf);
 
     if (g->external_data && host + bytes > size) { /* it is no longer than the disk */
         bytes = size > host ? size - host : 0;
     }
-    if (bytes == 0) {
-        return ret;
-    }
-    return ret < 0 ? ret : bdrv_co_pwrite(c->r->q->data, (int64_t)host, (int64_t)bytes, buf, 0);
+    return ret < 0 || !bytes ? ret : co_write_data(c, host, from, bytes, buf);
 }
 
 static int coroutine_fn co_fill(RemakeCluster *c)
@@ -367,7 +378,7 @@ static int coroutine_fn co_store_packed(RemakeCluster *c, const uint8_t *data, s
 }
 
 /* It does not get smaller. */
-static int coroutine_fn co_store_plain(RemakeCluster *c, const uint8_t *data)
+static int coroutine_fn co_store_plain(RemakeCluster *c, uint8_t *data)
 {
     const Geometry *g = &c->r->rules.to;
     uint64_t host;
@@ -381,7 +392,7 @@ static int coroutine_fn co_store_plain(RemakeCluster *c, const uint8_t *data)
     ret = store(c, e);
     if (ret == 0) {
         note_moved(c, e);
-        ret = bdrv_co_pwrite(c->r->q->data, (int64_t)host, (int64_t)g->cluster_size, data, 0);
+        ret = co_write_data(c, host, 0, g->cluster_size, data);
     }
     return ret;
 }

@@ -56,7 +56,8 @@ typedef struct Remake {
     bool switched;     /* to what was made */
     bool in_doubt;     /* nobody knows whether the header is the old one or the new one */
     /* What the new header says. */
-    uint64_t l1_offset, snapshots_offset, reftable_offset, bitmap_dir_offset;
+    uint64_t l1_offset, snapshots_offset, reftable_offset, bitmap_dir_offset, crypto_offset;
+    uint64_t old_crypto_offset; /* 0: the header of the encryption stays, or there is none */
     uint32_t l1_size, reftable_clusters;
 } Remake;
 
@@ -130,6 +131,9 @@ int coroutine_fn qcow2_remake_bitmaps_co_run(Remake *r);
 
 /* remake-counts.c: everything else that the new counts count; the counts, written. */
 int coroutine_fn qcow2_remake_counts_co_write(Remake *r);
+/* After the switch: where the header of the encryption was, if it has moved, there are no keys left.
+ * Best effort. */
+void coroutine_fn qcow2_remake_counts_co_wipe_keys(Remake *r);
 
 /* remake-switch.c: before anything else, the header takes no more than its new cluster has (a rewrite,
  * of the image as it is). */

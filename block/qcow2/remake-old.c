@@ -7,6 +7,7 @@
  */
 #include "remake-int.h"
 
+#include "crypt.h"
 #include "table.h"
 #include "util/bytes.h"
 
@@ -127,27 +128,57 @@ static int name_tables(Remake *r)
 
 /* ---- Read ---- */
 
-static int add_l1(Remake *r, uint64_t *old, uint64_t entries, uint64_t disk_size, uint64_t pos)
+/* How much of a machine's state is there: up to its last cluster. */
+static int coroutine_fn co_state_bytes(Remake *r, const RemakeL1 *l, uint64_t *bytes)
+{
+    const Geometry *g = &r->rules.from;
+    g_autofree uint8_t *table = NULL;
+    unsigned n = 1u << g->l2_bits;
+    int ret;
+
+    *bytes = 0;
+    if (l->entries <= l->old_disk) {
+        return 0;
+    }
+    table = g_try_malloc(g->cluster_size);
+    ret = table ? qcow2_table_co_read(r->q->file, l->old[l->entries - 1], g->cluster_size, table)
+                : -ENOMEM;
+    while (ret == 0 && n > 0 && !qcow2_l2_load(g, table, n - 1).desc &&
+           !qcow2_l2_load(g, table, n - 1).bitmap) {
+        n--;
+    }
+    *bytes = (((l->entries - 1 - l->old_disk) << g->l2_bits) + n) << g->cluster_bits;
+    return ret;
+}
+
+static int coroutine_fn co_add_l1(Remake *r, uint64_t *old, uint64_t entries, uint64_t disk_size,
+                                  uint64_t pos)
 {
     const Geometry *from = &r->rules.from, *to = &r->rules.to;
     unsigned down = coverage_bits(from), up = coverage_bits(to);
     RemakeL1 l = { .old = old, .entries = entries, .snapshot_pos = pos };
     uint64_t state;
+    int ret;
 
     l.old_disk = geo_l1_entries(from, disk_size);
     l.new_disk = geo_l1_entries(to, disk_size);
     while (l.entries > l.old_disk && !old[l.entries - 1]) {
         l.entries--;
     }
-    state = l.entries > l.old_disk ? l.entries - l.old_disk : 0;
-    if (state && r->rules.from.external_data && l.old_disk << down != l.new_disk << up) {
+    ret = co_state_bytes(r, &l, &state);
+    if (ret < 0) {
+        g_free(old);
+        return ret;
+    }
+    /* With a data file, and with the older encryption, data knows where on the disk it is. */
+    if (state && (r->rules.from.external_data || r->q->hdr.crypt_method == QCOW2_CRYPT_AES) &&
+        l.old_disk << down != l.new_disk << up) {
         g_free(old);
         return qcow2_remake_out_refuse(r, ENOTSUP,
-                                       "An image with an external data file and a virtual "
-                                       "machine's state cannot be changed so");
+                                       "An image with a virtual machine's state and an external "
+                                       "data file, or AES encryption, cannot be changed so");
     }
-    l.n = l.new_disk +
-          (up >= down ? DIV_ROUND_UP(state, UINT64_C(1) << (up - down)) : state << (down - up));
+    l.n = l.new_disk + geo_l1_entries(to, state);
     g_array_append_val(r->l1s, l);
     if (l.n > QCOW2_MAX_L1_BYTES / 8) {
         return qcow2_remake_out_refuse(r, EFBIG,
@@ -169,7 +200,7 @@ static int coroutine_fn co_read_l1(Remake *r, uint64_t offset, uint64_t entries,
     for (uint64_t i = 0; i < entries && ret == 0; i++) {
         old[i] = ldbe64(&old[i]) & QCOW2_OFFSET_MASK;
     }
-    return ret < 0 ? ret : add_l1(r, g_steal_pointer(&old), entries, disk_size, pos);
+    return ret < 0 ? ret : co_add_l1(r, g_steal_pointer(&old), entries, disk_size, pos);
 }
 
 /* The snapshot table as it is, to be written again with other places of L1 tables. */

@@ -38,6 +38,7 @@ static void make_header(const Remake *r, Qcow2Header *h)
         h->l1_size = r->l1_size;
         h->snapshots_offset = r->snapshots_offset;
         h->bitmap_dir_offset = r->bitmap_dir_offset;
+        h->crypto_offset = r->crypto_offset;
     }
 }
 
@@ -63,7 +64,8 @@ int coroutine_fn qcow2_remake_switch_co_fit_header(Remake *r)
     /* A list of extensions without an end, which would go on in a larger cluster, is one that does
      * not fit, too. */
     r->whole_header = (r->target.compression_type && fields <= HEADER_AT(compression_type)) ||
-                      (q->hdr.has_bitmaps && size != room) || (room > size && p.end > size - 8);
+                      (q->hdr.has_bitmaps && size != room) ||
+                      (q->hdr.crypto_offset && room > size) || (room > size && p.end > size - 8);
     if (room >= MAX(p.end, p.name_end)) {
         return 0;
     }

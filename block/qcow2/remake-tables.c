@@ -91,6 +91,21 @@ static uint64_t first_old(const NewTable *n, unsigned k, uint64_t *skip)
     return at >> from->cluster_bits;
 }
 
+/* None of the old clusters from @c on, for a new one, has a table. */
+static bool has_no_table(const NewTable *n, uint64_t c)
+{
+    const RemakeSlice *s = &n->old.slice;
+    unsigned bits = n->old.r->rules.from.l2_bits;
+    uint64_t last = MIN((c + n->n - 1) >> bits, s->n - 1);
+
+    for (uint64_t t = c >> bits; t <= last; t++) {
+        if (s->old[t]) {
+            return false;
+        }
+    }
+    return true;
+}
+
 /* Loads the entries of new cluster @k. False in *@any: nothing is mapped there. */
 static int coroutine_fn co_load_source(NewTable *n, unsigned k, RemakeSource *s, bool *any)
 {
@@ -102,6 +117,9 @@ static int coroutine_fn co_load_source(NewTable *n, unsigned k, RemakeSource *s,
     c = first_old(n, k, &s->skip);
     s->guest = n->old.slice.guest + ((uint64_t)k << r->rules.to.cluster_bits) - s->skip;
     *any = false;
+    if (has_no_table(n, c)) {
+        return 0;
+    }
     for (unsigned i = 0; i < n->n && ret == 0; i++) {
         ret = co_old_entry(&n->old, c + i, &n->entries[i]);
         *any |= n->entries[i].desc || n->entries[i].bitmap;

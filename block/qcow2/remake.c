@@ -59,24 +59,31 @@ static int check_sizes(const RemakeTarget *t, GError **errp)
                : 0;
 }
 
+static int check_l1(const Qcow2 *q, const RemakeTarget *t, GError **errp)
+{
+    Geometry g;
+
+    qcow2_geometry_init(&g, 3, t->cluster_bits, t->refcount_order, t->extended_l2, false, false);
+    return geo_l1_entries(&g, q->hdr.size) > QCOW2_MAX_L1_BYTES / 8
+               ? error_set(errp, EFBIG,
+                           "The image size is too large for file format 'qcow2' (try using a "
+                           "larger cluster size)")
+               : 0;
+}
+
 int qcow2_remake_check(const Qcow2 *q, int version, const RemakeTarget *t, GError **errp)
 {
-    RemakeTarget now = qcow2_remake_current(q);
     int ret = check_sizes(t, errp);
 
-    now.zero_flags |= version >= 3; /* an upgrade brings them */
+    ret = ret < 0 ? ret : check_l1(q, t, errp);
     ret = ret < 0 ? ret : check_version(version, t, errp);
     if (ret < 0) {
         return ret;
     }
-    if (!qcow2_compress_is_built(t->compression_type)) {
-        return error_set(errp, ENOTSUP, "qcow2: compression type %u is not part of this build",
-                         t->compression_type);
-    }
-    if (q->hdr.crypt_method && !qcow2_remake_is_same(&now, t)) {
-        return error_set(errp, ENOTSUP, "The geometry of an encrypted image cannot be changed");
-    }
-    return 0;
+    return qcow2_compress_is_built(t->compression_type)
+               ? 0
+               : error_set(errp, ENOTSUP, "qcow2: compression type %u is not part of this build",
+                           t->compression_type);
 }
 
 /* ---- Begin and end ---- */
@@ -171,6 +178,7 @@ static void coroutine_fn co_cut(Remake *r, uint64_t end)
 /* What only the old tables referred to, and they themselves. */
 static void coroutine_fn co_give_old_back(Remake *r)
 {
+    qcow2_remake_counts_co_wipe_keys(r);
     if (!RULE_BROKEN(REMAKE_SWITCH_SYNCED)) {
         co_cut(r, r->space.end << r->rules.to.cluster_bits);
     }
