@@ -13,10 +13,9 @@
 
 #include <errno.h>
 
-#define KEPT_BYTES (UINT64_C(64) * MiB)
+#define KEPT_BYTES (UINT64_C(4) * MiB)
 
-/* Where block @b is, or 0: none that can be read. */
-static uint64_t block_offset(const Check *c, uint64_t b)
+uint64_t qcow2_check_counts_block_offset(const Check *c, uint64_t b)
 {
     const Qcow2 *q = c->q;
     uint64_t e = b < q->alloc.reftable_entries ? q->alloc.reftable[b] & ~UINT64_C(511) : 0;
@@ -29,22 +28,21 @@ int qcow2_check_counts_init(CheckCounts *n, Check *c)
     const Qcow2 *q = c->q;
 
     *n = (CheckCounts){ .c = c, .loaded = UINT64_MAX };
+    n->entries = q->alloc.reftable_entries;
     n->scratch = g_try_malloc(q->geo.cluster_size);
     n->kept = g_try_new0(uint8_t *, MAX(q->alloc.reftable_entries, 1));
     n->bad = g_try_malloc0(q->alloc.reftable_entries / 8 + 1);
-    n->single = g_try_malloc0(c->map.clusters / 8 + 1);
-    return n->scratch && n->kept && n->bad && n->single ? 0 : -ENOMEM;
+    return n->scratch && n->kept && n->bad ? 0 : -ENOMEM;
 }
 
 void qcow2_check_counts_clear(CheckCounts *n)
 {
-    for (uint64_t b = 0; n->kept && b < n->c->q->alloc.reftable_entries; b++) {
+    for (uint64_t b = 0; n->kept && b < n->entries; b++) {
         g_free(n->kept[b]);
     }
-    g_free(n->kept);
-    g_free(n->scratch);
-    g_free(n->bad);
-    g_free(n->single);
+    g_clear_pointer(&n->kept, g_free);
+    g_clear_pointer(&n->scratch, g_free);
+    g_clear_pointer(&n->bad, g_free);
 }
 
 static bool bit_of(const uint8_t *bits, uint64_t i)
@@ -86,7 +84,7 @@ static int coroutine_fn co_block(CheckCounts *n, uint64_t b, uint64_t offset, co
 int coroutine_fn qcow2_check_counts_co_get(CheckCounts *n, uint64_t cluster, uint64_t *ret)
 {
     const Geometry *g = &n->c->q->geo;
-    uint64_t b = cluster >> g->refblock_bits, offset = block_offset(n->c, b);
+    uint64_t b = cluster >> g->refblock_bits, offset = qcow2_check_counts_block_offset(n->c, b);
     const uint8_t *block;
     int r;
 
@@ -112,7 +110,7 @@ static void note_singles(CheckCounts *n, uint64_t b, const uint8_t *block)
     g_assert(b << g->refblock_bits >> g->refblock_bits == b);
     for (uint64_t i = first; i < end; i++) {
         if (qcow2_refcount_codec_get(g->refcount_order, block, i - first) == 1) {
-            n->single[i / 8] |= (uint8_t)(1u << i % 8);
+            qcow2_check_refmap_mark(&n->c->map, i, REFMAP_SINGLE);
         }
     }
 }
@@ -123,7 +121,7 @@ void coroutine_fn qcow2_check_counts_co_load(CheckCounts *n)
         n->c->map.clusters ? (n->c->map.clusters - 1) >> n->c->q->geo.refblock_bits : 0;
 
     for (uint64_t b = 0; b < n->c->q->alloc.reftable_entries && b <= covered; b++) {
-        uint64_t offset = block_offset(n->c, b);
+        uint64_t offset = qcow2_check_counts_block_offset(n->c, b);
         const uint8_t *block;
 
         if (offset && co_block(n, b, offset, &block) == 0) { /* else reported, and no bit is set */
@@ -132,14 +130,10 @@ void coroutine_fn qcow2_check_counts_co_load(CheckCounts *n)
     }
 }
 
-bool qcow2_check_counts_is_single(const CheckCounts *n, uint64_t cluster)
-{
-    return cluster < n->c->map.clusters && bit_of(n->single, cluster);
-}
-
 bool qcow2_check_counts_is_suspect(const CheckCounts *n, uint64_t host, bool copied)
 {
-    return qcow2_check_counts_is_single(n, host >> n->c->q->geo.cluster_bits) != copied;
+    return qcow2_check_refmap_has(&n->c->map, host >> n->c->q->geo.cluster_bits, REFMAP_SINGLE) !=
+           copied;
 }
 
 bool qcow2_check_counts_copied_is_suspect(const CheckCounts *n, L2Entry e)

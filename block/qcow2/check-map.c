@@ -9,22 +9,92 @@ int qcow2_check_refmap_init(RefMap *m, Qcow2 *q, int64_t file_length)
     g_assert(file_length >= 0);
     m->length = (uint64_t)file_length;
     m->clusters = geo_clusters(&q->geo, m->length);
-    m->refs = g_try_new0(uint32_t, MAX(m->clusters, 1));
+    m->bits = g_try_malloc0(m->clusters / 4 + 1);
+    m->pages = g_try_new0(uint8_t *, m->clusters / REFMAP_PAGE + 1);
+    m->many = g_hash_table_new(NULL, NULL);
     m->beyond = g_hash_table_new(NULL, NULL);
-    return m->refs ? 0 : -ENOMEM;
+    m->out_of_memory = false;
+    return m->bits && m->pages ? 0 : -ENOMEM;
 }
 
 void qcow2_check_refmap_clear(RefMap *m)
 {
-    g_clear_pointer(&m->refs, g_free);
+    for (uint64_t i = 0; m->pages && i <= m->clusters / REFMAP_PAGE; i++) {
+        g_free(m->pages[i]);
+    }
+    g_clear_pointer(&m->pages, g_free);
+    g_clear_pointer(&m->bits, g_free);
+    g_clear_pointer(&m->many, g_hash_table_unref);
     g_clear_pointer(&m->beyond, g_hash_table_unref);
+}
+
+static GHashTable *hash_of(const RefMap *m, uint64_t cluster)
+{
+    return cluster < m->clusters ? m->many : m->beyond;
+}
+
+static uint64_t in_hash(const RefMap *m, uint64_t cluster)
+{
+    return GPOINTER_TO_SIZE(g_hash_table_lookup(hash_of(m, cluster), GSIZE_TO_POINTER(cluster)));
+}
+
+static void set_in_hash(RefMap *m, uint64_t cluster, uint64_t n)
+{
+    GHashTable *hash = hash_of(m, cluster);
+
+    if (n) {
+        g_hash_table_insert(hash, GSIZE_TO_POINTER(cluster), GSIZE_TO_POINTER((gsize)n));
+    } else {
+        g_hash_table_remove(hash, GSIZE_TO_POINTER(cluster));
+    }
 }
 
 uint64_t qcow2_check_refmap_get(const RefMap *m, uint64_t cluster)
 {
-    return cluster < m->clusters
-               ? m->refs[cluster]
-               : GPOINTER_TO_SIZE(g_hash_table_lookup(m->beyond, GSIZE_TO_POINTER(cluster)));
+    const uint8_t *page;
+    uint8_t more;
+
+    if (cluster >= m->clusters) {
+        return in_hash(m, cluster);
+    }
+    if (!qcow2_check_refmap_has(m, cluster, REFMAP_SEEN)) {
+        return 0;
+    }
+    page = m->pages[cluster / REFMAP_PAGE];
+    more = page ? page[cluster % REFMAP_PAGE] : 0;
+    return more == UINT8_MAX ? in_hash(m, cluster) : UINT64_C(1) + more;
+}
+
+void qcow2_check_refmap_set(RefMap *m, uint64_t cluster, uint64_t n)
+{
+    uint8_t **page, more = (uint8_t)MIN(MAX(n, 1) - 1, UINT8_MAX);
+
+    if (cluster >= m->clusters) {
+        set_in_hash(m, cluster, n);
+        return;
+    }
+    m->bits[cluster / 4] &= (uint8_t) ~(REFMAP_SEEN << cluster % 4 * 2);
+    if (n) {
+        qcow2_check_refmap_mark(m, cluster, REFMAP_SEEN);
+    }
+    page = &m->pages[cluster / REFMAP_PAGE];
+    if (more && !*page) {
+        *page = g_try_malloc0(REFMAP_PAGE);
+        m->out_of_memory = m->out_of_memory || !*page;
+    }
+    if (*page) {
+        if ((*page)[cluster % REFMAP_PAGE] == UINT8_MAX || more == UINT8_MAX) {
+            set_in_hash(m, cluster, more == UINT8_MAX ? n : 0);
+        }
+        (*page)[cluster % REFMAP_PAGE] = more;
+    }
+}
+
+bool qcow2_check_is_beyond(const Check *c, uint64_t offset, uint64_t bytes)
+{
+    /* (The last cluster may be cut short by the file's end.) */
+    return offset + bytes > c->map.length &&
+           offset + bytes - c->map.length >= c->q->geo.cluster_size;
 }
 
 void qcow2_check_refmap_add_refs(Check *c, uint64_t offset, uint64_t bytes, uint64_t n, bool data)
@@ -34,28 +104,21 @@ void qcow2_check_refmap_add_refs(Check *c, uint64_t offset, uint64_t bytes, uint
     if (bytes == 0 || offset > QCOW2_MAX_OFFSET || bytes > QCOW2_MAX_OFFSET - offset) {
         return;
     }
-    /* The last cluster may be cut short by the file's end. */
-    if (offset + bytes > c->map.length &&
-        offset + bytes - c->map.length >= c->q->geo.cluster_size &&
-        !(data && c->without_refcounts)) {
-        qcow2_check_report(
-            c,
-            "ERROR: counting reference for region exceeding the end of the file by one "
-            "cluster or more: "
-            "offset 0x%" G_GINT64_MODIFIER "x size 0x%" G_GINT64_MODIFIER "x",
-            offset, bytes);
-        c->res->corruptions++;
+    if (qcow2_check_is_beyond(c, offset, bytes) && !(data && c->without_refcounts)) {
+        qcow2_check_error(c, false,
+                          ": counting reference for region exceeding the end of the file by one "
+                          "cluster or more: "
+                          "offset 0x%" G_GINT64_MODIFIER "x size 0x%" G_GINT64_MODIFIER "x",
+                          offset, bytes);
         return;
     }
     last = (offset + bytes - 1) >> c->q->geo.cluster_bits;
     for (uint64_t i = offset >> c->q->geo.cluster_bits; i <= last; i++) {
-        if (i < c->map.clusters) {
-            c->map.refs[i] = (uint32_t)MIN(c->map.refs[i] + n, UINT32_MAX);
+        if (n == 1 && i < c->map.clusters && !qcow2_check_refmap_has(&c->map, i, REFMAP_SEEN)) {
+            qcow2_check_refmap_mark(&c->map, i, REFMAP_SEEN);
         } else {
-            gpointer key = GSIZE_TO_POINTER(i);
-            gsize old = GPOINTER_TO_SIZE(g_hash_table_lookup(c->map.beyond, key));
-
-            g_hash_table_insert(c->map.beyond, key, GSIZE_TO_POINTER(old + n));
+            qcow2_check_refmap_set(&c->map, i,
+                                   MIN(qcow2_check_refmap_get(&c->map, i) + n, UINT32_MAX));
         }
     }
 }
@@ -77,6 +140,27 @@ void qcow2_check_report(Check *c, const char *fmt, ...)
     line = g_strdup_vprintf(fmt, ap);
     va_end(ap);
     c->report(line, c->opaque);
+}
+
+void qcow2_check_error(Check *c, bool fixable, const char *fmt, ...)
+{
+    bool fixed = fixable && (c->fix & BLK_FIX_ERRORS);
+    g_autofree char *line = NULL;
+    va_list ap;
+
+    c->found = c->found || fixed;
+    if (fixed) {
+        c->res->corruptions_fixed++;
+    } else {
+        c->res->corruptions++;
+    }
+    if (!c->report) {
+        return;
+    }
+    va_start(ap, fmt);
+    line = g_strdup_vprintf(fmt, ap);
+    va_end(ap);
+    qcow2_check_report(c, "%s%s", fixed ? "Repairing" : "ERROR", line);
 }
 
 int coroutine_fn qcow2_check_co_read(Check *c, uint64_t offset, uint64_t bytes, void *buf,

@@ -9,12 +9,50 @@
 #include <errno.h>
 #include <string.h>
 
-#define L1_RESERVED UINT64_C(0x7f000000000001ff)
-#define L2_RESERVED_STD UINT64_C(0x3f000000000001fe)
-#define L2_RESERVED_EXT UINT64_C(0x3f000000000001ff)
 #define BITMAP_ENTRY_OFFSET UINT64_C(0x00fffffffffffe00)
 
 /* ---- L2 ---- */
+
+static void check_bitmap(Check *c, L2Entry e, uint64_t host, bool in_use)
+{
+    if (!c->q->geo.extended_l2) {
+        return;
+    }
+    if (e.bitmap & e.bitmap >> 32 & UINT32_MAX) {
+        qcow2_check_error(c, true,
+                          " offset=%" G_GINT64_MODIFIER
+                          "x: Allocated cluster has corrupted subcluster "
+                          "allocation bitmap",
+                          host);
+    } else if (!in_use && (uint32_t)e.bitmap) {
+        qcow2_check_error(c, true, ": Unallocated cluster has non-zero subcluster allocation map");
+    }
+}
+
+static void count_fragments(Check *c, uint64_t host)
+{
+    c->res->allocated_clusters++;
+    if (c->next_contiguous && host != c->next_contiguous) {
+        c->res->fragmented_clusters++;
+    }
+    c->next_contiguous = host + c->q->geo.cluster_size;
+}
+
+/* What an L2 entry refers to in the file; what is going to be repaired refers to nothing yet. */
+static void count_host(Check *c, uint64_t host, uint64_t bytes, uint64_t refs)
+{
+    bool repairs = c->fix & BLK_FIX_ERRORS;
+
+    if (repairs && qcow2_check_is_beyond(c, host, bytes)) {
+        qcow2_check_error(c, true,
+                          ": counting reference for region exceeding the end of the file by one "
+                          "cluster or more: "
+                          "offset 0x%" G_GINT64_MODIFIER "x size 0x%" G_GINT64_MODIFIER "x",
+                          host, bytes);
+    } else {
+        qcow2_check_refmap_add_refs(c, host, bytes, refs, true);
+    }
+}
 
 /* @refs: how many L1 entries name the table that @e is in. */
 static void count_normal(Check *c, L2Entry e, uint64_t guest, bool active, uint64_t refs)
@@ -23,44 +61,32 @@ static void count_normal(Check *c, L2Entry e, uint64_t guest, bool active, uint6
     uint64_t host = qcow2_l2_host(g, e);
     bool in_use = qcow2_l2_has_host(g, e);
 
-    if (g->extended_l2 && (e.bitmap & e.bitmap >> 32 & UINT32_MAX)) {
-        qcow2_check_report(c,
-                           "ERROR offset=%" G_GINT64_MODIFIER
-                           "x: Allocated cluster has corrupted subcluster "
-                           "allocation bitmap",
-                           host);
-        c->res->corruptions++;
-    } else if (g->extended_l2 && !in_use && (uint32_t)e.bitmap) {
-        qcow2_check_report(c, "ERROR: Unallocated cluster has non-zero subcluster allocation map");
-        c->res->corruptions++;
-    }
+    check_bitmap(c, e, host, in_use);
     if (!in_use) {
         return;
     }
     if (active) { /* what reads zero but keeps its space, too */
-        c->res->allocated_clusters++;
-        if (c->next_contiguous && host != c->next_contiguous) {
-            c->res->fragmented_clusters++;
-        }
-        c->next_contiguous = host + g->cluster_size;
+        count_fragments(c, host);
     }
     if (geo_in_cluster(g, host)) {
-        qcow2_check_report(c,
-                           "ERROR offset=%" G_GINT64_MODIFIER
-                           "x: Data cluster is not properly aligned; L2 entry "
-                           "corrupted.",
-                           host);
-        c->res->corruptions++;
+        qcow2_check_error(c, true,
+                          " offset=%" G_GINT64_MODIFIER
+                          "x: %s cluster is not properly aligned; L2 entry corrupted.",
+                          host,
+                          g->version >= 3 && !g->extended_l2 && (e.desc & L2E_ZERO) ? "Preallocated"
+                                                                                    : "Data");
+        if (c->fix & BLK_FIX_ERRORS) {
+            return;
+        }
     }
     if (!g->external_data) {
-        qcow2_check_refmap_add_refs(c, host, g->cluster_size, refs, true);
+        count_host(c, host, g->cluster_size, refs);
     } else if (active && host != geo_cluster_start(g, guest)) {
-        qcow2_check_report(c,
-                           "ERROR offset=%" G_GINT64_MODIFIER
-                           "x: host cluster offset in the external data file "
-                           "is not the guest's",
-                           host);
-        c->res->corruptions++;
+        qcow2_check_error(c, false,
+                          " offset=%" G_GINT64_MODIFIER
+                          "x: host cluster offset in the external data file "
+                          "is not the guest's",
+                          host);
     }
 }
 
@@ -70,22 +96,20 @@ static void count_compressed(Check *c, L2Entry e, bool active, uint64_t refs)
 
     qcow2_l2_compressed_range(&c->q->geo, e, &host, &bytes);
     if (qcow2_l2_copied(e)) {
-        qcow2_check_report(c,
-                           "ERROR: coffset=0x%" G_GINT64_MODIFIER
-                           "x: copied flag must never be set for compressed "
-                           "clusters",
-                           e.desc & QCOW2_OFFSET_MASK);
-        c->res->corruptions++;
+        qcow2_check_error(c, true,
+                          ": coffset=0x%" G_GINT64_MODIFIER
+                          "x: copied flag must never be set for compressed "
+                          "clusters",
+                          e.desc & QCOW2_OFFSET_MASK);
     }
     if (c->q->geo.external_data) {
-        qcow2_check_report(c,
-                           "ERROR compressed cluster %" G_GUINT64_FORMAT
-                           " with data file, entry=0x%" G_GINT64_MODIFIER "x",
-                           host >> c->q->geo.cluster_bits, e.desc);
-        c->res->corruptions++;
+        qcow2_check_error(c, true,
+                          " compressed cluster %" G_GUINT64_FORMAT
+                          " with data file, entry=0x%" G_GINT64_MODIFIER "x",
+                          host >> c->q->geo.cluster_bits, e.desc);
         return;
     }
-    qcow2_check_refmap_add_refs(c, host, bytes, refs, true);
+    count_host(c, host, bytes, refs);
     if (active) {
         c->res->allocated_clusters++;
         c->res->compressed_clusters++;
@@ -96,16 +120,15 @@ static void count_compressed(Check *c, L2Entry e, bool active, uint64_t refs)
 static void count_l2_entry(Check *c, L2Entry e, uint64_t guest, bool active, uint64_t refs)
 {
     const Geometry *g = &c->q->geo;
-    uint64_t reserved = g->extended_l2 ? L2_RESERVED_EXT : L2_RESERVED_STD;
+    uint64_t reserved = g->extended_l2 ? QCOW2_L2_RESERVED_EXT : QCOW2_L2_RESERVED_STD;
 
     if (e.desc & L2E_COMPRESSED) {
         count_compressed(c, e, active, refs);
         return;
     }
     if (e.desc & reserved) {
-        qcow2_check_report(
-            c, "ERROR found l2 entry with reserved bits set: %" G_GINT64_MODIFIER "x", e.desc);
-        c->res->corruptions++;
+        qcow2_check_error(
+            c, true, " found l2 entry with reserved bits set: %" G_GINT64_MODIFIER "x", e.desc);
     }
     count_normal(c, e, guest, active, refs);
 }
@@ -116,6 +139,7 @@ static int coroutine_fn co_count_l2(Check *c, uint64_t table, uint64_t guest, ui
     const Geometry *g = &c->q->geo;
     int ret = qcow2_check_co_read(c, table, g->cluster_size, buf, "check_refcounts_l2");
 
+    c->found = false;
     for (unsigned i = 0; i < 1u << g->l2_bits && ret == 0; i++) {
         L2Entry e = qcow2_l2_load(g, buf, i);
 
@@ -124,10 +148,32 @@ static int coroutine_fn co_count_l2(Check *c, uint64_t table, uint64_t guest, ui
             g_hash_table_add(c->suspects, GSIZE_TO_POINTER(table));
         }
     }
+    if (c->found) {
+        g_hash_table_add(c->defects, GSIZE_TO_POINTER(table));
+    }
     return ret;
 }
 
 /* ---- L1 ---- */
+
+static bool in_range(uint64_t x, uint64_t first, uint64_t bytes)
+{
+    return bytes && x >= first && x - first < bytes;
+}
+
+bool qcow2_check_is_other_table(const Check *c, uint64_t table)
+{
+    const Qcow2Header *h = &c->q->hdr;
+    const char *what;
+
+    if (!table || geo_in_cluster(&c->q->geo, table)) {
+        return false;
+    }
+    what = qcow2_metadata_at(c->q->metadata, table, c->q->geo.cluster_size);
+    return in_range(table, h->l1_offset, h->l1_size * UINT64_C(8)) ||
+           (h->has_bitmaps && in_range(table, h->bitmap_dir_offset, h->bitmap_dir_size)) ||
+           (what && (!strcmp(what, "inactive L1 table") || !strcmp(what, "snapshot table")));
+}
 
 /* What an L1 entry says of its table, counted; 0, or where a table is that can be walked. */
 static uint64_t count_l1_entry(Check *c, uint64_t e)
@@ -138,21 +184,29 @@ static uint64_t count_l1_entry(Check *c, uint64_t e)
     if (!e) {
         return 0;
     }
-    if (e & L1_RESERVED) {
-        qcow2_check_report(
-            c, "ERROR found L1 entry with reserved bits set: %" G_GINT64_MODIFIER "x", e);
-        c->res->corruptions++;
+    if (e & QCOW2_L1_RESERVED) {
+        qcow2_check_error(c, true,
+                          " found L1 entry with reserved bits set: %" G_GINT64_MODIFIER "x", e);
     }
-    qcow2_check_refmap_add(c, table, g->cluster_size);
     if (geo_in_cluster(g, table)) {
-        qcow2_check_report(c,
-                           "ERROR l2_offset=%" G_GINT64_MODIFIER
-                           "x: Table is not cluster aligned; L1 entry "
-                           "corrupted",
-                           table);
-        c->res->corruptions++;
+        qcow2_check_error(c, true,
+                          " l2_offset=%" G_GINT64_MODIFIER
+                          "x: Table is not cluster aligned; L1 entry "
+                          "corrupted",
+                          table);
+        if (!(c->fix & BLK_FIX_ERRORS)) {
+            qcow2_check_refmap_add(c, table, g->cluster_size);
+        }
         return 0;
     }
+    if ((c->fix & BLK_FIX_ERRORS) && qcow2_check_is_other_table(c, table)) {
+        qcow2_check_error(c, true,
+                          " l2_offset=%" G_GINT64_MODIFIER
+                          "x: Table overlaps other metadata; L1 entry corrupted",
+                          table);
+        return 0;
+    }
+    count_host(c, table, g->cluster_size, 1);
     /* Behind the end nothing is there; the comparison of counts tells. */
     return table >> g->cluster_bits < c->map.clusters ? table : 0;
 }
@@ -166,6 +220,7 @@ static int coroutine_fn co_collect_l1(Check *c, uint64_t offset, uint32_t entrie
     int ret = qcow2_check_co_read(c, offset, entries * UINT64_C(8), l1, "check_refcounts_l1");
 
     qcow2_check_refmap_add(c, offset, entries * UINT64_C(8));
+    c->found = false;
     for (uint32_t i = 0; i < entries && ret == 0; i++) {
         uint64_t table = count_l1_entry(c, ldbe64(&l1[i]));
         gpointer key = GSIZE_TO_POINTER(table);
@@ -177,6 +232,7 @@ static int coroutine_fn co_collect_l1(Check *c, uint64_t offset, uint32_t entrie
             g_hash_table_insert(into, key, GSIZE_TO_POINTER(n + 1));
         }
     }
+    c->l1_defects = c->l1_defects || c->found;
     return ret;
 }
 
@@ -250,12 +306,11 @@ static int coroutine_fn co_count_snapshots(Check *c)
 
         if (!qcow2_snapshot_l1_sound(q, s, length) ||
             bytes > left) { /* too long in sum: they overlap */
-            qcow2_check_report(c,
-                               "ERROR snapshot %s (%s) l1_offset=%#" G_GINT64_MODIFIER
-                               "x: L1 table is not cluster "
-                               "aligned, or not inside of the file; snapshot table entry corrupted",
-                               s->id, s->name, s->l1_offset);
-            c->res->corruptions++;
+            qcow2_check_error(c, false,
+                              " snapshot %s (%s) l1_offset=%#" G_GINT64_MODIFIER
+                              "x: L1 table is not cluster "
+                              "aligned, or not inside of the file; snapshot table entry corrupted",
+                              s->id, s->name, s->l1_offset);
             continue;
         }
         if (!bytes) {
@@ -283,8 +338,8 @@ static int coroutine_fn co_count_bitmap(Check *c, uint64_t offset, uint32_t entr
 
     if (bytes > MIN((uint64_t)QCOW2_MAX_L1_BYTES, *left) || geo_in_cluster(&c->q->geo, offset) ||
         (bytes && (offset > length || bytes > length - offset))) {
-        qcow2_check_report(c, "ERROR bitmap table at 0x%" G_GINT64_MODIFIER "x is invalid", offset);
-        c->res->corruptions++;
+        qcow2_check_error(c, false, " bitmap table at 0x%" G_GINT64_MODIFIER "x is invalid",
+                          offset);
         return 0;
     }
     *left -= bytes;
@@ -316,8 +371,7 @@ static int coroutine_fn co_count_bitmaps(Check *c)
         return 0;
     }
     if (h->bitmap_dir_offset > length || h->bitmap_dir_size > length - h->bitmap_dir_offset) {
-        qcow2_check_report(c, "ERROR bitmap directory is not inside of the file");
-        c->res->corruptions++;
+        qcow2_check_error(c, false, " bitmap directory is not inside of the file");
         return 0;
     }
     dir = g_try_malloc(MAX(h->bitmap_dir_size, 1));
@@ -330,8 +384,7 @@ static int coroutine_fn co_count_bitmaps(Check *c)
         BitmapEntry e;
 
         if (!qcow2_bitmap_dir_next(dir, h->bitmap_dir_size, &at, &e)) {
-            qcow2_check_report(c, "ERROR bitmap directory is too short");
-            c->res->corruptions++;
+            qcow2_check_error(c, false, " bitmap directory is too short");
             return 0;
         }
         ret = co_count_bitmap(c, e.table_offset, e.table_entries, &left);
@@ -339,13 +392,46 @@ static int coroutine_fn co_count_bitmaps(Check *c)
     return ret == -ENOMEM ? ret : 0;
 }
 
+/* What only new refcount structures mend. */
+static void G_GNUC_PRINTF(2, 3) structure_error(Check *c, const char *fmt, ...)
+{
+    g_autofree char *line = NULL;
+    va_list ap;
+
+    va_start(ap, fmt);
+    line = g_strdup_vprintf(fmt, ap);
+    va_end(ap);
+    qcow2_check_report(c, "%s", line);
+    c->structure_errors++;
+    c->rebuild = true;
+}
+
+static void count_refcount_block(Check *c, uint64_t i, uint64_t offset)
+{
+    uint64_t cluster = offset >> c->q->geo.cluster_bits;
+
+    qcow2_check_refmap_add(c, offset, c->q->geo.cluster_size);
+    if (qcow2_check_refmap_get(&c->map, cluster) != 1) {
+        structure_error(c, "ERROR refcount block %" G_GUINT64_FORMAT " refcount=%" G_GUINT64_FORMAT,
+                        i, qcow2_check_refmap_get(&c->map, cluster));
+    }
+}
+
 static void count_refcount_structures(Check *c)
 {
     Qcow2 *q = c->q;
     const Geometry *g = &q->geo;
+    uint64_t bytes = (uint64_t)q->hdr.reftable_clusters << g->cluster_bits;
 
-    qcow2_check_refmap_add(c, q->hdr.reftable_offset,
-                           (uint64_t)q->hdr.reftable_clusters << g->cluster_bits);
+    if (qcow2_check_is_beyond(c, q->hdr.reftable_offset, bytes)) {
+        structure_error(c,
+                        "ERROR: counting reference for region exceeding the end of the file by one "
+                        "cluster or more: "
+                        "offset 0x%" G_GINT64_MODIFIER "x size 0x%" G_GINT64_MODIFIER "x",
+                        q->hdr.reftable_offset, bytes);
+    } else {
+        qcow2_check_refmap_add(c, q->hdr.reftable_offset, bytes);
+    }
     for (uint64_t i = 0; i < q->alloc.reftable_entries; i++) {
         uint64_t e = q->alloc.reftable[i];
 
@@ -353,31 +439,19 @@ static void count_refcount_structures(Check *c)
             continue;
         }
         if (e & 511) {
-            qcow2_check_report(
+            structure_error(
                 c, "ERROR refcount table entry %" G_GUINT64_FORMAT " has reserved bits set", i);
-            c->res->corruptions++;
-            continue;
-        }
-        if (geo_in_cluster(g, e)) {
-            qcow2_check_report(c,
-                               "ERROR refcount block %" G_GUINT64_FORMAT
-                               " is not cluster aligned; refcount table "
-                               "entry corrupted",
-                               i);
-            c->res->corruptions++;
-            continue;
-        }
-        if (e >> g->cluster_bits >= c->map.clusters) {
-            qcow2_check_report(c, "ERROR refcount block %" G_GUINT64_FORMAT " is outside image", i);
-            c->res->corruptions++;
-            continue;
-        }
-        qcow2_check_refmap_add(c, e, g->cluster_size);
-        if (qcow2_check_refmap_get(&c->map, e >> g->cluster_bits) != 1) {
-            qcow2_check_report(
-                c, "ERROR refcount block %" G_GUINT64_FORMAT " refcount=%" G_GUINT64_FORMAT, i,
-                qcow2_check_refmap_get(&c->map, e >> g->cluster_bits));
-            c->res->corruptions++;
+        } else if (geo_in_cluster(g, e)) {
+            structure_error(c,
+                            "ERROR refcount block %" G_GUINT64_FORMAT
+                            " is not cluster aligned; refcount table "
+                            "entry corrupted",
+                            i);
+        } else if (e >> g->cluster_bits >= c->map.clusters) {
+            qcow2_check_error(c, true, " refcount block %" G_GUINT64_FORMAT " is outside image", i);
+            c->rebuild = c->rebuild || (c->fix & BLK_FIX_ERRORS);
+        } else {
+            count_refcount_block(c, i, e);
         }
     }
 }
@@ -397,5 +471,5 @@ int coroutine_fn qcow2_check_tables_co_count(Check *c)
     if (ret == 0 && !c->without_refcounts) {
         count_refcount_structures(c);
     }
-    return ret;
+    return ret == 0 && c->map.out_of_memory ? -ENOMEM : ret;
 }

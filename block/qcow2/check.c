@@ -1,17 +1,18 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Check: the refcounts against the references that the tables hold; the COPIED flags against the
- * refcounts.  Reads the file, so what is cached is flushed first.  Nothing is changed.
+ * refcounts.  Reads the file, so what is cached is flushed first.  A repair (repair.h) goes the same
+ * way, and counts again after each part that it changes.
  *
  * Each refcount block is read once and in order, then each L2 table once; what does not fit into
  * memory, or is found damaged, is read a second time.
  */
-#include "check.h"
+#include "repair.h"
 
 #include "callbacks.h"
+#include "change.h"
 #include "flush.h"
-
-#include "util/bytes.h"
+#include "rebuild.h"
 
 #include <errno.h>
 
@@ -35,6 +36,7 @@ static int coroutine_fn co_compare_one(CheckCounts *n, uint64_t cluster, uint64_
         c->res->leaks++;
     } else {
         c->res->corruptions++;
+        c->rebuild = c->rebuild || count == 0;
     }
     return 0;
 }
@@ -47,7 +49,8 @@ static int coroutine_fn co_compare(CheckCounts *n)
     uint64_t end = 0, count;
 
     for (uint64_t i = 0; i < c->map.clusters; i++) {
-        if (co_compare_one(n, i, &count) == 0 && (count || c->map.refs[i])) {
+        if (co_compare_one(n, i, &count) == 0 &&
+            (count || qcow2_check_refmap_has(&c->map, i, REFMAP_SEEN))) {
             end = i + 1;
         }
     }
@@ -59,105 +62,217 @@ static int coroutine_fn co_compare(CheckCounts *n)
     return 0;
 }
 
-/* ---- COPIED ---- */
+/* ---- The parts ---- */
 
-static void coroutine_fn check_l2_copied(CheckCounts *n, const uint8_t *table)
+/* The map and the counts anew, and all that the tables refer to. */
+static int coroutine_fn co_count(Check *c)
 {
-    Check *c = n->c;
-    const Geometry *g = &c->q->geo;
+    int64_t length = bdrv_co_getlength(c->q->file->bs);
+    int ret;
 
-    for (unsigned i = 0; i < 1u << g->l2_bits; i++) {
-        L2Entry e = qcow2_l2_load(g, table, i);
-        uint64_t count;
+    qcow2_check_counts_clear(c->counts);
+    qcow2_check_refmap_clear(&c->map);
+    g_hash_table_remove_all(c->suspects);
+    g_hash_table_remove_all(c->defects);
+    c->l1_defects = c->rebuild = false;
+    c->structure_errors = 0;
+    c->next_contiguous = 0;
+    ret = length < 0 ? (int)length : qcow2_check_refmap_init(&c->map, c->q, length);
+    ret = ret < 0 ? ret : qcow2_check_counts_init(c->counts, c);
+    if (ret < 0) {
+        return ret;
+    }
+    qcow2_check_counts_co_load(c->counts);
+    return qcow2_check_tables_co_count(c);
+}
 
-        if (!qcow2_check_counts_copied_is_suspect(n, e) ||
-            qcow2_check_counts_co_get(n, qcow2_l2_host(g, e) >> g->cluster_bits, &count) < 0) {
-            continue;
+/* The same over what is told already. */
+static int coroutine_fn co_count_silently(Check *c)
+{
+    BlockCheckResult *res = c->res, scratch = { 0 };
+    BlockReportFunc *report = c->report;
+    int ret;
+
+    c->res = &scratch;
+    c->report = NULL;
+    ret = co_count(c);
+    c->res = res;
+    c->report = report;
+    return ret < 0 ? ret : scratch.check_errors ? -EIO : 0;
+}
+
+/* ---- Check ---- */
+
+static int coroutine_fn co_check_all(Check *c)
+{
+    int ret = co_count(c);
+
+    ret = ret < 0 ? ret : co_compare(c->counts);
+    c->res->corruptions += c->structure_errors;
+    return ret < 0 ? ret : qcow2_check_copied_co_run(c, false);
+}
+
+/* ---- Repair ---- */
+
+/* What a repair of tables laid open is looked at, too: until nothing is found. */
+#define MAX_ROUNDS 4
+
+static int coroutine_fn co_repair_tables(Check *c)
+{
+    BlockCheckResult fresh = { .total_clusters = c->res->total_clusters };
+    int ret = 0;
+    bool again = true;
+
+    for (unsigned i = 0; i < MAX_ROUNDS && again && ret == 0; i++) {
+        fresh.corruptions_fixed = c->res->corruptions_fixed;
+        *c->res = fresh; /* all else is counted again */
+        ret = co_count(c);
+        again = c->l1_defects || g_hash_table_size(c->defects);
+        if (ret == 0 && again) {
+            ret = qcow2_repair_co_tables(c);
         }
-        if ((count == 1) != qcow2_l2_copied(e)) {
-            qcow2_check_report(c,
-                               "ERROR OFLAG_COPIED data cluster: l2_entry=%" G_GINT64_MODIFIER
-                               "x refcount=%" G_GUINT64_FORMAT,
-                               e.desc, count);
-            c->res->corruptions++;
+    }
+    return ret == 0 && again ? co_count_silently(c) : ret;
+}
+
+/* The clusters of the old refcount structures, each once, as keys; what refers to each as values. */
+static GHashTable *old_structures(const Check *c)
+{
+    const Qcow2 *q = c->q;
+    GHashTable *old = g_hash_table_new(NULL, NULL);
+    uint64_t first = q->hdr.reftable_offset >> q->geo.cluster_bits;
+
+    for (uint64_t i = 0; i < q->hdr.reftable_clusters + q->alloc.reftable_entries; i++) {
+        uint64_t e = i < q->hdr.reftable_clusters ? (first + i) << q->geo.cluster_bits
+                                                  : q->alloc.reftable[i - q->hdr.reftable_clusters];
+        uint64_t cluster = e >> q->geo.cluster_bits;
+
+        if (cluster && geo_in_cluster(&q->geo, e) == 0 && cluster < c->map.clusters) {
+            g_hash_table_insert(old, GSIZE_TO_POINTER(cluster),
+                                GSIZE_TO_POINTER(qcow2_check_refmap_get(&c->map, cluster)));
         }
+    }
+    return old;
+}
+
+/* They are given back with the switch to the new ones. */
+static void tell_given_back(Check *c, GHashTable *old)
+{
+    g_autoptr(GList) keys = g_list_sort(g_hash_table_get_keys(old), qcow2_check_compare_keys);
+
+    for (GList *l = keys; l; l = l->next) {
+        qcow2_check_report(c,
+                           "Repairing cluster %" G_GUINT64_FORMAT " refcount=%" G_GUINT64_FORMAT
+                           " reference=%" G_GUINT64_FORMAT,
+                           (uint64_t)GPOINTER_TO_SIZE(l->data),
+                           (uint64_t)GPOINTER_TO_SIZE(g_hash_table_lookup(old, l->data)),
+                           qcow2_check_refmap_get(&c->map, GPOINTER_TO_SIZE(l->data)));
     }
 }
 
-/* The flags of L1, and of the L2 tables in which one does not fit what was counted, or lies past
- * the end of the file: a sound image's tables are not read again. */
-static int coroutine_fn co_check_copied(CheckCounts *n)
+static int coroutine_fn co_rebuild(Check *c, BlockCheckResult *found)
 {
-    Check *c = n->c;
-    Qcow2 *q = c->q;
-    g_autofree uint8_t *table = g_try_malloc(q->geo.cluster_size);
+    g_autoptr(GHashTable) old = old_structures(c);
+    g_autoptr(GError) err = NULL;
+    int ret;
 
-    if (!table) {
-        return -ENOMEM;
+    qcow2_check_report(c, "Rebuilding refcount structure");
+    c->without_refcounts = true;
+    ret = co_count_silently(c);
+    c->without_refcounts = false;
+    ret = ret < 0 ? ret : qcow2_rebuild_co_repaired(c->q, &c->map, &err);
+    if (err) {
+        qcow2_check_report(c, "ERROR %s", err->message);
     }
-    for (uint32_t i = 0; i < q->l1_size; i++) {
-        uint64_t e = atomic_load(&q->l1[i]), off = e & QCOW2_OFFSET_MASK, count;
+    if (ret == 0) {
+        tell_given_back(c, old);
+        c->res->leaks_fixed += found->leaks;
+        c->res->corruptions_fixed += found->corruptions;
+    }
+    return ret;
+}
 
-        if (!off || geo_in_cluster(&q->geo, off)) {
-            continue;
-        }
-        if (qcow2_check_counts_is_suspect(n, off, e & L2E_COPIED) &&
-            qcow2_check_counts_co_get(n, off >> q->geo.cluster_bits, &count) == 0 &&
-            (count == 1) != ((e & L2E_COPIED) != 0)) {
-            qcow2_check_report(
-                c,
-                "ERROR OFLAG_COPIED L2 cluster: l1_index=%u l1_entry=%" G_GINT64_MODIFIER
-                "x refcount=%" G_GUINT64_FORMAT,
-                i, e, count);
-            c->res->corruptions++;
-        }
-        if (g_hash_table_remove(c->suspects, GSIZE_TO_POINTER(off)) && /* once, whoever names it */
-            qcow2_check_co_read(c, off, q->geo.cluster_size, table, "check_oflag_copied") == 0) {
-            check_l2_copied(n, table);
-        }
+static int coroutine_fn co_repair_counts(Check *c)
+{
+    BlockCheckResult *res = c->res, found = { 0 };
+    int64_t structure_errors = c->structure_errors;
+    int ret;
+
+    c->res = &found;
+    ret = co_compare(c->counts);
+    c->res = res;
+    res->check_errors += found.check_errors;
+    res->image_end_offset = found.image_end_offset;
+    if (ret < 0 || (!c->rebuild && !found.leaks && !found.corruptions)) {
+        return ret;
     }
-    return 0;
+    if (c->rebuild && !(c->fix & BLK_FIX_ERRORS)) {
+        qcow2_check_report(c, "ERROR need to rebuild refcount structures");
+        return -EIO;
+    }
+    if (c->rebuild) {
+        found.corruptions += structure_errors;
+        ret = co_rebuild(c, &found);
+    } else {
+        ret = found.corruptions && (c->fix & BLK_FIX_ERRORS) ? qcow2_repair_co_mark(c->q) : 0;
+        ret = ret < 0 ? ret : qcow2_repair_co_counts(c);
+    }
+    return ret < 0 ? ret : co_count_silently(c);
+}
+
+/* Flags are corrected if nothing worse is there, or all of it is to be corrected. */
+static int coroutine_fn co_repair_flags(Check *c)
+{
+    const BlockCheckResult *r = c->res;
+    bool repair = (c->fix & BLK_FIX_ERRORS) || (!r->corruptions && !r->leaks && !r->check_errors);
+    int ret = 0;
+
+    if (repair && (c->fix & BLK_FIX_ERRORS) && r->corruptions_fixed) {
+        ret = qcow2_repair_co_mark(c->q);
+    }
+    return ret < 0 ? ret : qcow2_check_copied_co_run(c, repair);
+}
+
+static int coroutine_fn co_announce(Qcow2 *q)
+{
+    if (q->hdr.autoclear == qcow2_change_autoclear_kept(q)) {
+        return 0;
+    }
+    atomic_fetch_or(&q->unmarked, QCOW2_CHANGE_IMAGE);
+    return qcow2_change_co_mark(q, QCOW2_CHANGE_IMAGE);
+}
+
+static int coroutine_fn co_repair_all(Check *c)
+{
+    const BlockCheckResult *r = c->res;
+    int ret = co_announce(c->q);
+
+    ret = ret < 0 ? ret : co_repair_tables(c);
+    ret = ret < 0 ? ret : co_repair_counts(c);
+    ret = ret < 0 ? ret : co_repair_flags(c);
+    return ret < 0 ? ret : qcow2_repair_co_finish(c->q, !r->corruptions && !r->check_errors);
 }
 
 /* ---- */
-
-static int coroutine_fn co_check_all(Check *c, CheckCounts *n)
-{
-    int ret;
-
-    qcow2_check_counts_co_load(n);
-    ret = qcow2_check_tables_co_count(c);
-    ret = ret < 0 ? ret : co_compare(n);
-    return ret < 0 ? ret : co_check_copied(n);
-}
 
 int coroutine_fn qcow2_co_check(BlockDriverState *bs, BlockCheckResult *res, unsigned fix,
                                 BlockReportFunc *report, void *opaque)
 {
     Qcow2 *q = bs->opaque;
-    Check c = { .q = q, .res = res, .report = report, .opaque = opaque };
-    CheckCounts n = { .c = &c };
-    int64_t length;
-    int ret = 0;
+    CheckCounts n = { 0 };
+    Check c = { .q = q, .res = res, .report = report, .opaque = opaque, .fix = fix, .counts = &n };
+    int ret = bs->read_only ? 0 : qcow2_flush_co_all(q);
 
-    if (fix) {
-        return -ENOTSUP;
-    }
-    if (!bs->read_only) {
-        ret = qcow2_flush_co_all(q);
-    }
-    length = bdrv_co_getlength(q->file->bs);
-    if (ret < 0 || length < 0) {
-        return ret < 0 ? ret : (int)length;
+    if (ret < 0) {
+        return ret;
     }
     res->total_clusters = (int64_t)geo_clusters(&q->geo, q->hdr.size);
-    c.counts = &n;
     c.suspects = g_hash_table_new(NULL, NULL);
-    ret = qcow2_check_refmap_init(&c.map, q, length);
-    ret = ret < 0 ? ret : qcow2_check_counts_init(&n, &c);
-    ret = ret < 0 ? ret : co_check_all(&c, &n);
+    c.defects = g_hash_table_new(NULL, NULL);
+    ret = fix ? co_repair_all(&c) : co_check_all(&c);
     qcow2_check_counts_clear(&n);
     qcow2_check_refmap_clear(&c.map);
     g_hash_table_unref(c.suspects);
+    g_hash_table_unref(c.defects);
     return ret;
 }

@@ -5,12 +5,24 @@
 
 #include "qcow2.h"
 
+/*
+ * INV-CHK-1  Two bits for each host cluster of the file: somebody refers to it; its count on disk is
+ *            1. What counts above 1 need comes on top: a byte for each cluster of a page of
+ *            neighbours one of which has more than one reference, and a hash for more than 255.
+ */
 typedef struct RefMap {
-    uint32_t *refs;     /* per host cluster of the file */
+    uint8_t *bits;      /* REFMAP_… of four clusters each */
+    uint8_t **pages;    /* of REFMAP_PAGE clusters: references after the first; NULL: none */
     uint64_t clusters;  /* of the file, rounded up */
     uint64_t length;    /* of the file, in bytes */
-    GHashTable *beyond; /* cluster -> references, past the end of the file */
+    GHashTable *many;   /* cluster -> references: too many for a page */
+    GHashTable *beyond; /* the same: past the end of the file */
+    bool out_of_memory; /* a count was lost: what is counted is not to be used */
 } RefMap;
+
+#define REFMAP_SEEN 1u   /* at least one reference */
+#define REFMAP_SINGLE 2u /* the count on disk is 1 */
+#define REFMAP_PAGE UINT64_C(4096)
 
 typedef struct CheckCounts CheckCounts;
 
@@ -23,18 +35,24 @@ typedef struct Check {
     CheckCounts *counts;    /* NULL: what is on disk does not matter */
     GHashTable *suspects;   /* active L2 tables with a COPIED flag that may be wrong; with counts */
     bool without_refcounts; /* the refcount structures are going to be made anew */
+    unsigned fix;           /* BlockCheckFix: what of the findings is going to be repaired */
+    bool found;             /* one of those since this was set to false */
+    GHashTable *defects;    /* with fix: L2 tables with entries that are to be repaired */
+    bool l1_defects;        /* ... and entries of L1 tables */
+    bool rebuild;           /* the refcount structures are to be made anew */
+    int64_t structure_errors; /* what of that is already told */
     uint64_t next_contiguous; /* where the next data cluster would be, if not fragmented */
 } Check;
 
 /* ---- check-counts.c: the refcounts as they are on disk ---- */
 struct CheckCounts {
     Check *c;
-    uint8_t **kept; /* blocks by index, as far as they fit; NULL: not kept */
+    uint8_t **kept;   /* blocks by index, as far as they fit; NULL: not kept */
+    uint64_t entries; /* of kept: what the table had at the init */
     uint64_t kept_bytes;
     uint8_t *scratch; /* the block that was read last */
     uint64_t loaded;  /* its index; UINT64_MAX: none */
     uint8_t *bad;     /* a bit for each block that cannot be read */
-    uint8_t *single;  /* a bit for each cluster of the file whose count is 1 */
 };
 /* After the map; clear in any case. */
 int qcow2_check_counts_init(CheckCounts *n, Check *c);
@@ -48,10 +66,13 @@ bool qcow2_check_counts_copied_is_suspect(const CheckCounts *n, L2Entry e);
 /* The flag @copied of a reference to @host does not fit the count, as far as is known without
  * I/O. */
 bool qcow2_check_counts_is_suspect(const CheckCounts *n, uint64_t host, bool copied);
-/* Without I/O; false of clusters past the end of the file, too. */
-bool qcow2_check_counts_is_single(const CheckCounts *n, uint64_t cluster);
+/* Where block @b is, or 0: none that can be read. */
+uint64_t qcow2_check_counts_block_offset(const Check *c, uint64_t b);
 
 void qcow2_check_report(Check *c, const char *fmt, ...) G_GNUC_PRINTF(2, 3);
+/* An error, told as "ERROR" and @fmt, and counted; one that is going to be repaired (@fixable, with
+ * BLK_FIX_ERRORS) as "Repairing", and as repaired. */
+void qcow2_check_error(Check *c, bool fixable, const char *fmt, ...) G_GNUC_PRINTF(3, 4);
 int qcow2_check_refmap_init(RefMap *m, Qcow2 *q, int64_t file_length);
 void qcow2_check_refmap_clear(RefMap *m);
 /* @n references to each of the clusters that [offset, offset + bytes) touches. @data: of the guest;
@@ -60,12 +81,36 @@ void qcow2_check_refmap_add_refs(Check *c, uint64_t offset, uint64_t bytes, uint
 /* One to each, from a table. */
 void qcow2_check_refmap_add(Check *c, uint64_t offset, uint64_t bytes);
 uint64_t qcow2_check_refmap_get(const RefMap *m, uint64_t cluster);
+void qcow2_check_refmap_set(RefMap *m, uint64_t cluster, uint64_t n);
+static inline bool qcow2_check_refmap_has(const RefMap *m, uint64_t cluster, unsigned bit)
+{
+    return cluster < m->clusters && (m->bits[cluster / 4] >> cluster % 4 * 2 & bit);
+}
+static inline void qcow2_check_refmap_mark(RefMap *m, uint64_t cluster, unsigned bit)
+{
+    g_assert(cluster < m->clusters);
+    m->bits[cluster / 4] |= (uint8_t)(bit << cluster % 4 * 2);
+}
+/* [offset, offset + bytes) ends so far past the end of the file that nothing can be there. */
+bool qcow2_check_is_beyond(const Check *c, uint64_t offset, uint64_t bytes);
 
 /* For lists of a hash's keys that are numbers. */
 int qcow2_check_compare_keys(gconstpointer a, gconstpointer b);
 
 /* check-tables.c: count what the header, L1, L2, snapshot, bitmap and refcount tables refer to. */
 int coroutine_fn qcow2_check_tables_co_count(Check *c);
+/* What sound entries have besides their offsets and flags: nothing. */
+#define QCOW2_L1_RESERVED UINT64_C(0x7f000000000001ff)
+#define QCOW2_L2_RESERVED_STD UINT64_C(0x3f000000000001fe)
+#define QCOW2_L2_RESERVED_EXT UINT64_C(0x3f000000000001ff)
+/* @table is where the header, an L1 table or another table of the image is: no L2 table. */
+bool qcow2_check_is_other_table(const Check *c, uint64_t table);
+/* check-copied.c: the COPIED flags of the active tables against the counts; corrected if @repair. */
+int coroutine_fn qcow2_check_copied_co_run(Check *c, bool repair);
+/* check-entry.c: the entry as a repair leaves it; @e itself if it is sound. @align: what an unaligned
+ * offset was most likely is known to be nobody else's. */
+L2Entry qcow2_check_entry_repair(const Check *c, L2Entry e, uint64_t guest, bool align);
+uint64_t qcow2_check_entry_repair_l1(const Check *c, uint64_t e, bool align);
 /* Read a whole L2 table or other cluster; -EIO with a report. */
 int coroutine_fn qcow2_check_co_read(Check *c, uint64_t offset, uint64_t bytes, void *buf,
                                      const char *what);

@@ -54,6 +54,38 @@ int coroutine_fn qcow2_dirty_co_clear(Qcow2 *q)
     return co_set_bit(q, false, false);
 }
 
+static int coroutine_fn co_write_repaired(Qcow2 *q) REQUIRES_LOCK(q->header.lock)
+{
+    bool bits = q->hdr.version >= 3;
+    uint64_t old = q->hdr.incompatible;
+    int ret;
+
+    if (bits) {
+        q->hdr.incompatible &= ~QCOW2_INCOMPAT_DIRTY;
+    }
+    ret =
+        qcow2_header_co_write_fields_locked(&q->header, &q->hdr, HEADER_AT(reftable_offset),
+                                            bits ? HEADER_AT(compatible) : HEADER_AT(nb_snapshots));
+    ret = ret < 0 ? ret : qcow2_health_co_sync(&q->health, q->file->bs);
+    if (ret < 0) {
+        q->hdr.incompatible = old;
+    }
+    return ret;
+}
+
+int coroutine_fn qcow2_dirty_co_switch_repaired(Qcow2 *q)
+{
+    int ret =
+        RULE_BROKEN(REBUILT_BEFORE_SWITCH) ? 0 : qcow2_health_co_sync(&q->health, q->file->bs);
+
+    if (ret == 0) {
+        co_mutex_lock(&q->header.lock);
+        ret = co_write_repaired(q);
+        co_mutex_unlock(&q->header.lock);
+    }
+    return ret;
+}
+
 int coroutine_fn qcow2_dirty_co_switch_rebuilt(Qcow2 *q)
 {
     return co_set_bit(q, false, true);

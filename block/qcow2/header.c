@@ -194,12 +194,24 @@ static int check_table(const Qcow2Header *h, uint64_t offset, uint64_t entries, 
     return 0;
 }
 
-static int check_tables(const Qcow2Header *h, int flags, GError **errp)
+static bool is_reftable_place(const Qcow2Header *h)
+{
+    uint64_t cluster = UINT64_C(1) << h->cluster_bits;
+
+    return h->reftable_clusters <= QCOW2_MAX_REFTABLE_BYTES / cluster &&
+           !(h->reftable_offset & (cluster - 1)) && h->reftable_offset < QCOW2_MAX_OFFSET;
+}
+
+static int check_tables(Qcow2Header *h, int flags, GError **errp)
 {
     uint64_t cluster = UINT64_C(1) << h->cluster_bits;
     bool ext = h->incompatible & QCOW2_INCOMPAT_EXTL2;
     Geometry g;
     int ret;
+
+    if ((flags & BLK_O_CHECK) && (flags & BLK_O_RDWR) && !is_reftable_place(h)) {
+        h->reftable_offset = h->reftable_clusters = 0; /* a repair makes a new one */
+    }
 
     if (h->reftable_clusters > QCOW2_MAX_REFTABLE_BYTES / cluster) {
         return error_set(errp, EINVAL, "Reference count table too large");

@@ -39,6 +39,7 @@ typedef struct Rebuild {
     RefMap *map;
     GHashTable *keep; /* clusters of the old table and blocks: not free */
     bool in_place;    /* the old ones are written over */
+    bool repairs;     /* the image is being repaired, and may be marked as corrupt */
     GArray *taken;    /* clusters (uint64_t), counted in map */
     uint64_t cursor;  /* no free cluster below */
     uint64_t *table;  /* host offsets of blocks, 0: none, WANTED */
@@ -47,17 +48,6 @@ typedef struct Rebuild {
 } Rebuild;
 
 /* ---- Clusters for the new ones ---- */
-
-static void set_refs(RefMap *m, uint64_t cluster, uint32_t n)
-{
-    if (cluster < m->clusters) {
-        m->refs[cluster] = n;
-    } else if (n) {
-        g_hash_table_insert(m->beyond, GSIZE_TO_POINTER(cluster), GSIZE_TO_POINTER((gsize)n));
-    } else {
-        g_hash_table_remove(m->beyond, GSIZE_TO_POINTER(cluster));
-    }
-}
 
 static bool is_free(const Rebuild *r, uint64_t cluster)
 {
@@ -82,7 +72,7 @@ static int want_block(Rebuild *r, uint64_t cluster)
 static int take(Rebuild *r, uint64_t cluster)
 {
     g_assert(cluster > 0);
-    set_refs(r->map, cluster, 1); /* INV-RE-1 */
+    qcow2_check_refmap_set(r->map, cluster, 1); /* INV-RE-1 */
     g_array_append_val(r->taken, cluster);
     return want_block(r, cluster);
 }
@@ -90,7 +80,7 @@ static int take(Rebuild *r, uint64_t cluster)
 static void untake_all(Rebuild *r)
 {
     for (guint i = 0; i < r->taken->len; i++) {
-        set_refs(r->map, g_array_index(r->taken, uint64_t, i), 0);
+        qcow2_check_refmap_set(r->map, g_array_index(r->taken, uint64_t, i), 0);
     }
     g_array_set_size(r->taken, 0);
     r->cursor = 1;
@@ -165,7 +155,7 @@ static int want_all(Rebuild *r)
     int ret = 0;
 
     for (uint64_t i = 0; i < r->map->clusters && ret == 0; i++) {
-        ret = r->map->refs[i] ? want_block(r, i) : 0;
+        ret = qcow2_check_refmap_get(r->map, i) ? want_block(r, i) : 0;
     }
     g_hash_table_iter_init(&it, r->map->beyond);
     while (ret == 0 && g_hash_table_iter_next(&it, &key, NULL)) {
@@ -276,8 +266,10 @@ static int coroutine_fn co_switch_locked(Rebuild *r, GError **errp)
 
     qcow2_metadata_remove(q->metadata, q->hdr.reftable_offset, q->alloc.reftable_entries * 8);
     for (uint64_t i = 0; i < q->alloc.reftable_entries; i++) {
-        if (q->alloc.reftable[i]) {
-            qcow2_metadata_remove(q->metadata, q->alloc.reftable[i], q->geo.cluster_size);
+        uint64_t e = q->alloc.reftable[i];
+
+        if (e && geo_in_cluster(&q->geo, e) == 0) { /* as they were added */
+            qcow2_metadata_remove(q->metadata, e, q->geo.cluster_size);
         }
     }
     for (uint64_t i = 0; i < r->entries; i++) {
@@ -288,7 +280,7 @@ static int coroutine_fn co_switch_locked(Rebuild *r, GError **errp)
     }
     q->hdr.reftable_offset = r->table_at;
     q->hdr.reftable_clusters = (uint32_t)r->table_clusters;
-    ret = qcow2_dirty_co_switch_rebuilt(q);
+    ret = r->repairs ? qcow2_dirty_co_switch_repaired(q) : qcow2_dirty_co_switch_rebuilt(q);
     return ret < 0 ? error_set_errno(errp, ret, "Could not rebuild the refcounts")
                    : qcow2_refcount_co_load_table(&r->q->alloc, errp);
 }
@@ -323,6 +315,22 @@ static int coroutine_fn co_rebuild(Qcow2 *q, Check *c, GError **errp)
     } else if (ret < 0) {
         g_propagate_error(errp, g_steal_pointer(&full));
     }
+    ret = ret < 0 ? ret : co_switch(&r, errp);
+    g_free(r.table);
+    return ret;
+}
+
+int coroutine_fn qcow2_rebuild_co_repaired(Qcow2 *q, RefMap *map, GError **errp)
+{
+    g_autoptr(GHashTable) keep = g_hash_table_new(NULL, NULL);
+    g_autoptr(GArray) taken = g_array_new(FALSE, FALSE, sizeof(uint64_t));
+    Rebuild r = { .q = q, .map = map, .keep = keep, .taken = taken, .repairs = true };
+    int ret = qcow2_health_co_sync(&q->health, q->file->bs);
+
+    if (ret < 0) {
+        return error_set_errno(errp, ret, "Could not rebuild the refcounts");
+    }
+    ret = co_place_and_write(&r, false, errp);
     ret = ret < 0 ? ret : co_switch(&r, errp);
     g_free(r.table);
     return ret;

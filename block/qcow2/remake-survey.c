@@ -30,13 +30,16 @@ static void forget_structures(Check *c)
 {
     const Qcow2 *q = c->q;
     uint64_t first = q->hdr.reftable_offset >> q->geo.cluster_bits;
+    RefMap *m = &c->map;
 
     for (uint64_t i = 0; i < q->hdr.reftable_clusters; i++) {
-        c->map.refs[first + i]--;
+        qcow2_check_refmap_set(m, first + i, qcow2_check_refmap_get(m, first + i) - 1);
     }
     for (uint64_t i = 0; i < q->alloc.reftable_entries; i++) {
-        if (q->alloc.reftable[i]) {
-            c->map.refs[q->alloc.reftable[i] >> q->geo.cluster_bits]--;
+        uint64_t at = q->alloc.reftable[i] >> q->geo.cluster_bits;
+
+        if (at) {
+            qcow2_check_refmap_set(m, at, qcow2_check_refmap_get(m, at) - 1);
         }
     }
 }
@@ -49,7 +52,7 @@ static int take_counts(Remake *r, Check *c)
 
     forget_structures(c);
     for (uint64_t i = 0; i < c->map.clusters && ret == 0; i++) {
-        uint64_t refs = c->map.refs[i];
+        uint64_t refs = qcow2_check_refmap_get(&c->map, i);
 
         if (refs) {
             ret =
@@ -69,7 +72,7 @@ static int take_places(Remake *r, Check *c)
     ret = qcow2_remake_space_init(&r->space, &r->rules.to,
                                   geo_clusters(&r->rules.to, c->map.clusters << g->cluster_bits));
     for (uint64_t i = 0; i < c->map.clusters && ret == 0; i++) {
-        if (c->map.refs[i]) {
+        if (qcow2_check_refmap_get(&c->map, i)) {
             qcow2_remake_space_mark(&r->space, i << g->cluster_bits, g->cluster_size);
         }
     }

@@ -110,6 +110,7 @@ typedef struct BlockDriverInfo {
 
 typedef struct BlockCheckResult {
     int64_t corruptions, leaks, check_errors;
+    int64_t corruptions_fixed, leaks_fixed; /* by this check; not in the counts above */
     int64_t image_end_offset;
     int64_t total_clusters, allocated_clusters, fragmented_clusters, compressed_clusters;
 } BlockCheckResult;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* check: exit 0 sound, 1 the check failed, 2 corruptions, 3 leaks, 63 the format has no check. */
+/* check: exit 0 sound, 1 the check failed, 2 corruptions, 3 leaks, 63 the format has no check.  A
+ * repair is followed by a second check, which decides. */
 #include "img.h"
 
 #include <errno.h>
@@ -13,7 +14,7 @@ static const char help_text[] =
     "\n"
     "  -f, --format FORMAT           format of the image (probed)\n"
     "  --image-opts                  the name is an option string (driver=qcow2,file.filename=x)\n"
-    "  -r, --repair leaks|all        repair what is found (not supported yet)\n"
+    "  -r, --repair leaks|all        repair leaked clusters, or all that is found\n"
     "  -T, --cache MODE              cache mode (writeback)\n"
     "  --output human|json           how it is printed (human)\n"
     "  -U, --force-share             the image may be in use, by a writer too; not with -r\n"
@@ -78,7 +79,9 @@ static void print_json(const BlockCheckResult *r, const char *filename, const ch
     set_nonzero(o, "compressed-clusters", r->compressed_clusters);
     set_nonzero(o, "total-clusters", r->total_clusters);
     set_nonzero(o, "corruptions", r->corruptions);
+    set_nonzero(o, "corruptions-fixed", r->corruptions_fixed);
     json_object_set_int_member(o, "check-errors", r->check_errors);
+    set_nonzero(o, "leaks-fixed", r->leaks_fixed);
     set_nonzero(o, "leaks", r->leaks);
     set_nonzero(o, "allocated-clusters", r->allocated_clusters);
     json_object_set_string_member(o, "filename", filename);
@@ -133,11 +136,6 @@ static BlockBackend *open_to_check(const char *name, const CheckArgs *a)
         return NULL;
     }
     blk = img_open(name, a->format, flags, writethrough, a->image_opts, a->force_share);
-    if (blk && a->repair && (blk_node_facts(blk_bs(blk)).features & BLK_CAN_CHECK)) {
-        img_error("Repairing (-r %s) is not supported yet", a->repair);
-        blk_close_reader(blk);
-        blk = NULL;
-    }
     return blk;
 }
 
@@ -146,12 +144,60 @@ static int exit_code(const BlockCheckResult *r)
     return r->check_errors ? 1 : r->corruptions ? 2 : r->leaks ? 3 : 0;
 }
 
+static void print_repaired(const BlockCheckResult *r)
+{
+    printf("The following inconsistencies were found and repaired:\n\n"
+           "    %" G_GINT64_FORMAT " leaked clusters\n"
+           "    %" G_GINT64_FORMAT " corruptions\n\n"
+           "Double checking the fixed image now...\n",
+           r->leaks_fixed, r->corruptions_fixed);
+    fflush(stdout);
+}
+
+static unsigned fix_of(const CheckArgs *a)
+{
+    if (!a->repair) {
+        return 0;
+    }
+    return !strcmp(a->repair, "all") ? BLK_FIX_LEAKS | BLK_FIX_ERRORS : BLK_FIX_LEAKS;
+}
+
+/* The check; where something was repaired, it is what the check after it finds that counts. */
+static int run_check(BlockBackend *blk, const CheckArgs *a, BlockCheckResult *res)
+{
+    BlockCheckResult again = { 0 };
+    int ret = blk_check(blk, res, fix_of(a), report_line, NULL);
+
+    if (ret < 0 || !(res->leaks_fixed || res->corruptions_fixed)) {
+        return ret;
+    }
+    if (!a->json && !a->quiet) {
+        print_repaired(res);
+    }
+    again.leaks_fixed = res->leaks_fixed;
+    again.corruptions_fixed = res->corruptions_fixed;
+    *res = again;
+    return blk_check(blk, res, 0, report_line, NULL);
+}
+
+/* What is printed of it; the exit code. */
+static int print_result(const CheckArgs *a, const BlockCheckResult *res, const char *name,
+                        const char *format)
+{
+    if (a->json && !a->quiet) {
+        print_json(res, name, format);
+    } else if (!a->quiet) {
+        print_human(res);
+    }
+    return exit_code(res);
+}
+
 int img_check(int argc, char **argv)
 {
     CheckArgs a = { .cache = "writeback" };
     BlockCheckResult res = { 0 };
     BlockBackend *blk;
-    int ret;
+    int ret, closed;
 
     img_take_args("check", check_args, argc, argv, &a);
     img_expect_one_image("check", argc);
@@ -159,7 +205,7 @@ int img_check(int argc, char **argv)
     if (!blk) {
         return 1;
     }
-    ret = blk_check(blk, &res, 0, report_line, NULL);
+    ret = run_check(blk, &a, &res);
     if (ret == -ENOTSUP) {
         img_error("This image format does not support checks");
         ret = 63;
@@ -167,13 +213,16 @@ int img_check(int argc, char **argv)
         img_error("Check failed: %s", strerror(-ret));
         ret = 1;
     } else {
-        if (a.json && !a.quiet) {
-            print_json(&res, argv[optind], blk_driver_name(blk_bs(blk)));
-        } else if (!a.quiet) {
-            print_human(&res);
-        }
-        ret = exit_code(&res);
+        ret = print_result(&a, &res, argv[optind], blk_driver_name(blk_bs(blk)));
     }
-    blk_close_reader(blk); /* nothing is repaired yet */
+    if (!a.repair) {
+        blk_close_reader(blk);
+        return ret;
+    }
+    closed = blk_close(blk);
+    if (closed < 0) {
+        img_error("Could not close '%s': %s", argv[optind], strerror(-closed));
+        return 1;
+    }
     return ret;
 }
