@@ -148,6 +148,7 @@ static int edit_downgrade(Qcow2Header *h, void *opaque, GError **errp)
     h->version = 2;
     h->incompatible = h->compatible = h->autoclear = 0;
     h->unknown_fields_len = 0;
+    memset(h->padding, 0, sizeof(h->padding));
     return 0;
 }
 

@@ -30,6 +30,16 @@ static const Feature features[] = {
     { 2, 0, "bitmaps" },          { 2, 1, "raw external data" },
 };
 
+static bool is_known(uint8_t type, uint8_t bit)
+{
+    for (size_t i = 0; i < G_N_ELEMENTS(features); i++) {
+        if (features[i].type == type && features[i].bit == bit) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* ---- Parse ---- */
 
 static int parse_bitmaps(Qcow2Header *h, const uint8_t *data, uint32_t len, GError **errp)
@@ -95,14 +105,32 @@ static int parse_crypto(Qcow2Header *h, const uint8_t *data, uint32_t len, GErro
     return 0;
 }
 
-static void keep_unknown(Qcow2Header *h, uint32_t type, const uint8_t *data, uint32_t len)
+/* @room: bytes that there are from @data on. */
+static void keep_unknown(Qcow2Header *h, uint32_t type, const uint8_t *data, uint32_t len,
+                         size_t room)
 {
     HeaderExt e = { .type = type, .len = len, .data = g_memdup2(data, len) };
+    size_t padded = MIN(ALIGN_UP((size_t)len, (size_t)8), room);
 
+    memcpy(e.padding, data + len, padded - len);
     g_array_append_val(h->unknown_exts, e);
 }
 
-static int parse_one(Qcow2Header *h, uint32_t type, const uint8_t *data, uint32_t len,
+/* Names of features that others know and we do not. */
+static void keep_names(Qcow2Header *h, const uint8_t *data, uint32_t len)
+{
+    for (uint32_t at = 0; at + FEATURE_ENTRY <= len; at += FEATURE_ENTRY) {
+        const uint8_t *f = data + at;
+
+        if (!is_known(f[0], f[1])) {
+            h->other_names = g_realloc(h->other_names, h->other_names_len + FEATURE_ENTRY);
+            memcpy(h->other_names + h->other_names_len, f, FEATURE_ENTRY);
+            h->other_names_len += FEATURE_ENTRY;
+        }
+    }
+}
+
+static int parse_one(Qcow2Header *h, uint32_t type, const uint8_t *data, uint32_t len, size_t room,
                      GError **errp)
 {
     switch (type) {
@@ -115,12 +143,13 @@ static int parse_one(Qcow2Header *h, uint32_t type, const uint8_t *data, uint32_
         h->backing_format = g_strndup((const char *)data, len);
         return 0;
     case EXT_FEATURES:
-        return 0; /* read when a name is needed; written anew */
+        keep_names(h, data, len);
+        return 0;
     case EXT_BITMAPS: {
         int ret = parse_bitmaps(h, data, len, errp);
 
         if (ret == 0 && !h->has_bitmaps) {
-            keep_unknown(h, type, data, len); /* not ours to take out */
+            keep_unknown(h, type, data, len, room); /* not ours to take out */
         }
         return ret;
     }
@@ -131,7 +160,7 @@ static int parse_one(Qcow2Header *h, uint32_t type, const uint8_t *data, uint32_
         h->data_file = g_strndup((const char *)data, len);
         return 0;
     default:
-        keep_unknown(h, type, data, len);
+        keep_unknown(h, type, data, len, room);
         return 0;
     }
 }
@@ -175,7 +204,7 @@ int qcow2_header_ext_parse(Qcow2Header *h, const uint8_t *buf, size_t len, GErro
         if (n > end - at) {
             return error_set(errp, EINVAL, "Header extension too large");
         }
-        ret = parse_one(h, type, buf + at, n, errp);
+        ret = parse_one(h, type, buf + at, n, end - at, errp);
         if (ret < 0) {
             return ret;
         }
@@ -260,9 +289,14 @@ static void put(Out *o, uint32_t type, const void *data, size_t n)
     }
 }
 
-static void put_features(Out *o)
+static void put_features(Out *o, const Qcow2Header *h)
 {
-    uint8_t *p = put_head(o, EXT_FEATURES, sizeof(features) / sizeof(features[0]) * FEATURE_ENTRY);
+    size_t ours = G_N_ELEMENTS(features) * FEATURE_ENTRY;
+    uint8_t *p = put_head(o, EXT_FEATURES, ours + h->other_names_len);
+
+    if (p && h->other_names_len) {
+        memcpy(p + ours, h->other_names, h->other_names_len);
+    }
 
     for (size_t i = 0; p && i < G_N_ELEMENTS(features); i++, p += FEATURE_ENTRY) {
         p[0] = features[i].type;
@@ -313,9 +347,14 @@ size_t qcow2_header_ext_put(const Qcow2Header *h, uint8_t *buf, size_t len, size
         const HeaderExt *e = &g_array_index(h->unknown_exts, HeaderExt, i);
 
         put(&o, e->type, e->data, e->len);
+        if (!o.full) {
+            size_t n = ALIGN_UP((size_t)e->len, (size_t)8) - e->len;
+
+            memcpy(o.buf + o.at - n, e->padding, n);
+        }
     }
     if (h->version >= 3 && names) {
-        put_features(&o);
+        put_features(&o, h);
     }
     put(&o, EXT_END, NULL, 0);
     return o.full ? 0 : o.at;

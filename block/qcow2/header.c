@@ -29,6 +29,7 @@ static void header_init(Qcow2Header *h)
 void qcow2_header_clear(Qcow2Header *h)
 {
     g_free(h->unknown_fields);
+    g_free(h->other_names);
     g_free(h->backing_file);
     g_free(h->backing_format);
     g_free(h->data_file);
@@ -40,6 +41,7 @@ void qcow2_header_copy(Qcow2Header *dst, const Qcow2Header *src)
 {
     *dst = *src;
     dst->unknown_fields = g_memdup2(src->unknown_fields, src->unknown_fields_len);
+    dst->other_names = g_memdup2(src->other_names, src->other_names_len);
     dst->backing_file = g_strdup(src->backing_file);
     dst->backing_format = g_strdup(src->backing_format);
     dst->data_file = g_strdup(src->data_file);
@@ -110,6 +112,8 @@ static int parse_v3(Qcow2Header *h, const uint8_t *b, size_t len, GError **errp)
     }
     if (h->header_length > HEADER_V3_LENGTH) {
         h->compression_type = b[HEADER_AT(compression_type)];
+        memcpy(h->padding, b + HEADER_AT(padding),
+               MIN(h->header_length - HEADER_AT(padding), sizeof(h->padding)));
     }
     if (h->header_length > HEADER_OUR_LENGTH) {
         h->unknown_fields_len = h->header_length - HEADER_OUR_LENGTH;
@@ -336,6 +340,7 @@ void qcow2_header_put_fields(const Qcow2Header *h, uint8_t *b)
     stbe32(b + HEADER_AT(refcount_order), h->refcount_order);
     stbe32(b + HEADER_AT(header_length), qcow2_header_length(h));
     b[HEADER_AT(compression_type)] = h->compression_type;
+    memcpy(b + HEADER_AT(padding), h->padding, sizeof(h->padding));
 }
 
 static size_t put_fixed(const Qcow2Header *h, uint8_t *b)

@@ -26,6 +26,7 @@ typedef enum Qcow2CompressionType {
 typedef struct HeaderExt { /* an extension we do not interpret; kept when the header is rewritten */
     uint32_t type, len;
     uint8_t *data;
+    uint8_t padding[7]; /* up to a multiple of eight, as it was */
 } HeaderExt;
 
 typedef struct Qcow2Header {
@@ -43,6 +44,7 @@ typedef struct Qcow2Header {
     uint32_t refcount_order;
     uint32_t header_length;
     uint8_t compression_type;
+    uint8_t padding[7]; /* after it: of fields to come, so it is kept */
     uint8_t *unknown_fields;
     size_t unknown_fields_len; /* header bytes past those known, kept */
     char *backing_file, *backing_format, *data_file;
@@ -51,6 +53,8 @@ typedef struct Qcow2Header {
     uint64_t bitmap_dir_size, bitmap_dir_offset;
     uint64_t crypto_offset, crypto_length; /* of the LUKS header; 0: none */
     GArray *unknown_exts;                  /* HeaderExt */
+    uint8_t *other_names; /* entries of the feature name table, of features that we do not know */
+    size_t other_names_len;
     size_t room; /* not in the file: a rewrite keeps to so many bytes; 0: its cluster */
 } Qcow2Header;
 

@@ -75,6 +75,8 @@ static void assert_same(const Qcow2Header *a, const Qcow2Header *b)
     g_assert_cmpstr(a->backing_file, ==, b->backing_file);
     g_assert_cmpstr(a->backing_format, ==, b->backing_format);
     g_assert_cmpstr(a->data_file, ==, b->data_file);
+    g_assert_cmpmem(a->padding, sizeof(a->padding), b->padding, sizeof(b->padding));
+    g_assert_cmpmem(a->other_names, a->other_names_len, b->other_names, b->other_names_len);
     g_assert_cmpuint(a->unknown_exts->len, ==, b->unknown_exts->len);
     for (guint i = 0; i < a->unknown_exts->len; i++) {
         const HeaderExt *x = &g_array_index(a->unknown_exts, HeaderExt, i);
@@ -82,6 +84,7 @@ static void assert_same(const Qcow2Header *a, const Qcow2Header *b)
 
         g_assert_cmpuint(x->type, ==, y->type);
         g_assert_cmpmem(x->data, x->len, y->data, y->len);
+        g_assert_cmpmem(x->padding, sizeof(x->padding), y->padding, sizeof(y->padding));
     }
 }
 
@@ -156,9 +159,19 @@ static void test_extensions(void)
         HeaderExt e = { 0x12340000 + i, i, g_malloc0(i + 1) };
 
         memset(e.data, (int)i + 1, i);
+        memset(e.padding, 0x77, ALIGN_UP(i, 8u) - i); /* kept, too */
         g_array_append_val(h.unknown_exts, e);
         round_trip(&h, b);
     }
+    memcpy(h.padding, "padding", sizeof(h.padding));
+    h.other_names = g_malloc0(2 * 48);
+    h.other_names_len = 2 * 48;
+    h.other_names[1] = 40; /* an incompatible bit, and a compatible one */
+    h.other_names[48] = 1;
+    h.other_names[49] = 7;
+    memset(h.other_names + 2, 'n', 46);
+    memset(h.other_names + 50, 'm', 20);
+    round_trip(&h, b);
     h.unknown_fields = g_memdup2(fields, sizeof(fields));
     h.unknown_fields_len = sizeof(fields);
     round_trip(&h, b);
