@@ -32,12 +32,11 @@ static int coroutine_fn take(Allocator *a, uint64_t start, uint64_t n, bool exac
         *got = MIN(*got, qcow2_search_file_end(a) - *first);
     }
     g_assert(*got > 0 && *got <= n && (*got == n || !exact));
-    what = *first == 0 ? "header"
+    what = *first == 0 ? "qcow2_header"
                        : qcow2_metadata_at(a->metadata, *first << a->geo->cluster_bits,
                                            *got << a->geo->cluster_bits);
     if (what) {
-        return qcow2_health_co_corrupt(a->health, "allocation", *first << a->geo->cluster_bits,
-                                       "a cluster of metadata has refcount 0");
+        return qcow2_health_co_overlaps(a->health, what);
     }
     ret = qcow2_alloc_co_add_refs(a, *first, *got);
     if (ret == 0) {

@@ -164,15 +164,14 @@ static bool in_range(uint64_t x, uint64_t first, uint64_t bytes)
 bool qcow2_check_is_other_table(const Check *c, uint64_t table)
 {
     const Qcow2Header *h = &c->q->hdr;
-    const char *what;
 
     if (!table || geo_in_cluster(&c->q->geo, table)) {
         return false;
     }
-    what = qcow2_metadata_at(c->q->metadata, table, c->q->geo.cluster_size);
     return in_range(table, h->l1_offset, h->l1_size * UINT64_C(8)) ||
            (h->has_bitmaps && in_range(table, h->bitmap_dir_offset, h->bitmap_dir_size)) ||
-           (what && (!strcmp(what, "inactive L1 table") || !strcmp(what, "snapshot table")));
+           (qcow2_metadata_kinds_at(c->q->metadata, table) &
+            (METADATA_INACTIVE_L1 | METADATA_SNAPSHOTS));
 }
 
 /* What an L1 entry says of its table, counted; 0, or where a table is that can be walked. */

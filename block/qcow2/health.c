@@ -37,30 +37,54 @@ int coroutine_fn qcow2_health_co_sync(Health *h, BlockDriverState *bs)
     return ret;
 }
 
-/* Begins and ends as the reference's line does. */
-static void report(const Health *h, const char *site, int64_t offset, const char *what)
+/* As the reference's line does; reads do not mark what may not be written. */
+static void report(const Health *h, const char *reason)
 {
     bool marks = !h->bs->read_only;
     g_autofree char *line = g_strdup_printf(
-        "qcow2: %s: %s at offset 0x%" G_GINT64_MODIFIER
-        "x of '%s': %s; further %scorruption events will be suppressed",
-        marks ? "Marking image as corrupt" : "Image is corrupt", site, (uint64_t)offset,
-        h->bs->exact_filename ? h->bs->exact_filename : "", what, marks ? "" : "non-fatal ");
+        "qcow2: %s: %s; further %scorruption events will be suppressed",
+        marks ? "Marking image as corrupt" : "Image is corrupt", reason, marks ? "" : "non-fatal ");
 
     g_debug("%s", line);
     bdrv_report(h->bs, line);
 }
 
-int coroutine_fn qcow2_health_co_corrupt(Health *h, const char *site, int64_t offset,
-                                         const char *what)
+static int coroutine_fn co_found(Health *h, const char *reason)
 {
-    g_assert(site && what);
     if (!atomic_exchange(&h->corrupt, true)) { /* INV-HEALTH-1 */
-        report(h, site, offset, what);
+        report(h, reason);
         if (!h->bs->read_only) {
             /* Best effort: the error that we return says it, too. */
             (void)qcow2_header_co_mark_corrupt(h->header);
         }
     }
     return -EIO;
+}
+
+int coroutine_fn qcow2_health_co_corrupt(Health *h, const char *site, int64_t offset,
+                                         const char *what)
+{
+    g_autofree char *reason =
+        g_strdup_printf("%s at offset 0x%" G_GINT64_MODIFIER "x of '%s': %s", site,
+                        (uint64_t)offset, h->bs->exact_filename ? h->bs->exact_filename : "", what);
+
+    g_assert(site && what);
+    return co_found(h, reason);
+}
+
+int coroutine_fn qcow2_health_co_corrupt_by(Health *h, const char *fmt, ...)
+{
+    g_autofree char *reason = NULL;
+    va_list ap;
+
+    va_start(ap, fmt);
+    reason = g_strdup_vprintf(fmt, ap);
+    va_end(ap);
+    return co_found(h, reason);
+}
+
+int coroutine_fn qcow2_health_co_overlaps(Health *h, const char *what)
+{
+    return qcow2_health_co_corrupt_by(h, "Preventing invalid write on metadata (overlaps with %s)",
+                                      what);
 }

@@ -24,6 +24,10 @@ void qcow2_health_init(Health *h, BlockDriverState *bs, HeaderFile *header);
  * once, returns -EIO. */
 int coroutine_fn qcow2_health_co_corrupt(Health *h, const char *site, int64_t offset,
                                          const char *what);
+/* The same, with a reason as the reference words it. */
+int coroutine_fn qcow2_health_co_corrupt_by(Health *h, const char *fmt, ...) G_GNUC_PRINTF(2, 3);
+/* A write, or an allocation, would be where metadata (@what) is. */
+int coroutine_fn qcow2_health_co_overlaps(Health *h, const char *what);
 /* 0, or why nothing may be written (-errno). */
 int qcow2_health_may_write(const Health *h);
 /* A sync failed with @ret elsewhere: remembers it (INV-FLUSH-3). */

@@ -47,8 +47,10 @@ int coroutine_fn qcow2_l2_table_co_get(Qcow2 *q, uint64_t guest, MetaSlice **sli
         return 0;
     }
     if (geo_in_cluster(g, table)) {
-        return qcow2_health_co_corrupt(&q->health, "L1 entry", (int64_t)l1_index,
-                                       "L2 table offset is not aligned");
+        return qcow2_health_co_corrupt_by(&q->health,
+                                          "L2 table offset %#" G_GINT64_MODIFIER
+                                          "x unaligned (L1 index: %#" G_GINT64_MODIFIER "x)",
+                                          table, (uint64_t)l1_index);
     }
     return qcow2_l2_table_co_load(q, l1_index, table, at, slice);
 }
@@ -132,8 +134,10 @@ int coroutine_fn qcow2_l2_table_co_get_writable(Qcow2 *q, uint64_t guest, MetaSl
     }
     e = atomic_load(&q->l1[l1_index]);
     if (geo_in_cluster(&q->geo, e & QCOW2_OFFSET_MASK)) {
-        return qcow2_health_co_corrupt(&q->health, "L1 entry", (int64_t)l1_index,
-                                       "L2 table offset is not aligned");
+        return qcow2_health_co_corrupt_by(&q->health,
+                                          "L2 table offset %#" G_GINT64_MODIFIER
+                                          "x unaligned (L1 index: %#" G_GINT64_MODIFIER "x)",
+                                          (uint64_t)(e & QCOW2_OFFSET_MASK), (uint64_t)l1_index);
     }
     if (!(e & L2E_COPIED) ||
         !(e & QCOW2_OFFSET_MASK)) { /* shared, or none, whatever its flag says */

@@ -118,8 +118,10 @@ int coroutine_fn qcow2_map_co_find(Qcow2 *q, uint64_t guest, uint64_t bytes, Ext
         return 0;
     }
     if (unlikely(geo_in_cluster(g, table))) {
-        return qcow2_health_co_corrupt(&q->health, "L1 entry", (int64_t)l1_index,
-                                       "L2 table offset is not aligned");
+        return qcow2_health_co_corrupt_by(&q->health,
+                                          "L2 table offset %#" G_GINT64_MODIFIER
+                                          "x unaligned (L1 index: %#" G_GINT64_MODIFIER "x)",
+                                          table, (uint64_t)l1_index);
     }
     at = geo_l2_index(g, guest);
     s = qcow2_cache_peek_begin(q->l2_cache, table + at * g->l2_entry_size);

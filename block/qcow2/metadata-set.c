@@ -8,19 +8,44 @@
 
 struct MetadataSet {
     unsigned cluster_bits;
-    bool ignored;
+    unsigned wanted; /* kinds that are looked for */
     SpinLock lock;
-    GHashTable *clusters GUARDED_BY(lock); /* cluster -> const char *, what it is */
+    GHashTable *clusters GUARDED_BY(lock); /* cluster -> kinds that were added until none is left */
     GHashTable *more GUARDED_BY(lock);     /* cluster -> how often it was added after the first */
-    const char *overlap GUARDED_BY(lock);  /* a cluster was said to be two things; the first */
+    unsigned overlap GUARDED_BY(lock);     /* a cluster was said to be two things; the first */
     uint64_t overlap_at GUARDED_BY(lock);
 };
+
+static const char *const names[] = {
+    "qcow2_header",      "active L1 table",   "active L2 table",
+    "refcount table",    "refcount block",    "snapshot table",
+    "inactive L1 table", "inactive L2 table", "bitmap directory",
+};
+
+static unsigned kind_of(const char *what)
+{
+    for (unsigned i = 0; i < G_N_ELEMENTS(names); i++) {
+        if (!strcmp(names[i], what)) {
+            return 1u << i;
+        }
+    }
+    return METADATA_OTHER;
+}
+
+/* The first of @kinds; NULL: there is none. */
+static const char *name_of(unsigned kinds)
+{
+    unsigned i = kinds ? (unsigned)__builtin_ctz(kinds) : 0;
+
+    return !kinds ? NULL : i < G_N_ELEMENTS(names) ? names[i] : "bitmap table";
+}
 
 MetadataSet *qcow2_metadata_new(unsigned cluster_bits) UNCHECKED_LOCKS
 {
     MetadataSet *m = g_new0(MetadataSet, 1);
 
     m->cluster_bits = cluster_bits;
+    m->wanted = METADATA_ALL;
     spin_init(&m->lock);
     m->clusters = g_hash_table_new(NULL, NULL);
     m->more = g_hash_table_new(NULL, NULL);
@@ -36,14 +61,19 @@ void qcow2_metadata_free(MetadataSet *m) UNCHECKED_LOCKS
     }
 }
 
-void qcow2_metadata_set_ignored(MetadataSet *m, bool ignored)
+void qcow2_metadata_look_for(MetadataSet *m, unsigned kinds)
 {
-    m->ignored = ignored;
+    m->wanted = kinds ? kinds | METADATA_OTHER : 0;
 }
 
 static gpointer key(uint64_t cluster)
 {
     return GSIZE_TO_POINTER(cluster + 1); /* cluster 0 is not NULL */
+}
+
+static unsigned kinds_at(const MetadataSet *m, uint64_t cluster) REQUIRES_LOCK(m->lock)
+{
+    return GPOINTER_TO_UINT(g_hash_table_lookup(m->clusters, key(cluster)));
 }
 
 /* One more owner of @cluster, or one less; false: there was only the first. */
@@ -66,37 +96,48 @@ static bool change_more(MetadataSet *m, uint64_t cluster, int delta) REQUIRES_LO
 const char *qcow2_metadata_at(MetadataSet *m, uint64_t offset, uint64_t bytes)
 {
     uint64_t last = (offset + bytes - 1) >> m->cluster_bits;
-    const char *what = NULL;
+    unsigned found = 0;
 
     g_assert(bytes > 0);
-    if (unlikely(m->ignored)) {
+    if (unlikely(!m->wanted)) {
         return NULL;
     }
     spin_lock(&m->lock);
-    for (uint64_t c = offset >> m->cluster_bits; c <= last && !what; c++) {
-        what = g_hash_table_lookup(m->clusters, key(c));
+    for (uint64_t c = offset >> m->cluster_bits; c <= last && !found; c++) {
+        found = kinds_at(m, c) & m->wanted;
     }
     spin_unlock(&m->lock);
-    return what;
+    return name_of(found);
+}
+
+unsigned qcow2_metadata_kinds_at(MetadataSet *m, uint64_t offset)
+{
+    unsigned kinds;
+
+    spin_lock(&m->lock);
+    kinds = kinds_at(m, offset >> m->cluster_bits);
+    spin_unlock(&m->lock);
+    return kinds;
 }
 
 void qcow2_metadata_add(MetadataSet *m, uint64_t offset, uint64_t bytes, const char *what)
 {
     uint64_t last = (offset + MAX(bytes, 1) - 1) >> m->cluster_bits;
+    unsigned kind = kind_of(what);
 
     spin_lock(&m->lock);
     for (uint64_t c = offset >> m->cluster_bits; c <= last; c++) {
-        const char *was = g_hash_table_lookup(m->clusters, key(c));
+        unsigned was = kinds_at(m, c);
 
         /* An L2 table may have several owners; a refcount block that has two would lie to one. */
-        if (was && (strcmp(was, what) || !strcmp(what, "refcount block")) && !m->overlap) {
+        if (was && (was != kind || kind == METADATA_REFBLOCK) && !m->overlap) {
             m->overlap = was;
             m->overlap_at = c << m->cluster_bits;
         }
         if (was) {
             change_more(m, c, 1);
         }
-        g_hash_table_insert(m->clusters, key(c), (gpointer)what);
+        g_hash_table_insert(m->clusters, key(c), GUINT_TO_POINTER(was | kind));
     }
     spin_unlock(&m->lock);
 }
@@ -106,7 +147,7 @@ const char *qcow2_metadata_overlap(MetadataSet *m, uint64_t *offset)
     const char *what;
 
     spin_lock(&m->lock);
-    what = m->ignored ? NULL : m->overlap;
+    what = m->wanted ? name_of(m->overlap) : NULL;
     *offset = m->overlap_at;
     spin_unlock(&m->lock);
     return what;

@@ -15,13 +15,31 @@ typedef struct MetadataSet MetadataSet;
 
 MetadataSet *qcow2_metadata_new(unsigned cluster_bits);
 void qcow2_metadata_free(MetadataSet *m); /* NULL is fine */
-/* overlap-check=none: nothing is found any more. Nothing else runs on the image. */
-void qcow2_metadata_set_ignored(MetadataSet *m, bool ignored);
+/* Kinds of metadata, as bits, in the order of the overlap-check options. What an option names none
+ * of (tables of bitmaps) is looked for with any. */
+typedef enum MetadataKind {
+    METADATA_HEADER = 1 << 0,
+    METADATA_L1 = 1 << 1,
+    METADATA_L2 = 1 << 2,
+    METADATA_REFTABLE = 1 << 3,
+    METADATA_REFBLOCK = 1 << 4,
+    METADATA_SNAPSHOTS = 1 << 5,
+    METADATA_INACTIVE_L1 = 1 << 6,
+    METADATA_INACTIVE_L2 = 1 << 7,
+    METADATA_BITMAP_DIR = 1 << 8,
+    METADATA_OTHER = 1 << 9,
+} MetadataKind;
+#define METADATA_ALL ((1u << 10) - 1)
+
+/* From now on only these are found; at first all are. Nothing else runs on the image. */
+void qcow2_metadata_look_for(MetadataSet *m, unsigned kinds);
+/* What is in the cluster at @offset, as kinds, looked for or not. */
+unsigned qcow2_metadata_kinds_at(MetadataSet *m, uint64_t offset);
 
 /* NULL, or what metadata is in the host clusters of [@offset, +@bytes): data must not be written
  * there. Any thread, cheap. */
 const char *qcow2_metadata_at(MetadataSet *m, uint64_t offset, uint64_t bytes);
-/* @what: a literal. */
+/* @what: as the reference names it. */
 void qcow2_metadata_add(MetadataSet *m, uint64_t offset, uint64_t bytes, const char *what);
 void qcow2_metadata_remove(MetadataSet *m, uint64_t offset, uint64_t bytes);
 /* NULL, or what the first cluster that was added as two things was first. */

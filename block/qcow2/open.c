@@ -112,7 +112,7 @@ void qcow2_open_apply_options(Qcow2 *q, const Qcow2Options *opt)
     q->discard_passthrough = opt->discard_request;
     q->alloc.discard_other = opt->discard_other;
     q->discard_no_unref = opt->discard_no_unref;
-    qcow2_metadata_set_ignored(q->metadata, opt->overlap_off);
+    qcow2_metadata_look_for(q->metadata, opt->overlap_kinds);
     qcow2_clean_start(q, opt->clean_interval_s);
 }
 

@@ -64,8 +64,31 @@ static int take_cache(const Geometry *g, Options *o, Qcow2Options *r, GError **e
     return 0;
 }
 
-/* Our check of writes against metadata is one and always of all kinds: it can be turned off
- * whole. */
+/* What each template looks for. */
+static const unsigned overlap_kinds[] = {
+    0,
+    METADATA_HEADER | METADATA_L1 | METADATA_REFTABLE | METADATA_SNAPSHOTS | METADATA_BITMAP_DIR,
+    METADATA_ALL & ~METADATA_INACTIVE_L2,
+    METADATA_ALL,
+};
+
+/* Single parts on top of the template. */
+static int take_overlap_parts(Options *o, unsigned template, unsigned *kinds, GError **errp)
+{
+    *kinds = template;
+    for (unsigned i = 0; i < G_N_ELEMENTS(overlap_parts); i++) {
+        g_autofree char *key = g_strdup_printf("overlap-check.%s", overlap_parts[i]);
+        bool on;
+
+        if (!opts_take_bool(o, key, template >> i & 1, &on, errp)) {
+            return -EINVAL;
+        }
+        *kinds = on ? *kinds | 1u << i : *kinds & ~(1u << i);
+    }
+    *kinds = *kinds & ~METADATA_OTHER ? *kinds : 0;
+    return 0;
+}
+
 static int take_overlap(Options *o, Qcow2Options *r, GError **errp)
 {
     g_autofree char *said = g_strdup(opts_peek(o, "overlap-check.template"));
@@ -88,22 +111,7 @@ static int take_overlap(Options *o, Qcow2Options *r, GError **errp)
                          "are any of the following: none, constant, cached, all",
                          said);
     }
-    r->overlap_off = mode == 0;
-    for (unsigned i = 0; i < G_N_ELEMENTS(overlap_parts); i++) {
-        g_autofree char *key = g_strdup_printf("overlap-check.%s", overlap_parts[i]);
-        bool on;
-
-        if (!opts_take_bool(o, key, !r->overlap_off, &on, errp)) {
-            return -EINVAL;
-        }
-        if (on == r->overlap_off) {
-            return error_set(errp, ENOTSUP,
-                             "%s=%s is not supported: the check covers all metadata, or "
-                             "nothing with overlap-check=none",
-                             key, on ? "on" : "off");
-        }
-    }
-    return 0;
+    return take_overlap_parts(o, overlap_kinds[mode], &r->overlap_kinds, errp);
 }
 
 int qcow2_options_take(const Geometry *g, Options *o, int flags, Qcow2Options *r, GError **errp)

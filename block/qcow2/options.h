@@ -11,8 +11,8 @@ typedef struct Qcow2Options {
     uint64_t clean_interval_s;
     bool lazy_refcounts, lazy_given;
     bool discard_request, discard_other, discard_no_unref;
-    bool discard_snapshot; /* for the deletion of snapshots, which is not there yet */
-    bool overlap_off;
+    bool discard_snapshot;  /* for the deletion of snapshots, which is not there yet */
+    unsigned overlap_kinds; /* MetadataKind */
 } Qcow2Options;
 
 int qcow2_options_take(const Geometry *g, Options *o, int flags, Qcow2Options *ret, GError **errp);

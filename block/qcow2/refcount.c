@@ -73,8 +73,10 @@ int coroutine_fn qcow2_refcount_co_block_offset(Allocator *a, uint64_t cluster, 
     uint64_t e = i < a->reftable_entries ? a->reftable[i] : 0;
 
     if ((e & REFTABLE_RESERVED) || geo_in_cluster(a->geo, e)) {
-        return qcow2_health_co_corrupt(a->health, "refcount table", i * 8,
-                                       "unaligned refcount block offset");
+        return qcow2_health_co_corrupt_by(a->health,
+                                          "Refblock offset %#" G_GINT64_MODIFIER
+                                          "x unaligned (reftable index: %#" G_GINT64_MODIFIER "x)",
+                                          e, i);
     }
     *ret = e;
     return 0;

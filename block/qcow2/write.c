@@ -126,6 +126,7 @@ static int coroutine_fn find_clusters(Qcow2 *q, WriteRun *r, L2Entry e0, uint64_
     const Geometry *g = &q->geo;
     uint64_t max = ((end - 1) >> g->cluster_bits) - r->first + 1;
     bool in_place = qcow2_entry_in_place(g, e0);
+    const char *what;
     int ret = count_alike(q, r, e0, in_place, MIN(max, qcow2_l2_table_slice_entries(q) - r->index),
                           &r->n);
 
@@ -140,9 +141,10 @@ static int coroutine_fn find_clusters(Qcow2 *q, WriteRun *r, L2Entry e0, uint64_
         CASE_MET(IN_PLACE_LONG);
     }
     r->host = qcow2_l2_host(g, e0);
-    if (!g->external_data && qcow2_metadata_at(q->metadata, r->host, r->n << g->cluster_bits)) {
-        return qcow2_health_co_corrupt(&q->health, "write", r->host,
-                                       "Preventing invalid write on metadata");
+    what =
+        g->external_data ? NULL : qcow2_metadata_at(q->metadata, r->host, r->n << g->cluster_bits);
+    if (what) {
+        return qcow2_health_co_overlaps(&q->health, what);
     }
     return 0;
 }
@@ -326,6 +328,7 @@ static int64_t coroutine_fn co_find_in_place(Qcow2 *q, uint64_t offset, uint64_t
                                              uint64_t *host)
 {
     Extent x;
+    const char *what;
     int ret = qcow2_map_co_find(q, offset, bytes, &x);
 
     if (ret < 0) {
@@ -334,9 +337,9 @@ static int64_t coroutine_fn co_find_in_place(Qcow2 *q, uint64_t offset, uint64_t
     if (x.kind != SC_NORMAL || (!qcow2_l2_copied(x.entry) && !RULE_BROKEN(SHARED_NOT_IN_PLACE))) {
         return 0;
     }
-    if (!q->geo.external_data && unlikely(qcow2_metadata_at(q->metadata, x.host, x.bytes))) {
-        return qcow2_health_co_corrupt(&q->health, "write", x.host,
-                                       "Preventing invalid write on metadata");
+    what = q->geo.external_data ? NULL : qcow2_metadata_at(q->metadata, x.host, x.bytes);
+    if (unlikely(what != NULL)) {
+        return qcow2_health_co_overlaps(&q->health, what);
     }
     *host = x.host;
     return (int64_t)x.bytes;
