@@ -2,7 +2,7 @@
 /*
  * Refcount blocks at the end of their table that count nothing but themselves.
  *
- * INV-RS-1  The table on disk has left a block, which is synced, before the block's cluster is free;
+ * INV-RS-1  The table on disk has left a block, and that is synced, before its cluster is free;
  *           until then no allocation runs (meta_lock). If that write fails, the next flush writes
  *           the entries again, as memory has them, before any table relies on those blocks.
  */

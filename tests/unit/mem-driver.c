@@ -107,7 +107,8 @@ static int coroutine_fn mem_begin(void *file, MemoryOp op, int64_t offset, int64
     check_request(m, offset, bytes);
     atomic_fetch_add(op == MEMORY_READ ? &m->reads : &m->writes, 1);
     count_busy(m);
-    if (op == MEMORY_WRITE && m->fail_writes) {
+    if (op == MEMORY_WRITE && (m->fail_writes || (atomic_load(&m->fail_nth_write) &&
+                                                  atomic_fetch_sub(&m->fail_nth_write, 1) == 1))) {
         return -EIO;
     }
     if (m->slow) {

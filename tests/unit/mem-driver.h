@@ -16,6 +16,7 @@ typedef struct Mem {
     unsigned perm, shared;
     atomic_int reads, writes, syncs;
     atomic_int fail_reads, fail_writes, fail_syncs; /* not 0: -EIO */
+    atomic_int fail_nth_write;                      /* not 0: the nth from here on fails, once */
     int64_t bad_start, bad_end; /* whatever touches this range fails, too, after its sleep */
     bool slow;                  /* yields inside of a request */
     atomic_int busy, most_busy; /* reads and writes under way; ... at a time, so far */
