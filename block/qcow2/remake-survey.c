@@ -6,6 +6,7 @@
 #include "remake-int.h"
 
 #include "check.h"
+#include "refcount.h"
 
 #include <errno.h>
 
@@ -15,7 +16,8 @@ static int coroutine_fn co_count(Check *c, Qcow2 *q)
     int ret = length < 0 ? (int)length : qcow2_check_refmap_init(&c->map, q, length);
 
     c->q = q;
-    return ret < 0 ? ret : qcow2_check_tables_co_count(c);
+    ret = ret < 0 ? ret : qcow2_check_tables_co_count(c);
+    return ret == 0 && c->map.out_of_memory ? -ENOMEM : ret;
 }
 
 static bool is_sound(const Check *c)
@@ -63,6 +65,32 @@ static int take_counts(Remake *r, Check *c)
     return ret;
 }
 
+/* Where a count is not what refers to the cluster (a leak), flags that fit the count would not fit the
+ * new one: the tables are made anew, too. */
+static int coroutine_fn co_compare_counts(Remake *r, const Check *c)
+    REQUIRES_LOCK(r->q->alloc.meta_lock)
+{
+    int ret = 0;
+
+    for (uint64_t i = 0; i < c->map.clusters && ret == 0 && r->tables_stay; i++) {
+        uint64_t refs = qcow2_check_refmap_get(&c->map, i), count = refs;
+
+        ret = refs ? qcow2_refcount_co_get(&r->q->alloc, i, &count) : 0;
+        r->tables_stay = count == refs;
+    }
+    return ret;
+}
+
+static int coroutine_fn co_choose(Remake *r, const Check *c)
+{
+    int ret;
+
+    co_mutex_lock(&r->q->alloc.meta_lock);
+    ret = co_compare_counts(r, c);
+    co_mutex_unlock(&r->q->alloc.meta_lock);
+    return ret;
+}
+
 static int take_places(Remake *r, Check *c)
 {
     const Geometry *g = &r->rules.from;
@@ -91,6 +119,7 @@ int coroutine_fn qcow2_remake_survey_co_old(Remake *r)
         ret = qcow2_remake_out_refuse(
             r, EIO, "The image's tables are damaged: check and repair it before it is changed");
     }
+    ret = ret < 0 ? ret : co_choose(r, &c);
     ret = ret < 0 ? ret : take_places(r, &c);
     qcow2_check_refmap_clear(&c.map);
     return qcow2_remake_out_error(r, ret, "Could not read the image's tables");
