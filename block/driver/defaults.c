@@ -74,6 +74,12 @@ static int coroutine_fn no_co_reopen_prepare(BlockDriverState *bs, Options *opti
                      bs->drv->format_name, bs->node_name);
 }
 
+static int coroutine_fn no_co_measure(Options *opts, BlockDriverState *src, BlockMeasureInfo *info,
+                                      GError **errp)
+{
+    return -ENOTSUP;
+}
+
 static int no_remove(const char *filename)
 {
     return -ENOTSUP;
@@ -379,6 +385,7 @@ void bdrv_driver_complete(BlockDriver *d)
     DEFAULT(strong_options, no_names);
     DEFAULT(create_options, no_options);
     DEFAULT(co_create, no_co_create);
+    DEFAULT(co_measure, no_co_measure);
     DEFAULT(remove, no_remove);
     DEFAULT(co_flush_to_os, none_co);
     DEFAULT(co_flush_to_disk, none_co);

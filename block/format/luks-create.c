@@ -127,3 +127,26 @@ int coroutine_fn luks_co_create(const char *filename, Options *opts, GError **er
     crypt_create_free(c.volume);
     return ret;
 }
+
+int coroutine_fn luks_co_measure(Options *opts, BlockDriverState *src, BlockMeasureInfo *info,
+                                 GError **errp)
+{
+    int64_t length = src ? bdrv_co_getlength(src) : 0;
+    LuksCreate c = { 0 };
+    int ret;
+
+    if (length < 0) {
+        return error_set_errno(errp, (int)length, "Unable to get image size");
+    }
+    if (src) {
+        opts_set_int(opts, "size", length);
+    }
+    ret = take_options(opts, &c, errp);
+    if (ret == 0) {
+        info->required = info->exact = info->fully_allocated =
+            (c.detached ? 0 : c.size) + crypt_create_bytes(c.volume);
+        info->bitmaps = -1;
+    }
+    crypt_create_free(c.volume);
+    return ret;
+}

@@ -235,6 +235,7 @@ const BlockDriver bdrv_luks = {
     .strong_options = luks_strong_options,
     .create_options = luks_create_options,
     .co_create = luks_co_create,
+    .co_measure = luks_co_measure,
     .co_preadv = luks_co_preadv,
     .co_pwritev = luks_co_pwritev,
     .co_truncate = luks_co_truncate,

@@ -8,5 +8,7 @@
 
 extern const BlockCreateOption luks_create_options[];
 int coroutine_fn luks_co_create(const char *filename, Options *opts, GError **errp);
+int coroutine_fn luks_co_measure(Options *opts, BlockDriverState *src, BlockMeasureInfo *info,
+                                 GError **errp);
 
 #endif

@@ -205,6 +205,24 @@ static int coroutine_fn raw_co_create(const char *filename, Options *opts, GErro
     return bdrv_co_create_file(filename, opts, errp);
 }
 
+/* All of the disk, whatever it holds. */
+static int coroutine_fn raw_co_measure(Options *opts, BlockDriverState *src, BlockMeasureInfo *info,
+                                       GError **errp)
+{
+    int64_t length = src ? bdrv_co_getlength(src) : 0;
+    uint64_t size = (uint64_t)MAX(length, 0);
+
+    if (length < 0) {
+        return error_set_errno(errp, (int)length, "Unable to get image virtual_size");
+    }
+    if (!src && !opts_take_size(opts, "size", 0, &size, errp)) {
+        return -EINVAL;
+    }
+    info->required = info->exact = info->fully_allocated = ROUND_UP(size, UINT64_C(512));
+    info->bitmaps = -1;
+    return 0;
+}
+
 static bool raw_unwritten_reads_zero(BlockDriverState *bs)
 {
     return bdrv_unwritten_reads_zero(bs->file->bs);
@@ -245,6 +263,7 @@ const BlockDriver bdrv_raw = {
     .strong_options = raw_strong_options,
     .create_options = raw_create_options,
     .co_create = raw_co_create,
+    .co_measure = raw_co_measure,
     .unwritten_reads_zero = raw_unwritten_reads_zero,
     .co_preadv = raw_co_preadv,
     .co_pwritev = raw_co_pwritev,

@@ -231,21 +231,25 @@ static bool convert(const BlockCreateOption *d, Options *from, Options *to, GErr
 
 Options *bdrv_complete_create_options(const BlockCreateOption *list, Options *opts, GError **errp)
 {
-    g_autoptr(Options) done = opts_new();
+    g_autoptr(Options) given = opts_new(), none = opts_new(), done = opts_new();
 
     opts_set_secrets(done, opts_secrets(opts));
-    for (const char *key; (key = opts_first_key(opts)) && !bdrv_find_create_option(list, key);) {
-        error_set(errp, EINVAL, "Invalid parameter '%s'", key);
-        return NULL;
-    }
-    for (; list->name; list++) {
-        if (!convert(list, opts, done, errp)) {
+    for (const char *key; (key = opts_first_key(opts));) { /* the first that is wrong is told */
+        const BlockCreateOption *d = bdrv_find_create_option(list, key);
+
+        if (!d) {
+            error_set(errp, EINVAL, "Invalid parameter '%s'", key);
+        }
+        if (!d || !convert(d, opts, given, errp)) {
             return NULL;
         }
     }
-    if (opts_first_key(opts)) {
-        error_set(errp, EINVAL, "Invalid parameter '%s'", opts_first_key(opts));
-        return NULL;
+    for (; list->name; list++) {
+        if (opts_has(given, list->name)) {
+            opts_set(done, list->name, opts_peek(given, list->name));
+        } else if (!convert(list, none, done, errp)) {
+            return NULL;
+        }
     }
     return g_steal_pointer(&done);
 }

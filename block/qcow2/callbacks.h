@@ -13,6 +13,9 @@ extern const BlockCreateOption qcow2_create_options[];
 int coroutine_fn qcow2_co_open(BlockDriverState *bs, Options *options, int flags, GError **errp);
 int coroutine_fn qcow2_co_close(BlockDriverState *bs);
 int coroutine_fn qcow2_co_create(const char *filename, Options *opts, GError **errp);
+/* measure.c */
+int coroutine_fn qcow2_co_measure(Options *opts, BlockDriverState *src, BlockMeasureInfo *info,
+                                  GError **errp);
 /* reopen.c */
 int coroutine_fn qcow2_co_reopen_prepare(BlockDriverState *bs, Options *options, int flags,
                                          void **state, GError **errp);

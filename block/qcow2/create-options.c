@@ -63,7 +63,7 @@ static int take_compat(Options *o, Qcow2CreateParams *p, GError **errp)
     return 0;
 }
 
-static int take_cluster_size(Options *o, Qcow2CreateParams *p, GError **errp)
+int qcow2_create_options_cluster_bits(Options *o, unsigned *bits, GError **errp)
 {
     uint64_t size;
 
@@ -73,7 +73,7 @@ static int take_cluster_size(Options *o, Qcow2CreateParams *p, GError **errp)
     if (size < 512 || size > 2 * MiB || (size & (size - 1))) {
         return error_set(errp, EINVAL, "Cluster size must be a power of two between 512 and 2048k");
     }
-    p->cluster_bits = (unsigned)__builtin_ctzll(size);
+    *bits = (unsigned)__builtin_ctzll(size);
     return 0;
 }
 
@@ -250,7 +250,7 @@ int qcow2_create_options_take(Options *o, Qcow2CreateParams *p, GError **errp)
     ret = ret < 0 ? ret
                   : take_named(o, "compression_type", "compression-type", compression_names,
                                &p->compression, errp);
-    ret = ret < 0 ? ret : take_cluster_size(o, p, errp);
+    ret = ret < 0 ? ret : qcow2_create_options_cluster_bits(o, &p->cluster_bits, errp);
     ret = ret < 0 ? ret : take_refcount_bits(o, p, errp);
     if (ret < 0 || !opts_take_bool(o, "extended_l2", false, &p->extended_l2, errp) ||
         !opts_take_bool(o, "lazy_refcounts", false, &p->lazy_refcounts, errp) ||

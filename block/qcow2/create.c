@@ -10,6 +10,7 @@
 #include "rules.h"
 #include "callbacks.h"
 #include "header-io.h"
+#include "measure.h"
 #include "prealloc.h"
 #include "util/bytes.h"
 
@@ -24,13 +25,28 @@ typedef struct Layout {
     uint64_t clusters; /* all of it */
 } Layout;
 
-static void plan_layout(const Geometry *g, uint64_t size, uint64_t crypto_bytes, Layout *l)
+/* Clusters of the refcount table at first: with preallocation it never has to grow. */
+static uint64_t first_reftable(const Geometry *g, const Qcow2CreateParams *p, uint64_t crypto)
+{
+    uint64_t data = g->external_data ? 0 : geo_clusters(g, p->size), clusters, bytes;
+
+    if (p->prealloc == BLK_PREALLOC_OFF) {
+        return 1;
+    }
+    clusters = qcow2_measure_clusters(g, p->size, geo_l1_entries(g, p->size), crypto + data);
+    bytes = DIV_ROUND_UP(clusters, UINT64_C(1) << g->refblock_bits) * 8;
+    return MAX(geo_clusters(g, MIN(bytes, QCOW2_MAX_REFTABLE_BYTES)), 1);
+}
+
+static void plan_layout(const Geometry *g, const Qcow2CreateParams *p, uint64_t crypto_bytes,
+                        Layout *l)
 {
     uint64_t l1_clusters, crypto_clusters = geo_clusters(g, crypto_bytes);
 
-    l->l1_entries = geo_l1_entries(g, size);
+    l->l1_entries = geo_l1_entries(g, p->size);
     l1_clusters = geo_clusters(g, l->l1_entries * 8);
-    l->refblocks = l->reftable_clusters = 1;
+    l->refblocks = 1;
+    l->reftable_clusters = first_reftable(g, p, crypto_clusters);
     for (;;) {
         uint64_t blocks, tables;
 
@@ -127,12 +143,12 @@ static int plan_image(const Qcow2CreateParams *p, Geometry *g, Layout *l, GError
 {
     qcow2_geometry_init(g, p->version, p->cluster_bits, p->refcount_order, p->extended_l2,
                         p->data_file != NULL, p->data_file_raw);
-    plan_layout(g, p->size, p->crypt ? crypt_create_bytes(p->crypt) : 0, l);
-    if (l->l1_entries > QCOW2_MAX_L1_BYTES / 8 || p->size > INT64_MAX) {
+    if (geo_l1_entries(g, p->size) > QCOW2_MAX_L1_BYTES / 8 || p->size > INT64_MAX) {
         return error_set(errp, EFBIG,
                          "The image size is too large for file format 'qcow2' (try using a "
                          "larger cluster size)");
     }
+    plan_layout(g, p, p->crypt ? crypt_create_bytes(p->crypt) : 0, l);
     return 0;
 }
 
@@ -283,7 +299,7 @@ int coroutine_fn qcow2_co_create(const char *filename, Options *opts, GError **e
     bool data_made = false;
     Qcow2CreateParams p;
     Geometry g;
-    Layout l;
+    Layout l = { 0 };
     int ret = qcow2_create_options_take(opts, &p, errp);
 
     ret = ret < 0 ? ret : plan_image(&p, &g, &l, errp);

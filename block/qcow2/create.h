@@ -19,6 +19,8 @@ typedef struct Qcow2CreateParams {
 
 /* Takes the format's options out of @o. On an error *p is still to be cleared. */
 int qcow2_create_options_take(Options *o, Qcow2CreateParams *p, GError **errp);
+/* The cluster size alone, as its logarithm. */
+int qcow2_create_options_cluster_bits(Options *o, unsigned *bits, GError **errp);
 void qcow2_create_options_clear(Qcow2CreateParams *p);
 
 #endif

@@ -41,6 +41,7 @@ const BlockDriver bdrv_qcow2 = {
     .strong_options = strong_options,
     .create_options = qcow2_create_options,
     .co_create = qcow2_co_create,
+    .co_measure = qcow2_co_measure,
     .unwritten_reads_zero = qcow2_unwritten_reads_zero,
     .co_preadv = qcow2_co_preadv,
     .co_pwritev = qcow2_co_pwritev,

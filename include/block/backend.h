@@ -179,6 +179,12 @@ typedef struct BlockCreateParams {
 /* *@ret_opts is set on failure too when only the creation itself failed ("Formatting" is printed
  * before). */
 bool blk_create_image(BlockCreateParams *params, Options **ret_opts, GError **errp);
+/* How long would the file of an image be that @format makes by @opts (consumed), with what @src
+ * (NULL: nothing, and "size" of @opts is the disk's) shows in it? 0 or -errno with @errp set. */
+int coroutine_fn blk_co_measure(const char *format, Options *opts, BlockBackend *src,
+                                BlockMeasureInfo *info, GError **errp);
+int blk_measure(const char *format, Options *opts, BlockBackend *src, BlockMeasureInfo *info,
+                GError **errp);
 /* The options that a format and its protocol take, each once, for `-o help`; ends with name ==
  * NULL. g_free(). NULL: the format is unknown or cannot create. */
 BlockCreateOption *blk_create_options(const char *filename, const char *format, GError **errp);

@@ -115,6 +115,16 @@ typedef struct BlockCheckResult {
     int64_t total_clusters, allocated_clusters, fragmented_clusters, compressed_clusters;
 } BlockCheckResult;
 
+/* How long an image's file will be, in bytes. */
+typedef struct BlockMeasureInfo {
+    /* With what its source holds (or nothing), and tables for all of the disk, as the reference
+     * tells. */
+    uint64_t required;
+    uint64_t exact;           /* the same, but with the tables alone that come to be */
+    uint64_t fully_allocated; /* all of the disk written */
+    int64_t bitmaps;          /* for the source's persistent bitmaps besides; -1: cannot be copied */
+} BlockMeasureInfo;
+
 typedef enum BlockCheckFix {
     BLK_FIX_LEAKS = 1,
     BLK_FIX_ERRORS = 2,

@@ -203,6 +203,12 @@ struct BlockDriver {
     int (*debug_remove_breakpoint)(BlockDriverState *bs, const char *tag);
     int (*debug_resume)(BlockDriverState *bs, const char *tag);
     bool (*debug_is_suspended)(BlockDriverState *bs, const char *tag);
+
+    /* How long would the file of an image be that co_create makes by @opts (completed), and that
+     * gets what @src (NULL: nothing) shows? Takes what it knows of @opts; "size" is the disk's where
+     * there is no source. Nothing is created or written. */
+    int coroutine_fn (*co_measure)(Options *opts, BlockDriverState *src, BlockMeasureInfo *info,
+                                   GError **errp);
 };
 
 /* Registration: block/drivers.c lists every driver, one line each. A driver from elsewhere (a

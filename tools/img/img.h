@@ -62,6 +62,7 @@ int img_convert(int argc, char **argv);
 int img_create(int argc, char **argv);
 int img_info(int argc, char **argv);
 int img_map(int argc, char **argv);
+int img_measure(int argc, char **argv);
 int img_resize(int argc, char **argv);
 
 /* create.c: the list for "-o help" */

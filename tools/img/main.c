@@ -25,11 +25,12 @@ static const struct {
     { "create", img_create, "create an image" },
     { "info", img_info, "tell facts about an image" },
     { "map", img_map, "tell where an image's data lies" },
+    { "measure", img_measure, "tell how long the file of a new image will be" },
     { "resize", img_resize, "make the disk of an image longer or shorter" },
 };
 
 /* Known elsewhere, not here yet: said so, rather than "not found". */
-static const char *const missing[] = { "bitmap", "commit", "dd", "measure", "rebase", "snapshot" };
+static const char *const missing[] = { "bitmap", "commit", "dd", "rebase", "snapshot" };
 
 static void help(void)
 {
