@@ -2,14 +2,15 @@
 /* Persistent bitmaps: see bitmap.h. */
 #include "bitmap.h"
 
+#include "bitmap-set.h"
+
 #include "util/bytes.h"
 
 #include <errno.h>
+#include <string.h>
 
 #define ENTRY_FIXED 24
 #define ENTRY_FLAGS 12
-#define MIN_GRANULARITY_BITS 9
-#define MAX_NAME 1023
 
 /* ---- The directory ---- */
 
@@ -38,8 +39,28 @@ bool qcow2_bitmap_dir_next(const uint8_t *dir, uint64_t size, uint64_t *at, Bitm
     return true;
 }
 
+size_t qcow2_bitmap_dir_entry_bytes(const BitmapEntry *e)
+{
+    return ALIGN_UP(ENTRY_FIXED + (size_t)e->extra_len + e->name_len, (size_t)8);
+}
+
+void qcow2_bitmap_dir_put(uint8_t *p, const BitmapEntry *e, const uint8_t *extra)
+{
+    stbe64(p, e->table_offset);
+    stbe32(p + 8, e->table_entries);
+    stbe32(p + ENTRY_FLAGS, e->flags);
+    p[16] = e->type;
+    p[17] = e->granularity_bits;
+    stbe16(p + 18, e->name_len);
+    stbe32(p + 20, e->extra_len);
+    if (e->extra_len) {
+        memcpy(p + ENTRY_FIXED, extra, e->extra_len);
+    }
+    memcpy(p + ENTRY_FIXED + e->extra_len, e->name, e->name_len);
+}
+
 /* All of it, as it is on disk. */
-static int coroutine_fn co_read_dir(Qcow2 *q, uint8_t **ret_dir, GError **errp)
+int coroutine_fn qcow2_bitmap_co_read_dir(Qcow2 *q, uint8_t **ret_dir, GError **errp)
 {
     const Qcow2Header *h = &q->hdr;
     int64_t length = bdrv_co_getlength(q->file->bs);
@@ -110,7 +131,7 @@ static int coroutine_fn list_fn(void *opaque)
     const Qcow2Header *h = &a->q->hdr;
     g_autofree uint8_t *dir = NULL;
     uint64_t at = 0;
-    int ret = co_read_dir(a->q, &dir, a->errp);
+    int ret = qcow2_bitmap_co_read_dir(a->q, &dir, a->errp);
 
     for (uint32_t i = 0; i < h->nb_bitmaps && ret == 0; i++) {
         BitmapEntry e;
@@ -145,7 +166,7 @@ static int check_entry(const Qcow2 *q, const BitmapEntry *e, uint64_t file_lengt
         return error_set(errp, ENOTSUP, "Bitmap extra data is not supported");
     }
     if (e->type != BITMAP_DIRTY_TRACKING || (e->flags & ~known) || e->name_len == 0 ||
-        e->name_len > MAX_NAME || e->granularity_bits < MIN_GRANULARITY_BITS ||
+        e->name_len > BITMAP_MAX_NAME || e->granularity_bits < BITMAP_MIN_GRANULARITY_BITS ||
         e->granularity_bits > BITMAP_MAX_GRANULARITY_BITS || bytes == 0 ||
         bytes > MIN((uint64_t)QCOW2_MAX_L1_BYTES, *left) || e->table_offset == 0 ||
         geo_in_cluster(&q->geo, e->table_offset) || e->table_offset > file_length ||
@@ -169,7 +190,7 @@ int coroutine_fn qcow2_bitmap_co_open(Qcow2 *q, bool *to_mark, GError **errp)
     if (!h->has_bitmaps) {
         return 0;
     }
-    ret = co_read_dir(q, &dir, errp);
+    ret = qcow2_bitmap_co_read_dir(q, &dir, errp);
     for (uint32_t i = 0; i < h->nb_bitmaps && ret == 0; i++) {
         BitmapEntry e;
 
@@ -177,29 +198,35 @@ int coroutine_fn qcow2_bitmap_co_open(Qcow2 *q, bool *to_mark, GError **errp)
             return error_set(errp, EINVAL, "Broken bitmap directory");
         }
         ret = check_entry(q, &e, (uint64_t)length, &left, errp);
-        if (ret == 0) {
+        if (ret == 0 && !q->bitmaps->registered) {
             qcow2_metadata_add(q->metadata, e.table_offset, e.table_entries * UINT64_C(8),
                                "bitmap table");
+        }
+        if (ret == 0) {
             *to_mark |= (e.flags & (BITMAP_AUTO | BITMAP_IN_USE)) == BITMAP_AUTO;
         }
     }
-    if (ret == 0) {
+    if (ret == 0 && !q->bitmaps->registered) {
         qcow2_metadata_add(q->metadata, h->bitmap_dir_offset, h->bitmap_dir_size,
                            "bitmap directory");
+        q->bitmaps->registered = true;
     }
     return ret;
 }
 
 /* ---- Before a change ---- */
 
-int coroutine_fn qcow2_bitmap_co_mark_in_use(Qcow2 *q)
+int coroutine_fn qcow2_bitmap_co_mark_in_use(Qcow2 *q,
+                                             bool (*is_kept)(const Qcow2 *q, const BitmapEntry *e),
+                                             bool *marked)
 {
     const Qcow2Header *h = &q->hdr;
     g_autofree uint8_t *dir = NULL;
     uint64_t at = 0;
     BitmapEntry e;
-    int ret = co_read_dir(q, &dir, NULL);
+    int ret = qcow2_bitmap_co_read_dir(q, &dir, NULL);
 
+    *marked = false;
     if (ret < 0) {
         return ret;
     }
@@ -207,10 +234,12 @@ int coroutine_fn qcow2_bitmap_co_mark_in_use(Qcow2 *q)
         if (!qcow2_bitmap_dir_next(dir, h->bitmap_dir_size, &at, &e)) {
             return -EIO; /* it was whole when the image was opened */
         }
-        if (e.flags & BITMAP_AUTO) {
+        if ((e.flags & BITMAP_AUTO) && !is_kept(q, &e)) {
             stbe32(dir + e.at + ENTRY_FLAGS, e.flags | BITMAP_IN_USE);
+            *marked |= !(e.flags & BITMAP_IN_USE);
         }
     }
-    return bdrv_co_pwrite(q->file, (int64_t)h->bitmap_dir_offset, (int64_t)h->bitmap_dir_size, dir,
-                          0);
+    return *marked ? bdrv_co_pwrite(q->file, (int64_t)h->bitmap_dir_offset,
+                                    (int64_t)h->bitmap_dir_size, dir, 0)
+                   : 0;
 }

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Persistent bitmaps.  They are kept, not kept up to date: those that must tell of every change of
- * the disk (auto) are marked as in use before the first one, which is what the format has for a
- * bitmap that is not to be believed.  An image that nobody writes to stays as it is, to the byte.
+ * Persistent bitmaps: their directory.  Those that must tell of every change of the disk (auto) are
+ * kept true while we write (track.h).  One that cannot be (its table is bad, it needs too much
+ * memory) is marked as in use before the first change, which is what the format has for a bitmap
+ * that is not to be believed.  An image that nobody writes to stays as it is, to the byte.
  *
  * INV-BM-1  The marks are on stable storage before any change of what the guest reads is written.
  * INV-BM-2  Only flags change, each within one sector: a torn write marks some bitmaps and leaves
@@ -17,7 +18,11 @@
 #define BITMAP_AUTO 2u   /* enabled: must tell of every change of the disk */
 #define BITMAP_EXTRA_COMPATIBLE 4u
 #define BITMAP_DIRTY_TRACKING 1 /* the one type that there is */
+#define BITMAP_MIN_GRANULARITY_BITS 9
 #define BITMAP_MAX_GRANULARITY_BITS 31
+#define BITMAP_MAX_NAME 1023
+#define BITMAP_MAX_COUNT 65535
+#define BITMAP_MAX_DIR_BYTES (BITMAP_MAX_COUNT * UINT64_C(1024)) /* the format's */
 
 typedef struct BitmapEntry {
     uint64_t at; /* where it begins in the directory */
@@ -32,11 +37,20 @@ typedef struct BitmapEntry {
 
 /* The entry at *@at of a directory of @size bytes; moves *@at past it. False: it is cut short. */
 bool qcow2_bitmap_dir_next(const uint8_t *dir, uint64_t size, uint64_t *at, BitmapEntry *e);
+/* Bytes of the entry @e in a directory. */
+size_t qcow2_bitmap_dir_entry_bytes(const BitmapEntry *e);
+/* Writes it to zeroed bytes; @extra: extra_len bytes. */
+void qcow2_bitmap_dir_put(uint8_t *p, const BitmapEntry *e, const uint8_t *extra);
+/* The directory as it is on disk, hdr.bitmap_dir_size bytes; g_free(). */
+int coroutine_fn qcow2_bitmap_co_read_dir(Qcow2 *q, uint8_t **ret_dir, GError **errp);
 /* A writer opens the image: its bitmaps can be marked, and their tables are metadata. *@to_mark:
  * some are to be marked before the disk changes. */
 int coroutine_fn qcow2_bitmap_co_open(Qcow2 *q, bool *to_mark, GError **errp);
-/* Those that must tell of every change are in use from now on. Not synced. */
-int coroutine_fn qcow2_bitmap_co_mark_in_use(Qcow2 *q);
+/* Of those that must tell of every change, the ones that @is_kept denies are in use from now on; its
+ * argument is an entry's name. *@marked: there are some. Not synced. */
+int coroutine_fn qcow2_bitmap_co_mark_in_use(Qcow2 *q,
+                                             bool (*is_kept)(const Qcow2 *q, const BitmapEntry *e),
+                                             bool *marked);
 /* Adds "bitmaps.N.…" to @o. */
 bool qcow2_bitmap_list(Qcow2 *q, Options *o, GError **errp);
 

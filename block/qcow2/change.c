@@ -6,6 +6,7 @@
 #include "header-layout.h"
 #include "rebuild.h"
 #include "rules.h"
+#include "track.h"
 
 uint64_t qcow2_change_autoclear_kept(const Qcow2 *q)
 {
@@ -32,19 +33,27 @@ static int coroutine_fn co_clear_features(Qcow2 *q) REQUIRES_LOCK(q->header.lock
     return ret;
 }
 
+/* Bitmaps that are not kept true say that they are not to be believed. */
+static int coroutine_fn co_mark_bitmaps(Qcow2 *q)
+{
+    bool marked;
+
+    return q->hdr.has_bitmaps ? qcow2_bitmap_co_mark_in_use(q, qcow2_track_keeps, &marked) : 0;
+}
+
 static int coroutine_fn co_mark(Qcow2 *q, unsigned what)
 {
     int ret = 0;
 
     co_mutex_lock(&q->header.lock);
     what &= atomic_load(&q->unmarked); /* somebody may have done it while we waited */
-    if ((what & QCOW2_CHANGE_DISK) && q->hdr.has_bitmaps) {
-        ret = qcow2_bitmap_co_mark_in_use(q);
+    if (what & QCOW2_CHANGE_DISK) {
+        ret = co_mark_bitmaps(q);
     }
     if (ret == 0 && (what & QCOW2_CHANGE_IMAGE)) {
         ret = co_clear_features(q);
     }
-    if (ret == 0 && what && !RULE_BROKEN(BITMAPS_BEFORE_CHANGE)) {
+    if (ret == 0 && what) {
         ret = bdrv_co_flush(q->file->bs); /* INV-BM-1 */
     }
     if (ret == 0) {
@@ -117,9 +126,26 @@ static int coroutine_fn co_start_now(Qcow2 *q)
     return ret < 0 ? ret : qcow2_health_may_write(&q->health);
 }
 
+/* The disk is about to change for the first time: bitmaps that are enabled track it. To get room of
+ * their own is a change of the image. */
+static int coroutine_fn co_start_tracking(Qcow2 *q)
+{
+    int ret = co_mark(q, QCOW2_CHANGE_IMAGE);
+
+    if (ret == 0) {
+        co_mutex_lock(&q->start_lock);
+        qcow2_track_co_start(q);
+        co_mutex_unlock(&q->start_lock);
+    }
+    return ret;
+}
+
 int coroutine_fn qcow2_change_co_mark(Qcow2 *q, unsigned what)
 {
     int ret = atomic_load(&q->unmarked) & QCOW2_CHANGE_START ? co_start_now(q) : 0;
 
+    if (ret == 0 && (what & atomic_load(&q->unmarked) & QCOW2_CHANGE_DISK) && q->hdr.has_bitmaps) {
+        ret = co_start_tracking(q);
+    }
     return ret < 0 ? ret : co_mark(q, what);
 }

@@ -14,6 +14,7 @@
 #include "inflight.h"
 #include "refcount.h"
 #include "room.h"
+#include "track.h"
 #include "util/co-pieces.h"
 
 #include <errno.h>
@@ -299,6 +300,7 @@ int coroutine_fn qcow2_co_pwritev_compressed(BlockDriverState *bs, int64_t offse
         return -EINVAL;
     }
     ret = ret < 0 ? ret : qcow2_change_co_begin(q, QCOW2_CHANGE_DISK | QCOW2_CHANGE_IMAGE);
+    ret = ret < 0 ? ret : qcow2_track_co_begin(q, guest, v->size);
     ret = ret < 0 ? ret : co_pack_all(q, guest, v);
     return qcow2_room_co_retry(q, ret) ? co_pack_all(q, guest, v) : ret;
 }

@@ -21,6 +21,7 @@
 #include "map.h"
 #include "raw-file.h"
 #include "rules.h"
+#include "track.h"
 #include "walk.h"
 
 typedef struct DiscardOp {
@@ -238,6 +239,7 @@ int coroutine_fn qcow2_co_pdiscard(BlockDriverState *bs, int64_t offset, int64_t
         return -ENOTSUP;
     }
     ret = qcow2_change_co_begin(q, QCOW2_CHANGE_DISK | QCOW2_CHANGE_IMAGE);
+    ret = ret < 0 ? ret : qcow2_track_co_begin(q, start, end - start);
     if (ret < 0) {
         return ret;
     }

@@ -29,6 +29,7 @@
 #include "reap.h"
 #include "reftable.h"
 #include "rules.h"
+#include "track.h"
 
 #include <errno.h>
 
@@ -434,7 +435,8 @@ int coroutine_fn qcow2_co_flush_to_os(BlockDriverState *bs)
     if (bs->read_only) {
         return 0;
     }
-    ret = qcow2_flush_co_metadata(q, true);
+    ret = qcow2_track_co_flush(q);
+    ret = ret < 0 ? ret : qcow2_flush_co_metadata(q, true);
     /* What the flush set free: on failure that stays in quarantine, and the flush itself is
      * done. */
     return ret < 0 ? ret : (qcow2_reap_co_ready(q), 0);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Open and close: read the header, set up the parts in the order in which they need each other. */
-#include "bitmap.h"
+#include "bitmap-set.h"
 #include "caches.h"
 #include "callbacks.h"
 #include "change.h"
@@ -16,6 +16,7 @@
 #include "refcount.h"
 #include "rules.h"
 #include "snapshot.h"
+#include "track.h"
 
 #include <errno.h>
 #include <string.h>
@@ -72,7 +73,7 @@ static int make_parts(Qcow2 *q, const Qcow2Options *opt, GError **errp)
     q->pin = qcow2_pin_new();
     q->quarantine = q->pin ? qcow2_quarantine_new(q->pin, q->geo.cluster_size) : NULL;
     if (!q->quarantine || qcow2_decompress_init(q) < 0 || qcow2_compress_init(q) < 0 ||
-        qcow2_cow_buffer_init(q) < 0) {
+        qcow2_cow_buffer_init(q) < 0 || qcow2_bitmap_set_init(q) < 0) {
         return error_set(errp, ENOMEM, "Could not allocate the image's state");
     }
     a->geo = &q->geo;
@@ -131,6 +132,7 @@ static void free_state(Qcow2 *q)
     qcow2_decompress_fini(q);
     qcow2_compress_fini(q);
     qcow2_cow_buffer_fini(q);
+    qcow2_bitmap_set_fini(q);
     qcow2_crypt_fini(q);
     g_clear_pointer(&q->l1, g_free);
     g_clear_pointer(&q->alloc.reftable, g_free);
@@ -211,7 +213,8 @@ int coroutine_fn qcow2_open_co_finish_writing(Qcow2 *q)
     if (RULE_BROKEN(CLEAN_LAST) && (q->hdr.incompatible & QCOW2_INCOMPAT_DIRTY)) {
         (void)qcow2_dirty_co_clear(q);
     }
-    ret = qcow2_flush_co_all(q);
+    ret = qcow2_track_co_finish(q);
+    ret = ret < 0 ? ret : qcow2_flush_co_all(q);
     if (ret == 0 && (q->hdr.incompatible & QCOW2_INCOMPAT_DIRTY)) {
         ret = qcow2_dirty_co_clear(q); /* stays dirty if that fails, and is rebuilt */
     }

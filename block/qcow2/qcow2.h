@@ -2,7 +2,7 @@
 /*
  * The open image.  Each module's functions are in its own header; this is what they share.
  *
- * Lock order (outer first): start_lock, flush_lock, alloc.meta_lock, header.lock, then the spin
+ * Lock order (outer first): start_lock, bitmaps->lock, flush_lock, alloc.meta_lock, header.lock, then the spin
  * locks (caches', quarantine's), which never nest in one another.
  *
  * INV-W-1  A refcount reaches the disk before any table that refers to the cluster.
@@ -62,6 +62,8 @@ typedef struct Qcow2 {
     atomic_bool write_counts;                               /* flushes write counts, lazy or not */
 
     CoMutex start_lock;   /* one first change at a time */
+    struct Qcow2Bitmaps *bitmaps;         /* bitmap-set.h */
+    _Atomic(struct TrackedSet *) tracked; /* NULL: no bitmap is; track.h */
     atomic_uint unmarked; /* kinds of change that the image does not announce yet; change.h */
     /* Moved before a compressed cluster's place is used again. */
     atomic_uint_fast64_t compressed_gen;

@@ -6,6 +6,7 @@
 #include "compress.h"
 #include "flush.h"
 #include "rules.h"
+#include "track.h"
 
 #include <errno.h>
 
@@ -218,6 +219,7 @@ static int coroutine_fn co_settle(Remake *r)
     Qcow2 *q = r->q;
     int ret = qcow2_change_co_begin(q, QCOW2_CHANGE_IMAGE);
 
+    ret = ret < 0 ? ret : qcow2_track_co_forget(q); /* they may move */
     ret = ret < 0 ? ret : qcow2_flush_co_all(q);
     return qcow2_remake_out_error(r, ret, "Could not write the image's metadata");
 }

@@ -69,8 +69,12 @@
       "an image's new tables are on disk before its header names them")                            \
     X(REMAKE_SWITCH_SYNCED, "remake",                                                              \
       "old tables are not used again before the header that has left them is on disk")             \
-    X(BITMAPS_BEFORE_CHANGE, "bitmap",                                                             \
-      "bitmaps are marked as in use on disk before the disk changes")                              \
+    X(BITS_BEFORE_CHANGE, "bitmap",                                                                \
+      "bits of a bitmap are set on disk before the disk changes there")                            \
+    X(COLD_BEFORE_EXACT, "bitmap",                                                                 \
+      "of a bitmap no bit is cleared on disk that requests take to be set")                        \
+    X(BITMAPS_BEFORE_NAMED, "bitmap",                                                              \
+      "bitmaps and their directory are on disk before the header names them")                      \
     X(ZERO_BESIDE_DATA, "large-clusters",                                                          \
       "only what is filled in becomes zero beside data that is there")                             \
     X(STALE_NOT_ZERO, "reuse", "a cluster that was used before is not taken to read zero")

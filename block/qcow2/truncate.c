@@ -27,12 +27,16 @@
 #include "reftable-shrink.h"
 #include "rules.h"
 #include "tail.h"
+#include "track.h"
 
 static int coroutine_fn write_size(Qcow2 *q, uint64_t size)
 {
     Qcow2Header h;
     int ret;
 
+    if (q->hdr.has_bitmaps) {
+        return qcow2_track_co_resize(q, size, NULL);
+    }
     co_mutex_lock(&q->alloc.meta_lock);
     h = q->hdr;
     h.size = size;
@@ -323,8 +327,9 @@ int coroutine_fn qcow2_co_truncate(BlockDriverState *bs, int64_t bytes, bool exa
     if (q->hdr.nb_snapshots && q->geo.version < 3) {
         return error_set(errp, ENOTSUP, "Can't resize a v2 image which has snapshots");
     }
-    if (q->hdr.has_bitmaps) {
-        return error_set(errp, ENOTSUP, "Cannot resize an image which has bitmaps");
+    ret = qcow2_track_co_may_resize(q, (uint64_t)bytes, errp);
+    if (ret < 0) {
+        return ret;
     }
     if ((uint64_t)bytes == old) {
         return 0;

@@ -27,6 +27,7 @@
 #include "refcount.h"
 #include "room.h"
 #include "rules.h"
+#include "track.h"
 #include "util/co-pieces.h"
 
 /* ---- Plan ---- */
@@ -492,6 +493,7 @@ int coroutine_fn qcow2_co_pwritev(BlockDriverState *bs, int64_t offset, IOVector
 
     g_assert(offset >= 0 && v->size > 0);
     ret = ret < 0 ? ret : qcow2_change_co_begin(q, QCOW2_CHANGE_DISK | QCOW2_CHANGE_IMAGE);
+    ret = ret < 0 ? ret : qcow2_track_co_begin(q, (uint64_t)offset, v->size);
     flags &= ~(unsigned)BLK_REQ_FUA; /* the core flushes after us, metadata included */
     return ret < 0 ? ret : qcow2_write_co_guest(q, (uint64_t)offset, v, flags);
 }

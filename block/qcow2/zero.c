@@ -12,6 +12,7 @@
 #include "inflight.h"
 #include "raw-file.h"
 #include "rules.h"
+#include "track.h"
 #include "walk.h"
 
 typedef struct ZeroOp {
@@ -120,6 +121,7 @@ int coroutine_fn qcow2_co_pwrite_zeroes(BlockDriverState *bs, int64_t offset, in
         return -ENOTSUP;
     }
     ret = qcow2_change_co_begin(q, QCOW2_CHANGE_DISK | QCOW2_CHANGE_IMAGE);
+    ret = ret < 0 ? ret : qcow2_track_co_begin(q, (uint64_t)offset, (uint64_t)bytes);
     if (ret < 0) {
         return ret;
     }

@@ -31,7 +31,7 @@ static uint64_t find_extension(const MemFile *image)
     return 0;
 }
 
-char *bitmap_find(const MemFile *image, bool *in_use)
+char *bitmap_find(const MemFile *image, BitmapPlace *place)
 {
     uint64_t ext = find_extension(image), dir;
     uint32_t flags;
@@ -44,6 +44,28 @@ char *bitmap_find(const MemFile *image, bool *in_use)
     if (shared_be32(image, ext) != 1 || !(flags & AUTO) || (flags & ~(IN_USE | AUTO))) {
         return g_strdup_printf("the bitmap's entry is damaged: flags %x", flags);
     }
-    *in_use = flags & IN_USE;
+    if (flags & IN_USE) {
+        return g_strdup("the bitmap is in use");
+    }
+    place->table = shared_be64(image, dir);
+    place->entries = shared_be32(image, dir + 8);
+    place->cluster_bits = shared_be32(image, 20);
     return NULL;
+}
+
+bool bitmap_has(const MemFile *image, const BitmapPlace *place, uint64_t sector)
+{
+    uint64_t byte = sector / 8, i = byte >> place->cluster_bits, entry, host;
+    uint64_t within = byte & ((UINT64_C(1) << place->cluster_bits) - 1);
+
+    if (i >= place->entries) {
+        return false;
+    }
+    entry = shared_be64(image, place->table + i * 8);
+    host = entry & UINT64_C(0x00fffffffffffe00);
+    /* (A big-endian word has its first byte at the top.) */
+    return host ? shared_be32(image, host + (within & ~UINT64_C(3))) >> (3 - within % 4) * 8 >>
+                          sector % 8 &
+                      1
+                : entry & 1;
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* A persistent bitmap of the image: as long as it does not say that it is in use, the disk is as it
- * was when the bitmap was made. */
+/* A persistent bitmap of the image, a bit for each sector: it is never in use, and wherever the disk
+ * is not as it was when the bitmap was made, its bit is set. */
 #ifndef CRASH_BITMAP_H
 #define CRASH_BITMAP_H
 
@@ -8,8 +8,13 @@
 
 /* Make an enabled one with the reference's tool; false: it is not there. */
 bool bitmap_make(MemFile *image);
-/* NULL, or why the image's bitmap can no longer be found (g_free). *@in_use: it is not to be
- * believed. */
-char *bitmap_find(const MemFile *image, bool *in_use);
+typedef struct BitmapPlace {
+    uint64_t table;
+    uint32_t entries, cluster_bits;
+} BitmapPlace;
+
+/* NULL, or why the image's bitmap can no longer be found, or be believed (g_free). */
+char *bitmap_find(const MemFile *image, BitmapPlace *place);
+bool bitmap_has(const MemFile *image, const BitmapPlace *place, uint64_t sector);
 
 #endif

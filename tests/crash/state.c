@@ -91,13 +91,13 @@ static char *check_shared(StateCheck *c)
 /* The disk (c->words) and what its bitmap says of it. */
 static char *check_bitmap(StateCheck *c, uint64_t size)
 {
-    bool in_use = false;
-    char *why = c->run->rest ? bitmap_find(mem_named("s-img"), &in_use) : NULL;
+    BitmapPlace place = { 0 };
+    char *why = c->run->rest ? bitmap_find(mem_named("s-img"), &place) : NULL;
 
-    for (uint64_t i = 0; c->run->rest && i < size / SECTOR && !why && !in_use; i++) {
-        if (c->words[i] != c->run->rest[i]) {
+    for (uint64_t i = 0; c->run->rest && i < size / SECTOR && !why; i++) {
+        if (c->words[i] != c->run->rest[i] && !bitmap_has(mem_named("s-img"), &place, i)) {
             why = g_strdup_printf(
-                "sector %" G_GUINT64_FORMAT " has changed, and the bitmap is not in use", i);
+                "sector %" G_GUINT64_FORMAT " has changed, and its bit is not set", i);
         }
     }
     return why;

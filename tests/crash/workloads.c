@@ -708,7 +708,7 @@ static void make_snapshot(Program *p, GRand *r)
     mixed(p, r, t, G_N_ELEMENTS(t), 8);
 }
 
-/* A bitmap that must tell of every change: from every kind of first change on it is in use. */
+/* A bitmap that must tell of every change: its bits are set before that reaches the disk. */
 static void make_bitmap(Program *p, GRand *r)
 {
     static const OpType t[] = { OP_WRITE, OP_WRITE, OP_ZERO, OP_UNMAP, OP_DISCARD };
