@@ -19,6 +19,8 @@
 
 #define WINDOW (UINT64_C(64) * KiB) /* of old tables, where several fit */
 
+#define PROGRESS_EVERY 256 /* clusters: some are copied, or packed anew */
+
 /* ---- Old tables ---- */
 
 typedef struct OldTables {
@@ -73,6 +75,7 @@ static int coroutine_fn co_old_entry(OldTables *o, uint64_t c, L2Entry *e)
 typedef struct NewTable {
     OldTables old;
     const RemakeTable *t;
+    guint at; /* which of all tables it is */
     uint8_t *data;
     L2Entry *entries; /* of one new cluster */
     unsigned n;       /* of them */
@@ -185,12 +188,16 @@ static int coroutine_fn co_cluster(NewTable *n, unsigned k)
 
 static int coroutine_fn co_fill_table(NewTable *n)
 {
-    const Geometry *to = &n->old.r->rules.to;
+    Remake *r = n->old.r;
+    unsigned entries = 1u << r->rules.to.l2_bits;
     int ret = 0;
 
     co_pieces_init(&n->pieces);
-    for (unsigned k = 0; k < 1u << to->l2_bits && ret == 0; k++) {
-        ret = co_cluster(n, k);
+    for (unsigned k = 0; k < entries && ret == 0; k++) {
+        if (k % PROGRESS_EVERY == 0) {
+            ret = qcow2_remake_out_progress(r, (n->at + (double)k / entries) / r->tables->len);
+        }
+        ret = ret < 0 ? ret : co_cluster(n, k);
     }
     return co_pieces_end(&n->pieces, ret);
 }
@@ -229,8 +236,8 @@ static int coroutine_fn co_make_tables(Remake *r)
         ret = n->old.window && n->data && n->entries ? 0 : -ENOMEM;
     }
     for (guint i = 0; i < r->tables->len && ret == 0; i++) {
-        ret = qcow2_remake_out_progress(r, (double)i / r->tables->len);
-        ret = ret < 0 ? ret : co_make_table(n, remake_table(r, i));
+        n->at = i;
+        ret = co_make_table(n, remake_table(r, i));
     }
     if (n) {
         g_free(n->old.window);

@@ -288,6 +288,7 @@ static void test_cancel(void)
         int64_t length = last_mem->size;
 
         c.t.refcount_order = 6;
+        c.t.cluster_bits = 10;
         c.left = n++;
         ret = co_run_sync(call_fn, &c);
         if (ret < 0) {
@@ -298,7 +299,7 @@ static void test_cancel(void)
         }
         image_check(&i);
     } while (ret < 0);
-    g_assert_cmpint(n, >, 1);
+    g_assert_cmpint(n, >, 10);
     image_close(&i);
 }
 
