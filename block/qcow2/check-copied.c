@@ -20,6 +20,13 @@ static void G_GNUC_PRINTF(3, 4) tell(Check *c, bool repair, const char *fmt, ...
     *(repair ? &c->res->corruptions_fixed : &c->res->corruptions) += 1;
 }
 
+static int coroutine_fn co_change_l2(Qcow2 *q, uint64_t at, uint64_t bytes, const uint8_t *entries)
+{
+    int ret = qcow2_repair_co_mark(q);
+
+    return ret < 0 ? ret : qcow2_repair_co_write(q, at, bytes, entries);
+}
+
 /* The sectors of @table with wrong flags. */
 static int coroutine_fn co_check_l2(Check *c, uint64_t at, uint8_t *table, bool repair)
 {
@@ -44,12 +51,13 @@ static int coroutine_fn co_check_l2(Check *c, uint64_t at, uint8_t *table, bool 
         first = MIN(first, ALIGN_DOWN(place, UINT64_C(512)));
         end = ALIGN_UP(place + 1, UINT64_C(512));
     }
-    return repair && end ? qcow2_repair_co_write(c->q, at + first, end - first, table + first) : 0;
+    return repair && end ? co_change_l2(c->q, at + first, end - first, table + first) : 0;
 }
 
 static int coroutine_fn co_check_l1(Check *c, uint32_t i, uint64_t e, bool repair)
 {
     uint64_t off = e & QCOW2_OFFSET_MASK, count;
+    int ret;
 
     if (!qcow2_check_counts_is_suspect(c->counts, off, e & L2E_COPIED) ||
         qcow2_check_counts_co_get(c->counts, off >> c->q->geo.cluster_bits, &count) < 0 ||
@@ -59,7 +67,11 @@ static int coroutine_fn co_check_l1(Check *c, uint32_t i, uint64_t e, bool repai
     tell(c, repair,
          "L2 cluster: l1_index=%u l1_entry=%" G_GINT64_MODIFIER "x refcount=%" G_GUINT64_FORMAT, i,
          e, count);
-    return repair ? qcow2_repair_co_set_l1(c->q, i, e ^ L2E_COPIED) : 0;
+    if (!repair) {
+        return 0;
+    }
+    ret = qcow2_repair_co_mark(c->q);
+    return ret < 0 ? ret : qcow2_repair_co_set_l1(c->q, i, e ^ L2E_COPIED);
 }
 
 int coroutine_fn qcow2_check_copied_co_run(Check *c, bool repair)

@@ -10,9 +10,11 @@
 #include "check.h"
 
 #include "refcount-codec.h"
+#include "util/bytes.h"
 
 #include <errno.h>
 
+#define FOUR_SINGLES UINT64_C(0x0001000100010001) /* counts of 16 bits */
 #define KEPT_BYTES (UINT64_C(4) * MiB)
 
 uint64_t qcow2_check_counts_block_offset(const Check *c, uint64_t b)
@@ -109,6 +111,12 @@ static void note_singles(CheckCounts *n, uint64_t b, const uint8_t *block)
 
     g_assert(b << g->refblock_bits >> g->refblock_bits == b);
     for (uint64_t i = first; i < end; i++) {
+        if (g->refcount_order == 4 && i % 4 == 0 && end - i >= 4 &&
+            ldbe64(block + (i - first) * 2) == FOUR_SINGLES) {
+            n->c->map.bits[i / 4] |= REFMAP_SINGLE * REFMAP_FOUR;
+            i += 3;
+            continue;
+        }
         if (qcow2_refcount_codec_get(g->refcount_order, block, i - first) == 1) {
             qcow2_check_refmap_mark(&n->c->map, i, REFMAP_SINGLE);
         }
@@ -128,12 +136,6 @@ void coroutine_fn qcow2_check_counts_co_load(CheckCounts *n)
             note_singles(n, b, block);
         }
     }
-}
-
-bool qcow2_check_counts_is_suspect(const CheckCounts *n, uint64_t host, bool copied)
-{
-    return qcow2_check_refmap_has(&n->c->map, host >> n->c->q->geo.cluster_bits, REFMAP_SINGLE) !=
-           copied;
 }
 
 bool qcow2_check_counts_copied_is_suspect(const CheckCounts *n, L2Entry e)

@@ -133,6 +133,39 @@ static void count_l2_entry(Check *c, L2Entry e, uint64_t guest, bool active, uin
     count_normal(c, e, guest, active, refs);
 }
 
+static inline L2Entry load(const uint8_t *table, unsigned i, bool extended)
+{
+    return extended ? (L2Entry){ ldbe64(table + i * 16), ldbe64(table + i * 16 + 8) }
+                    : (L2Entry){ ldbe64(table + i * 8), 0 };
+}
+
+/* What a sound entry of a table that has one parent takes: nearly all there are.  False: it is not
+ * such a one. */
+static inline bool count_sound(Check *c, L2Entry e, bool active)
+{
+    const Geometry *g = &c->q->geo;
+    uint64_t host = e.desc & QCOW2_OFFSET_MASK, cluster = host >> g->cluster_bits;
+    uint64_t others = e.desc & ~(QCOW2_OFFSET_MASK | L2E_COPIED | (g->extended_l2 ? 0 : L2E_ZERO));
+
+    if (others | geo_in_cluster(g, host) | (e.bitmap & e.bitmap >> 32 & UINT32_MAX)) {
+        return false;
+    }
+    if (!host) {
+        return !e.desc && !(uint32_t)e.bitmap;
+    }
+    if (cluster >= c->map.clusters || g->external_data ||
+        qcow2_check_refmap_has(&c->map, cluster, REFMAP_SEEN) ||
+        (c->counts && active &&
+         qcow2_check_counts_is_suspect(c->counts, host, qcow2_l2_copied(e)))) {
+        return false;
+    }
+    qcow2_check_refmap_mark(&c->map, cluster, REFMAP_SEEN);
+    if (active) {
+        count_fragments(c, host);
+    }
+    return true;
+}
+
 static int coroutine_fn co_count_l2(Check *c, uint64_t table, uint64_t guest, uint8_t *buf,
                                     bool active, uint64_t refs)
 {
@@ -140,9 +173,13 @@ static int coroutine_fn co_count_l2(Check *c, uint64_t table, uint64_t guest, ui
     int ret = qcow2_check_co_read(c, table, g->cluster_size, buf, "check_refcounts_l2");
 
     c->found = false;
+    c->next_contiguous = 0; /* as the reference: each table for itself */
     for (unsigned i = 0; i < 1u << g->l2_bits && ret == 0; i++) {
-        L2Entry e = qcow2_l2_load(g, buf, i);
+        L2Entry e = load(buf, i, g->extended_l2);
 
+        if (refs == 1 && count_sound(c, e, active)) {
+            continue;
+        }
         count_l2_entry(c, e, guest + ((uint64_t)i << g->cluster_bits), active, refs);
         if (active && c->counts && qcow2_check_counts_copied_is_suspect(c->counts, e)) {
             g_hash_table_add(c->suspects, GSIZE_TO_POINTER(table));

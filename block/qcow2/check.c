@@ -41,6 +41,13 @@ static int coroutine_fn co_compare_one(CheckCounts *n, uint64_t cluster, uint64_
     return 0;
 }
 
+/* Four clusters from @i on have one reference each, and are counted as often. */
+static bool are_single(const RefMap *m, uint64_t i)
+{
+    return m->clusters - i >= 4 && m->bits[i / 4] == (REFMAP_SEEN | REFMAP_SINGLE) * REFMAP_FOUR &&
+           !m->pages[i / REFMAP_PAGE];
+}
+
 static int coroutine_fn co_compare(CheckCounts *n)
 {
     Check *c = n->c;
@@ -49,6 +56,11 @@ static int coroutine_fn co_compare(CheckCounts *n)
     uint64_t end = 0, count;
 
     for (uint64_t i = 0; i < c->map.clusters; i++) {
+        if (i % 4 == 0 && are_single(&c->map, i)) {
+            i += 3;
+            end = i + 1;
+            continue;
+        }
         if (co_compare_one(n, i, &count) == 0 &&
             (count || qcow2_check_refmap_has(&c->map, i, REFMAP_SEEN))) {
             end = i + 1;
@@ -178,7 +190,8 @@ static int coroutine_fn co_rebuild(Check *c, BlockCheckResult *found)
 
     qcow2_check_report(c, "Rebuilding refcount structure");
     c->without_refcounts = true;
-    ret = co_count_silently(c);
+    ret = qcow2_repair_co_mark(c->q);
+    ret = ret < 0 ? ret : co_count_silently(c);
     c->without_refcounts = false;
     ret = ret < 0 ? ret : qcow2_rebuild_co_repaired(c->q, &c->map, &err);
     if (err) {
@@ -214,7 +227,7 @@ static int coroutine_fn co_repair_counts(Check *c)
         found.corruptions += structure_errors;
         ret = co_rebuild(c, &found);
     } else {
-        ret = found.corruptions && (c->fix & BLK_FIX_ERRORS) ? qcow2_repair_co_mark(c->q) : 0;
+        ret = c->fix & BLK_FIX_ERRORS ? qcow2_repair_co_mark(c->q) : 0;
         ret = ret < 0 ? ret : qcow2_repair_co_counts(c);
     }
     return ret < 0 ? ret : co_count_silently(c);
@@ -225,12 +238,8 @@ static int coroutine_fn co_repair_flags(Check *c)
 {
     const BlockCheckResult *r = c->res;
     bool repair = (c->fix & BLK_FIX_ERRORS) || (!r->corruptions && !r->leaks && !r->check_errors);
-    int ret = 0;
 
-    if (repair && (c->fix & BLK_FIX_ERRORS) && r->corruptions_fixed) {
-        ret = qcow2_repair_co_mark(c->q);
-    }
-    return ret < 0 ? ret : qcow2_check_copied_co_run(c, repair);
+    return qcow2_check_copied_co_run(c, repair);
 }
 
 static int coroutine_fn co_announce(Qcow2 *q)

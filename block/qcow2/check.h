@@ -20,9 +20,20 @@ typedef struct RefMap {
     bool out_of_memory; /* a count was lost: what is counted is not to be used */
 } RefMap;
 
-#define REFMAP_SEEN 1u   /* at least one reference */
-#define REFMAP_SINGLE 2u /* the count on disk is 1 */
+#define REFMAP_SEEN 1u    /* at least one reference */
+#define REFMAP_SINGLE 2u  /* the count on disk is 1 */
+#define REFMAP_FOUR 0x55u /* times a bit: of all four clusters of a byte */
 #define REFMAP_PAGE UINT64_C(4096)
+
+static inline bool qcow2_check_refmap_has(const RefMap *m, uint64_t cluster, unsigned bit)
+{
+    return cluster < m->clusters && (m->bits[cluster / 4] >> cluster % 4 * 2 & bit);
+}
+static inline void qcow2_check_refmap_mark(RefMap *m, uint64_t cluster, unsigned bit)
+{
+    g_assert(cluster < m->clusters);
+    m->bits[cluster / 4] |= (uint8_t)(bit << cluster % 4 * 2);
+}
 
 typedef struct CheckCounts CheckCounts;
 
@@ -63,11 +74,16 @@ int coroutine_fn qcow2_check_counts_co_get(CheckCounts *n, uint64_t cluster, uin
 /* The COPIED flag of @e (an active entry) does not fit the count, as far as is known without I/O.
  */
 bool qcow2_check_counts_copied_is_suspect(const CheckCounts *n, L2Entry e);
-/* The flag @copied of a reference to @host does not fit the count, as far as is known without
- * I/O. */
-bool qcow2_check_counts_is_suspect(const CheckCounts *n, uint64_t host, bool copied);
 /* Where block @b is, or 0: none that can be read. */
 uint64_t qcow2_check_counts_block_offset(const Check *c, uint64_t b);
+
+/* The flag @copied of a reference to @host does not fit the count, as far as is known without
+ * I/O. */
+static inline bool qcow2_check_counts_is_suspect(const CheckCounts *n, uint64_t host, bool copied)
+{
+    return qcow2_check_refmap_has(&n->c->map, host >> n->c->q->geo.cluster_bits, REFMAP_SINGLE) !=
+           copied;
+}
 
 void qcow2_check_report(Check *c, const char *fmt, ...) G_GNUC_PRINTF(2, 3);
 /* An error, told as "ERROR" and @fmt, and counted; one that is going to be repaired (@fixable, with
@@ -82,15 +98,6 @@ void qcow2_check_refmap_add_refs(Check *c, uint64_t offset, uint64_t bytes, uint
 void qcow2_check_refmap_add(Check *c, uint64_t offset, uint64_t bytes);
 uint64_t qcow2_check_refmap_get(const RefMap *m, uint64_t cluster);
 void qcow2_check_refmap_set(RefMap *m, uint64_t cluster, uint64_t n);
-static inline bool qcow2_check_refmap_has(const RefMap *m, uint64_t cluster, unsigned bit)
-{
-    return cluster < m->clusters && (m->bits[cluster / 4] >> cluster % 4 * 2 & bit);
-}
-static inline void qcow2_check_refmap_mark(RefMap *m, uint64_t cluster, unsigned bit)
-{
-    g_assert(cluster < m->clusters);
-    m->bits[cluster / 4] |= (uint8_t)(bit << cluster % 4 * 2);
-}
 /* [offset, offset + bytes) ends so far past the end of the file that nothing can be there. */
 bool qcow2_check_is_beyond(const Check *c, uint64_t offset, uint64_t bytes);
 

@@ -4,6 +4,7 @@
 
 #include "header-layout.h"
 #include "refcount-codec.h"
+#include "rules.h"
 
 #include "util/bytes.h"
 
@@ -15,7 +16,8 @@ int coroutine_fn qcow2_repair_co_mark(Qcow2 *q)
 {
     int ret = 0;
 
-    if (q->hdr.version < 3 || (q->hdr.incompatible & QCOW2_INCOMPAT_CORRUPT)) {
+    if (q->hdr.version < 3 || (q->hdr.incompatible & QCOW2_INCOMPAT_CORRUPT) ||
+        RULE_BROKEN(REPAIR_MARKED)) {
         return 0;
     }
     ret = qcow2_header_co_mark_corrupt(&q->header); /* INV-REP-2 */
@@ -47,7 +49,7 @@ static int coroutine_fn co_clear_bits_locked(Qcow2 *q) REQUIRES_LOCK(q->header.l
 
 int coroutine_fn qcow2_repair_co_finish(Qcow2 *q, bool sound)
 {
-    int ret = qcow2_health_co_sync(&q->health, q->file->bs);
+    int ret = RULE_BROKEN(REPAIR_CLEARED_LAST) ? 0 : qcow2_health_co_sync(&q->health, q->file->bs);
 
     if (ret < 0 || !sound) {
         return ret;

@@ -4,7 +4,8 @@
  *
  * INV-REP-2  From before the first change of a table to after the last, and their syncs, the image
  *            on disk is marked as corrupt (version 3): nobody writes to one that is half repaired,
- *            and a repair that power loss cuts off is begun again.  Only leaks are repaired without.
+ *            and a repair that power loss cuts off is begun again.  BLK_FIX_LEAKS alone
+ *            repairs leaks without.
  * INV-REP-3  Each change is within one sector, or is a switch to something new by one write of the
  *            header: there is nothing that a torn write leaves half.
  * INV-REP-4  Tables first, then counts, then the COPIED flags, a sync between: no count drops while

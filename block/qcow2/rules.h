@@ -77,7 +77,10 @@
       "bitmaps and their directory are on disk before the header names them")                      \
     X(ZERO_BESIDE_DATA, "large-clusters",                                                          \
       "only what is filled in becomes zero beside data that is there")                             \
-    X(STALE_NOT_ZERO, "reuse", "a cluster that was used before is not taken to read zero")
+    X(STALE_NOT_ZERO, "reuse", "a cluster that was used before is not taken to read zero")         \
+    X(REPAIR_MARKED, "repair",                                                                     \
+      "an image is marked as corrupt on disk before a repair changes its tables")                  \
+    X(REPAIR_CLEARED_LAST, "repair", "what was repaired is on disk before the mark goes")
 
 /*
  * Special cases of the paths that change data: the self-test counts how often the random programs

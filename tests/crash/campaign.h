@@ -21,7 +21,7 @@ typedef struct Campaign {
     bool verbose;
     /* Results */
     uint64_t programs, done, deep, reference, duplicates;
-    uint64_t by_workload[32];
+    uint64_t by_workload[64];
     double used;
 } Campaign;
 

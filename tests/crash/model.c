@@ -152,6 +152,7 @@ static void op_begin(Model *m, uint32_t op, uint32_t at)
     case OP_FLUSH:
     case OP_AMEND:
     case OP_REMAKE:
+    case OP_REPAIR:
     case OP_DIE:
     case OP_FAULT:
     case OP_REOPEN:

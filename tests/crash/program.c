@@ -108,7 +108,7 @@ char *program_backing_name(const Program *p, uint64_t n)
 /* ---- Text: one word an operation, like "w3:0+8" (sectors), "&" before one that goes with
  * the last, ">" before one that follows the last while others go on ---- */
 
-static const char letters[] = "wzudcFfraBmDxokpCX";
+static const char letters[] = "wzudcFfraBmRDxokpCX";
 
 static bool has_range(OpType t)
 {
@@ -213,7 +213,7 @@ static const Field fields[] = {
     FIELD(cluster_bits), FIELD(refcount_bits), FIELD(version),     FIELD(extended), FIELD(lazy),
     FIELD(zstd),         FIELD(no_unref),      FIELD(punch_other), FIELD(no_unmap), FIELD(backing),
     FIELD(backing_size), FIELD(data_file),     FIELD(prealloc),    FIELD(size),     FIELD(l2_cache),
-    FIELD(snapshot),     FIELD(bitmap),        FIELD(device),
+    FIELD(snapshot),     FIELD(bitmap),        FIELD(device),        FIELD(damage),
 };
 
 static uint64_t field_get(const ImageConfig *c, const Field *f)

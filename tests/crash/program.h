@@ -27,6 +27,7 @@ typedef enum OpType {
     OP_AMEND,   /* with the "offset"th options (program_amend_options) */
     OP_BACKING, /* the backing file's name becomes the "offset"th (program_backing_name) */
     OP_REMAKE,  /* "offset" is the new geometry: program_remake() */
+    OP_REPAIR, /* check, and repair all that it finds */
     OP_DIE,   /* with the "offset"th write or sync from here on the process dies: OP_KILL follows */
     OP_FAULT, /* the "offset"th write to the files from here on fails, once (ENOSPC) */
     OP_REOPEN, /* close and open */
@@ -56,6 +57,7 @@ typedef struct ImageConfig {
     unsigned data_file; /* 0 none, 1, 2 raw, 3 raw by others: no entry shows it */
     unsigned prealloc;  /* BlockPrealloc */
     uint64_t size;
+    unsigned damage; /* the seed of defects that the image has when the recording begins; 0: none */
     uint64_t device;   /* the image is on a device of so many bytes; 0: in a file */
     unsigned l2_cache; /* bytes; 0 by default */
 } ImageConfig;

@@ -6,6 +6,7 @@
 #include "run.h"
 
 #include "bitmap.h"
+#include "damage.h"
 #include "content.h"
 #include "explorer.h"
 #include "model.h"
@@ -248,6 +249,15 @@ static int coroutine_fn co_amend(BlockBackend *blk, const Op *op)
     return blk_co_amend(blk, o, &how, NULL);
 }
 
+static int coroutine_fn co_repair(BlockBackend *blk)
+{
+    BlockCheckResult res = { 0 };
+    int ret = bdrv_co_check((BlockDriverState *)blk_bs(blk), &res, BLK_FIX_LEAKS | BLK_FIX_ERRORS,
+                            NULL, NULL);
+
+    return ret < 0 ? ret : res.corruptions || res.check_errors ? -EUCLEAN : 0;
+}
+
 /* Every third name without a format: so extensions come and go, too. */
 static int coroutine_fn co_backing(Live *l, const Op *op)
 {
@@ -288,6 +298,8 @@ static int coroutine_fn co_op(Live *l, const Op *op)
         return blk_co_truncate(blk, (int64_t)op->bytes, true, resize_prealloc(blk, op), 0, NULL);
     case OP_REMAKE:
         return co_remake(blk, op->offset);
+    case OP_REPAIR:
+        return co_repair(blk);
     case OP_REOPEN:
     case OP_KILL:
     case OP_POWER:
@@ -511,6 +523,23 @@ static void check_live(Live *l, const uint8_t *words, uint64_t size)
     model_free(m);
 }
 
+/* Defects, and how many of them a check counts. */
+static void damage(Run *r)
+{
+    BlockCheckResult res = { 0 };
+    BlockBackend *blk;
+
+    damage_make(mem_named("img"), r->p->cfg.damage);
+    blk = open_image(r->p, "crash-mem", "img", "data", 0, NULL);
+    if (!blk || blk_check(blk, &res, 0, NULL, NULL) < 0) {
+        fail(r, "the damaged image cannot be checked");
+    }
+    r->corruptions = res.corruptions;
+    if (blk) {
+        blk_close(blk);
+    }
+}
+
 static void start_log(Run *r)
 {
     mem_copy(&r->start[0], mem_named("img"));
@@ -542,6 +571,9 @@ static void run_all(Live *l)
             live_close(l, false);
             if (p->cfg.snapshot && shared_make_snapshot(mem_named("img"))) {
                 l->r->shared = shared_new(mem_named("img"));
+            }
+            if (p->cfg.damage) {
+                damage(l->r);
             }
             bitmap = p->cfg.bitmap && bitmap_make(mem_named("img"));
             live_open(l);

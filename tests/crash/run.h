@@ -16,8 +16,9 @@ typedef struct Run {
     MemFile start[2]; /* image, data file */
     Shared *shared;   /* what an internal snapshot holds; NULL: there is none */
     uint64_t *rest;   /* the disk, a word a sector, when its bitmap was made; NULL: it has none */
-    GArray *after;    /* of MemFile, two for each loss of power in the program */
-    char *error;      /* an operation failed, or the running image shows what it must not */
+    int64_t corruptions; /* that a check finds when the recording begins: p->cfg.damage */
+    GArray *after;       /* of MemFile, two for each loss of power in the program */
+    char *error;         /* an operation failed, or the running image shows what it must not */
 } Run;
 
 Run *run_program(const Program *p);

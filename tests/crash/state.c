@@ -8,6 +8,7 @@
 
 #include "bitmap.h"
 #include "content.h"
+#include "damage.h"
 #include "reference.h"
 
 #include <errno.h>
@@ -256,6 +257,40 @@ static char *check_open(StateCheck *c, BlockBackend *blk, bool *dirty)
     return why || !c->model->created ? why : check_content(c, size);
 }
 
+/* A damaged image, repaired in part: all or nothing of it where it is not marked; then repaired. */
+static char *repair(StateCheck *c)
+{
+    g_autoptr(GError) err = NULL;
+    BlockCheckResult found = { 0 }, res = { 0 };
+    BlockBackend *blk = open_state(c, 0, &err);
+    bool can, marked = damage_is_marked(mem_named("s-img"), &can);
+    int ret = blk ? blk_check(blk, &found, 0, NULL, NULL) : -EIO;
+
+    if (blk) {
+        blk_close(blk);
+    }
+    if (ret < 0) {
+        return g_strdup_printf("check of a damaged image: %s", g_strerror(-ret));
+    }
+    if (can && !marked && found.corruptions && found.corruptions != c->run->corruptions) {
+        return g_strdup_printf("%d of %d corruptions are left, and the image is not marked",
+                               (int)found.corruptions, (int)c->run->corruptions);
+    }
+    if (!marked && !found.corruptions) {
+        return NULL;
+    }
+    blk = open_state(c, BLK_O_RDWR | BLK_O_CHECK, &err);
+    ret = blk ? blk_check(blk, &res, BLK_FIX_LEAKS | BLK_FIX_ERRORS, NULL, NULL) : -EIO;
+    if (blk) {
+        blk_close(blk);
+    }
+    return ret < 0 || res.corruptions || res.check_errors ||
+                   damage_is_marked(mem_named("s-img"), &can)
+               ? g_strdup_printf("a second repair: %s, %d corruptions left", g_strerror(-ret),
+                                 (int)res.corruptions)
+               : NULL;
+}
+
 char *state_check(StateCheck *c)
 {
     g_autoptr(GError) err = NULL;
@@ -269,6 +304,10 @@ char *state_check(StateCheck *c)
         c->words = g_new(uint64_t, max + MORE_SECTORS);
     }
     c->checked++;
+    why = c->run->p->cfg.damage ? repair(c) : NULL;
+    if (why) {
+        return why;
+    }
     blk = open_state(c, 0, &err);
     if (!blk) {
         return c->model->created ? g_strdup_printf("open: %s", err->message) : NULL;

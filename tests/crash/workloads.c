@@ -779,6 +779,22 @@ static void make_header_fault(Program *p, GRand *r)
     }
 }
 
+/* Repairs of images that are damaged when the recording begins; all of the disk has been written. */
+static void make_repair(Program *p, GRand *r)
+{
+    static const OpType t[] = { OP_WRITE, OP_WRITE, OP_ZERO };
+
+    common(p, r);
+    p->cfg.lazy = false;
+    p->cfg.damage = 1 + upto(r, 1000000);
+    fill(p, 0, p->cfg.size, p->cfg.size / 6, true);
+    program_add(p, OP_REPAIR, 0, 0);
+    mixed(p, r, t, G_N_ELEMENTS(t), 1);
+    if (chance(r, 3)) {
+        program_add(p, OP_REPAIR, 0, 0);
+    }
+}
+
 static void make_any(Program *p, GRand *r)
 {
     static const OpType t[] = { OP_WRITE, OP_WRITE,   OP_WRITE,  OP_ZERO,
@@ -832,6 +848,7 @@ const Workload workloads[] = {
     { "header", "headers that are rewritten", make_header },
     { "header-fault", "the same, with writes below that fail", make_header_fault },
     { "remake", "other geometries in place", make_remake },
+    { "repair", "damaged images that are repaired", make_repair },
     { "any", "all of it", make_any },
     { NULL }
 };
