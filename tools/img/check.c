@@ -17,7 +17,8 @@ static const char help_text[] =
     "  -r, --repair leaks|all        repair leaked clusters, or all that is found\n"
     "  -T, --cache MODE              cache mode (writeback)\n"
     "  --output human|json           how it is printed (human)\n"
-    "  -U, --force-share             the image may be in use, by a writer too; not with -r\n"
+    "  -U, --force-share             the image may be in use, by a writer too; not with -r; what\n"
+    "                                looks like an error is looked at again\n"
     "  --object DEFINITION           a secret: secret,id=ID,data=TEXT (or file=NAME)\n"
     "  -q, --quiet                   print errors only\n"
     "  -h, --help                    this text\n"
@@ -180,6 +181,84 @@ static int run_check(BlockBackend *blk, const CheckArgs *a, BlockCheckResult *re
     return blk_check(blk, res, 0, report_line, NULL);
 }
 
+/* ---- Beside a writer (-U) ---- */
+
+#define LOOKS 4
+#define LOOK_AGAIN_US 50000
+
+/* What one look found; @lines as a set, too. */
+typedef struct Look {
+    BlockCheckResult res;
+    GPtrArray *lines;
+    GHashTable *set;
+} Look;
+
+static Look look_new(void)
+{
+    Look l = { .lines = g_ptr_array_new_with_free_func(g_free) };
+
+    l.set = g_hash_table_new(g_str_hash, g_str_equal);
+    return l;
+}
+
+static void look_clear(Look *l)
+{
+    g_hash_table_unref(l->set);
+    g_ptr_array_unref(l->lines);
+}
+
+static void take_line(const char *line, void *opaque)
+{
+    Look *l = opaque;
+    char *copy = g_strdup(line);
+
+    g_ptr_array_add(l->lines, copy);
+    g_hash_table_add(l->set, copy);
+}
+
+/* Only what the look before has found, too, in the same words, is an error. */
+static void drop_what_was_in_flux(Look *l, const Look *before)
+{
+    for (guint i = 0; i < l->lines->len;) {
+        const char *line = l->lines->pdata[i];
+
+        if (g_str_has_prefix(line, "ERROR") && !g_hash_table_contains(before->set, line)) {
+            l->res.corruptions = MAX(l->res.corruptions - 1, 0);
+            g_hash_table_remove(l->set, line);
+            g_ptr_array_remove_index(l->lines, i);
+        } else {
+            i++;
+        }
+    }
+}
+
+/* An image that another process writes changes while it is looked at: so what looks like an error
+ * is looked at again, in an image that is opened anew. */
+static int check_shared(BlockBackend **blk, const char *name, const CheckArgs *a,
+                        BlockCheckResult *res)
+{
+    Look last = look_new();
+    int ret = blk_check(*blk, &last.res, 0, take_line, &last);
+
+    for (unsigned i = 1; i < LOOKS && ret == 0 && last.res.corruptions; i++) {
+        Look again = look_new();
+
+        g_usleep(LOOK_AGAIN_US);
+        blk_close_reader(*blk);
+        *blk = open_to_check(name, a);
+        ret = *blk ? blk_check(*blk, &again.res, 0, take_line, &again) : -EIO;
+        drop_what_was_in_flux(&again, &last);
+        look_clear(&last);
+        last = again;
+    }
+    for (guint i = 0; i < last.lines->len; i++) {
+        report_line(last.lines->pdata[i], NULL);
+    }
+    *res = last.res;
+    look_clear(&last);
+    return ret;
+}
+
 /* What is printed of it; the exit code. */
 static int print_result(const CheckArgs *a, const BlockCheckResult *res, const char *name,
                         const char *format)
@@ -205,7 +284,10 @@ int img_check(int argc, char **argv)
     if (!blk) {
         return 1;
     }
-    ret = run_check(blk, &a, &res);
+    ret = a.force_share ? check_shared(&blk, argv[optind], &a, &res) : run_check(blk, &a, &res);
+    if (!blk) {
+        return 1;
+    }
     if (ret == -ENOTSUP) {
         img_error("This image format does not support checks");
         ret = 63;
