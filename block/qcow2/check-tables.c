@@ -242,7 +242,11 @@ static uint64_t count_l1_entry(Check *c, uint64_t e)
                           table);
         return 0;
     }
-    count_host(c, table, g->cluster_size, 1);
+    if (c->fix & BLK_FIX_ERRORS) {
+        count_host(c, table, g->cluster_size, 1);
+    } else {
+        qcow2_check_refmap_add(c, table, g->cluster_size);
+    }
     /* Behind the end nothing is there; the comparison of counts tells. */
     return table >> g->cluster_bits < c->map.clusters ? table : 0;
 }
