@@ -91,6 +91,7 @@ static int coroutine_fn co_choose(Remake *r, const Check *c)
     return ret;
 }
 
+/* (The header is among what is marked, so nothing new gets into its new cluster.) */
 static int take_places(Remake *r, Check *c)
 {
     const Geometry *g = &r->rules.from;
@@ -104,8 +105,6 @@ static int take_places(Remake *r, Check *c)
             qcow2_remake_space_mark(&r->space, i << g->cluster_bits, g->cluster_size);
         }
     }
-    /* Nothing new within the header's new cluster. */
-    qcow2_remake_space_mark(&r->space, 0, 1);
     return ret < 0 || !r->tables_stay ? ret : take_counts(r, c);
 }
 
