@@ -132,6 +132,35 @@ static int coroutine_fn no_co_amend(BlockDriverState *bs, Options *opts, const B
                      bs->drv->format_name);
 }
 
+static bool no_bitmap_store(BlockDriverState *bs)
+{
+    return false;
+}
+
+static int coroutine_fn no_co_bitmap_change(BlockDriverState *bs, const BlockBitmapChange *c,
+                                            GError **errp)
+{
+    return c->action == BLK_BITMAP_ADD
+               ? error_set(errp, ENOTSUP,
+                           "Can't store persistent bitmaps to %s: Operation not supported",
+                           bs->node_name)
+               : error_set(errp, ENOENT, "Dirty bitmap '%s' not found", c->name);
+}
+
+static int coroutine_fn no_co_bitmap_read(BlockDriverState *bs, const char *name,
+                                          BlockBitmapData *data, GError **errp)
+{
+    return error_set(errp, ENOENT, "Dirty bitmap '%s' not found", name);
+}
+
+static int coroutine_fn none_co_bitmap_list(BlockDriverState *bs, GArray *list, GError **errp)
+{
+    return 0;
+}
+
+static const BlockBitmapOps no_bitmaps = { no_bitmap_store, no_co_bitmap_change, no_co_bitmap_read,
+                                           none_co_bitmap_list };
+
 static int coroutine_fn no_co_check(BlockDriverState *bs, BlockCheckResult *res, unsigned fix,
                                     BlockReportFunc *report, void *opaque)
 {
@@ -339,7 +368,8 @@ static unsigned features_of(const BlockDriver *d)
 
     return (d->co_create ? BLK_CAN_CREATE : 0) | (d->co_debug_event ? BLK_TAKES_EVENTS : 0) |
            (d->co_pwritev_compressed || pure ? BLK_CAN_COMPRESS : 0) |
-           (d->co_check ? BLK_CAN_CHECK : 0) | (d->co_amend ? BLK_CAN_AMEND : 0);
+           (d->co_check ? BLK_CAN_CHECK : 0) | (d->co_amend ? BLK_CAN_AMEND : 0) |
+           (d->bitmaps ? BLK_HAS_BITMAPS : 0);
 }
 
 static void complete_changes(BlockDriver *d)
@@ -395,6 +425,7 @@ void bdrv_driver_complete(BlockDriver *d)
     DEFAULT(list_snapshots, none_list_snapshots);
     DEFAULT(amend_options, no_options);
     DEFAULT(co_amend, no_co_amend);
+    DEFAULT(bitmaps, &no_bitmaps);
     DEFAULT(co_change_backing_file, no_co_change_backing_file);
     DEFAULT(co_debug_event, pass_co_debug_event);
     DEFAULT(debug_breakpoint, pass_debug_breakpoint);

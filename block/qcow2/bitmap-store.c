@@ -78,7 +78,8 @@ static int coroutine_fn co_put_data(BitmapStore *s, Bitmap *b, uint64_t *table, 
 {
     uint64_t size = s->q->geo.cluster_size;
     g_autofree uint8_t *buf = g_try_malloc(size);
-    bool dense = qcow2_bitmap_is_live(b) && entries * size <= (uint64_t)BITMAP_DENSE_BYTES;
+    bool dense = s->q->bitmaps->started && qcow2_bitmap_is_live(b) &&
+                 entries * size <= (uint64_t)BITMAP_DENSE_BYTES;
     int ret = buf ? 0 : -ENOMEM;
 
     for (uint64_t i = 0; i < entries && ret == 0; i++) {

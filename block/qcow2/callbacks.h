@@ -45,6 +45,8 @@ int coroutine_fn qcow2_co_amend(BlockDriverState *bs, Options *opts, const Block
                                 GError **errp);
 int coroutine_fn qcow2_co_change_backing_file(BlockDriverState *bs, const char *file,
                                               const char *format, GError **errp);
+/* bitmap-change.c */
+extern const BlockBitmapOps qcow2_bitmap_ops;
 /* info.c */
 bool qcow2_unwritten_reads_zero(BlockDriverState *bs);
 int qcow2_get_info(BlockDriverState *bs, BlockDriverInfo *info);

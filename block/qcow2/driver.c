@@ -55,6 +55,7 @@ const BlockDriver bdrv_qcow2 = {
     .co_check = qcow2_co_check,
     .amend_options = qcow2_amend_options,
     .co_amend = qcow2_co_amend,
+    .bitmaps = &qcow2_bitmap_ops,
     .co_change_backing_file = qcow2_co_change_backing_file,
     .list_snapshots = qcow2_list_snapshots,
     .get_info = qcow2_get_info,

@@ -140,9 +140,9 @@ void coroutine_fn qcow2_track_co_start(Qcow2 *q)
                 (void)qcow2_bitmap_co_load(q, b, NULL);
             }
         }
+        set->started = true;
         (void)co_store_anew(q, wants_dense); /* without room, whole clusters of bits are set */
         set->cooled = g_get_monotonic_time();
-        set->started = true;
         (void)qcow2_track_renew(q);
     }
     co_mutex_unlock(&set->lock);

@@ -9,6 +9,7 @@
 #ifndef BLOCK_BACKEND_H
 #define BLOCK_BACKEND_H
 
+#include "block/bitmap-ops.h"
 #include "block/common.h"
 #include "block/debug-event.h"
 #include "block/policy.h"
@@ -192,6 +193,14 @@ BlockCreateOption *blk_create_options(const char *filename, const char *format, 
 /* Whether @opts hold nothing but these, with values that they take. */
 bool blk_check_create_options(const char *filename, const char *format, const Options *opts,
                               GError **errp);
+
+/* Persistent bitmaps: bitmap-ops.h. Requests wait meanwhile. */
+int blk_bitmap_change(BlockBackend *blk, const BlockBitmapChange *change, GError **errp);
+/* What it says; @data->bits is the caller's (dirty_bits_unref). */
+int blk_bitmap_read(BlockBackend *blk, const char *name, BlockBitmapData *data, GError **errp);
+/* BlockBitmapInfo; g_array_unref(). NULL and @errp set. */
+GArray *blk_bitmap_list(BlockBackend *blk, GError **errp);
+bool blk_bitmap_can_store(BlockBackend *blk);
 
 /* Debug (blkdebug below): 0 or -errno. */
 int blk_debug_breakpoint(BlockBackend *blk, const char *event, const char *tag);

@@ -77,6 +77,7 @@ typedef enum BlockFeature {
     BLK_CAN_CHECK = 1 << 2,
     BLK_TAKES_EVENTS = 1 << 3, /* of blkdebug */
     BLK_CAN_AMEND = 1 << 4,
+    BLK_HAS_BITMAPS = 1 << 8,
 } BlockFeature;
 
 typedef enum BlockPrealloc {

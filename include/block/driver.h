@@ -12,6 +12,7 @@
 #ifndef BLOCK_DRIVER_H
 #define BLOCK_DRIVER_H
 
+#include "block/bitmap-ops.h"
 #include "block/common.h"
 #include "block/debug-event.h"
 #include "util/aio.h"
@@ -196,6 +197,8 @@ struct BlockDriver {
     const BlockCreateOption *amend_options;
     int coroutine_fn (*co_amend)(BlockDriverState *bs, Options *opts, const BlockAmend *how,
                                  GError **errp);
+
+    const BlockBitmapOps *bitmaps;
 
     /* blkdebug; filters without own form pass to bs->file. */
     void coroutine_fn (*co_debug_event)(BlockDriverState *bs, BlkdebugEvent event);

@@ -34,6 +34,12 @@ int coroutine_fn bdrv_co_check(BlockDriverState *bs, BlockCheckResult *res, unsi
 int coroutine_fn bdrv_co_change_backing_file(BdrvChild *c, const char *file, const char *format,
                                              GError **errp);
 /* The same (blk_amend); takes what it knows out of @opts. The caller refreshes limits. */
+/* Persistent bitmaps (bitmap-ops.h); alone on the image. */
+int coroutine_fn bdrv_co_bitmap_change(BdrvChild *c, const BlockBitmapChange *change,
+                                       GError **errp);
+int coroutine_fn bdrv_co_bitmap_read(BdrvChild *c, const char *name, BlockBitmapData *data,
+                                     GError **errp);
+int coroutine_fn bdrv_co_bitmap_list(BdrvChild *c, GArray *list, GError **errp);
 int coroutine_fn bdrv_co_amend(BdrvChild *c, Options *opts, const BlockAmend *how, GError **errp);
 /* Whole flush of a node: to_os, children, to_disk, flushed. */
 int coroutine_fn bdrv_co_flush(BlockDriverState *bs);

@@ -19,6 +19,7 @@ static const struct {
 } commands[] = {
     { "amend", img_amend, "change options of an image" },
     { "bench", img_bench, "run a simple benchmark on an image" },
+    { "bitmap", img_bitmap, "change persistent bitmaps of an image" },
     { "check", img_check, "check an image for errors and leaks" },
     { "compare", img_compare, "compare the content of two images" },
     { "convert", img_convert, "copy images to another format" },
@@ -30,7 +31,7 @@ static const struct {
 };
 
 /* Known elsewhere, not here yet: said so, rather than "not found". */
-static const char *const missing[] = { "bitmap", "commit", "dd", "rebase", "snapshot" };
+static const char *const missing[] = { "commit", "dd", "rebase", "snapshot" };
 
 static void help(void)
 {
