@@ -77,6 +77,8 @@
       "bitmaps and their directory are on disk before the header names them")                      \
     X(ZERO_BESIDE_DATA, "large-clusters",                                                          \
       "only what is filled in becomes zero beside data that is there")                             \
+    X(CIPHER_NOT_ZERO, "encrypted",                                                                \
+      "what an encrypted image has where nothing was written is not taken to read zero")           \
     X(STALE_NOT_ZERO, "reuse", "a cluster that was used before is not taken to read zero")         \
     X(REPAIR_MARKED, "repair",                                                                     \
       "an image is marked as corrupt on disk before a repair changes its tables")                  \

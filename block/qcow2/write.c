@@ -68,7 +68,7 @@ static uint64_t wanted_host(Qcow2 *q, const WriteRun *r)
 /* Is it certain that nothing was ever written at @host or after? INV-COW-1 */
 static bool is_beyond_eof(Qcow2 *q, uint64_t host)
 {
-    if (q->crypt) {
+    if (q->crypt && !RULE_BROKEN(CIPHER_NOT_ZERO)) {
         return false; /* INV-CRYPT-1: zeroes there are none for the guest */
     }
     if (RULE_BROKEN(STALE_NOT_ZERO)) {

@@ -214,6 +214,7 @@ static const Field fields[] = {
     FIELD(zstd),         FIELD(no_unref),      FIELD(punch_other), FIELD(no_unmap), FIELD(backing),
     FIELD(backing_size), FIELD(data_file),     FIELD(prealloc),    FIELD(size),     FIELD(l2_cache),
     FIELD(snapshot),     FIELD(bitmap),        FIELD(device),        FIELD(damage),
+    FIELD(encrypted),
 };
 
 static uint64_t field_get(const ImageConfig *c, const Field *f)

@@ -50,6 +50,7 @@ typedef struct Op {
 typedef struct ImageConfig {
     unsigned cluster_bits, refcount_bits, version;
     bool extended, lazy, zstd, no_unref, punch_other, no_unmap;
+    bool encrypted; /* AES, for LUKS takes its time at each open */
     bool snapshot; /* an internal one is taken before the recording, where the reference is there */
     bool bitmap;   /* a persistent one, likewise */
     unsigned backing; /* 0 none, 1 raw, 2 qcow2 */

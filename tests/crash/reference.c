@@ -23,9 +23,9 @@ static char *run_check(const Program *p, const char *image, const char *data)
             : g_strdup("");
     g_autofree char *name =
         g_strdup_printf("json:{\"driver\":\"qcow2\",\"backing\":null,\"file\":{\"driver\":\"file\","
-                        "\"filename\":\"%s\"}%s}",
-                        image, ext);
-    const char *argv[] = { "qemu-img", "check", name, NULL };
+                        "\"filename\":\"%s\"}%s%s}",
+                        image, ext, p->cfg.encrypted ? ",\"encrypt\":{\"key-secret\":\"s\"}" : "");
+    const char *argv[] = { "qemu-img", "check", "--object", "secret,id=s,data=moss", name, NULL };
     g_autofree char *out = NULL, *err = NULL;
     g_autoptr(GError) spawn = NULL;
     int status = -1;

@@ -38,6 +38,15 @@ static void fail(Run *r, const char *fmt, ...)
 
 /* ---- The image ---- */
 
+static void add_secret(Options *o)
+{
+    g_autoptr(Secrets) s = secrets_new();
+
+    secrets_add(s, "s", "moss", 4, NULL);
+    opts_set_secrets(o, s);
+    opts_set(o, "encrypt.key-secret", "s");
+}
+
 BlockBackend *open_image(const Program *p, const char *driver, const char *image, const char *data,
                          int flags, GError **errp)
 {
@@ -50,6 +59,9 @@ BlockBackend *open_image(const Program *p, const char *driver, const char *image
     if (c->data_file) {
         opts_set(o, "data-file.driver", driver);
         opts_set(o, "data-file.name", data);
+    }
+    if (c->encrypted) {
+        add_secret(o);
     }
     if (c->no_unref) {
         opts_set(o, "discard-no-unref", "on");
@@ -125,6 +137,10 @@ static bool create_image(const Program *p, GError **errp)
     opts_set_bool(o, "lazy_refcounts", c->lazy);
     if (c->zstd) {
         opts_set(o, "compression_type", "zstd");
+    }
+    if (c->encrypted) {
+        opts_set(o, "encrypt.format", "aes");
+        add_secret(o);
     }
     if (c->backing) {
         opts_set(o, "backing_file", "crash-mem:backing");

@@ -795,6 +795,28 @@ static void make_repair(Program *p, GRand *r)
     }
 }
 
+/* What was never written reads zero by its entry alone. */
+static void make_encrypted(Program *p, GRand *r)
+{
+    static const OpType t[] = { OP_WRITE, OP_WRITE, OP_WRITE, OP_ZERO, OP_UNMAP, OP_DISCARD };
+
+    common(p, r);
+    p->cfg.encrypted = true;
+    p->cfg.version = 3; /* the older one preallocates no encrypted image */
+    any_cluster_size(p, r);
+    if (chance(r, 3)) {
+        with_backing(p, r);
+    }
+    for (unsigned i = 0; i < 3; i++) {
+        mixed(p, r, t, G_N_ELEMENTS(t), 3);
+        if (chance(r, 4)) {
+            static const OpType again[] = { OP_KILL, OP_REOPEN, OP_POWER };
+
+            program_add(p, again[upto(r, 3)], 0, 0);
+        }
+    }
+}
+
 static void make_any(Program *p, GRand *r)
 {
     static const OpType t[] = { OP_WRITE, OP_WRITE,   OP_WRITE,  OP_ZERO,
@@ -849,6 +871,7 @@ const Workload workloads[] = {
     { "header-fault", "the same, with writes below that fail", make_header_fault },
     { "remake", "other geometries in place", make_remake },
     { "repair", "damaged images that are repaired", make_repair },
+    { "encrypted", "encrypted images", make_encrypted },
     { "any", "all of it", make_any },
     { NULL }
 };
