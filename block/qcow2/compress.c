@@ -26,9 +26,11 @@
 
 /* The reference unpacks with a window of 4 KiB: what we pack must not look back further. */
 #define DEFLATE_WINDOW_BITS 12
+#define ZSTD_LEVELS 22
 
 typedef struct PackJob {
     bool zstd;
+    int level; /* 0: the type's own */
     const uint8_t *in;
     uint8_t *out;
     size_t len; /* of both; the result must be smaller */
@@ -43,8 +45,8 @@ static int pack_deflate(PackJob *j)
                    .avail_out = (unsigned)j->len };
     int r;
 
-    if (deflateInit2(&z, Z_DEFAULT_COMPRESSION, Z_DEFLATED, -DEFLATE_WINDOW_BITS, 9,
-                     Z_DEFAULT_STRATEGY) != Z_OK) {
+    if (deflateInit2(&z, j->level ? MIN(j->level, Z_BEST_COMPRESSION) : Z_DEFAULT_COMPRESSION,
+                     Z_DEFLATED, -DEFLATE_WINDOW_BITS, 9, Z_DEFAULT_STRATEGY) != Z_OK) {
         return -ENOMEM;
     }
     r = deflate(&z, Z_FINISH);
@@ -56,7 +58,8 @@ static int pack_deflate(PackJob *j)
 #ifdef CONFIG_ZSTD
 static int pack_zstd(PackJob *j)
 {
-    size_t r = ZSTD_compress(j->out, j->len, j->in, j->len, ZSTD_CLEVEL_DEFAULT);
+    size_t r =
+        ZSTD_compress(j->out, j->len, j->in, j->len, j->level ? j->level : ZSTD_CLEVEL_DEFAULT);
 
     j->packed = r;
     return !ZSTD_isError(r) && r < j->len ? 0 : -E2BIG;
@@ -100,6 +103,18 @@ bool qcow2_compress_is_built(unsigned type)
 #else
     return type == QCOW2_COMPRESSION_ZLIB;
 #endif
+}
+
+int qcow2_compress_check_level(unsigned type, uint64_t level, GError **errp)
+{
+    bool zstd = type == QCOW2_COMPRESSION_ZSTD;
+    int most = zstd ? ZSTD_LEVELS : Z_BEST_COMPRESSION;
+
+    return level > (unsigned)most
+               ? error_set(errp, EINVAL,
+                           "Compression level must be between 1 and %d for compression type '%s'",
+                           most, zstd ? "zstd" : "zlib")
+               : 0;
 }
 
 int qcow2_compress_init(Qcow2 *q)
@@ -209,9 +224,11 @@ static int coroutine_fn co_write_one(Qcow2 *q, uint64_t guest, IOVector *v, size
 {
     size_t size = q->geo.cluster_size;
     g_autofree uint8_t *in = g_try_malloc(size), *out = g_try_malloc(size);
-    PackJob j = {
-        .zstd = q->hdr.compression_type == QCOW2_COMPRESSION_ZSTD, .in = in, .out = out, .len = size
-    };
+    PackJob j = { .zstd = q->hdr.compression_type == QCOW2_COMPRESSION_ZSTD,
+                  .level = (int)q->compression_level,
+                  .in = in,
+                  .out = out,
+                  .len = size };
     uint64_t ticket;
     unsigned pin;
     int ret;

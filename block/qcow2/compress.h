@@ -11,6 +11,8 @@ bool qcow2_compress_is_built(unsigned type);
  * get smaller. */
 int coroutine_fn qcow2_compress_co_pack(unsigned type, const void *in, size_t len, void *out,
                                         size_t *packed);
+/* Whether compression type @type has a level @level; 0 is its own default. */
+int qcow2_compress_check_level(unsigned type, uint64_t level, GError **errp);
 int qcow2_compress_init(Qcow2 *q);
 void qcow2_compress_fini(Qcow2 *q);
 int qcow2_decompress_init(Qcow2 *q);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Reading compressed clusters.  The last few are kept unpacked, so that a sequential reader unpacks
- * each once.  What is kept is valid as long as no place of a compressed cluster was freed for other
+ * each once, and so do readers of parts at a time: the others wait for the one that does.  What is kept is valid as long as no place of a compressed cluster was freed for other
  * use (compressed_gen): a request that still reads an entry that was let go of keeps its pin until
  * after keep().
  */
@@ -19,16 +19,28 @@
 #include <zstd_errors.h>
 #endif
 
-#define KEPT 4
+/* So many of them are kept as fit into KEPT_BYTES, within these. */
+#define KEPT_MIN 4
+#define KEPT_MAX 32
+#define KEPT_BYTES (2 * MiB)
 /* From this cluster size on a thread of the pool unpacks. */
 #define THREAD_MIN (64 * KiB)
 
+/* A cluster that a request unpacks, to be kept; on its stack. */
+typedef struct Unpacking {
+    struct Unpacking *next;
+    uint64_t desc, gen;
+} Unpacking;
+
 struct DecompressCache {
     SpinLock lock; /* guards all */
+    Unpacking *unpacking;
+    CoQueue queue; /* who wants what is being unpacked */
+    unsigned n;    /* of kept, that are used */
     struct {
         uint64_t desc, gen;
         uint8_t *data; /* NULL: none */
-    } kept[KEPT];
+    } kept[KEPT_MAX];
     unsigned next;
 };
 
@@ -149,72 +161,111 @@ int coroutine_fn qcow2_decompress_co_cluster(Qcow2 *q, L2Entry e, void *buf)
 int qcow2_decompress_init(Qcow2 *q)
 {
     q->decompressed = g_new0(struct DecompressCache, 1);
+    spin_init(&q->decompressed->lock);
+    co_queue_init(&q->decompressed->queue);
+    q->decompressed->n =
+        (unsigned)CLAMP(KEPT_BYTES / q->geo.cluster_size, (uint64_t)KEPT_MIN, (uint64_t)KEPT_MAX);
     return 0;
 }
 
 void qcow2_decompress_fini(Qcow2 *q)
 {
-    for (unsigned i = 0; q->decompressed && i < KEPT; i++) {
+    for (unsigned i = 0; q->decompressed && i < KEPT_MAX; i++) {
         g_free(q->decompressed->kept[i].data);
     }
     g_clear_pointer(&q->decompressed, g_free);
 }
 
-/* Copy from a kept cluster; false: not there. */
-static bool copy_kept(Qcow2 *q, L2Entry e, uint64_t at, IOVector *v, size_t v_offset, size_t len)
+static bool copy_kept(struct DecompressCache *c, uint64_t desc, uint64_t gen, uint64_t at,
+                      IOVector *v, size_t v_offset, size_t len)
+{
+    for (unsigned i = 0; i < c->n; i++) {
+        if (c->kept[i].data && c->kept[i].desc == desc && c->kept[i].gen == gen) {
+            iov_from_buf(v, v_offset, c->kept[i].data + at, len);
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool is_unpacking(const struct DecompressCache *c, uint64_t desc, uint64_t gen)
+{
+    const Unpacking *u = c->unpacking;
+
+    while (u && (u->desc != desc || u->gen != gen)) {
+        u = u->next;
+    }
+    return u != NULL;
+}
+
+/* Copy from a kept cluster, also one that somebody is about to keep. False: this request unpacks
+ * it, and @u says so to others (if it @keeps it; else nobody waits). */
+static bool coroutine_fn co_copy_or_begin(Qcow2 *q, Unpacking *u, bool keeps, uint64_t at,
+                                          IOVector *v, size_t v_offset, size_t len)
 {
     struct DecompressCache *c = q->decompressed;
-    uint64_t gen = atomic_load(&q->compressed_gen);
-    bool found = false;
+    bool found;
 
     spin_lock(&c->lock);
-    for (unsigned i = 0; i < KEPT && !found; i++) {
-        if (c->kept[i].data && c->kept[i].desc == e.desc && c->kept[i].gen == gen) {
-            iov_from_buf(v, v_offset, c->kept[i].data + at, len);
-            found = true;
+    for (;;) {
+        u->gen = atomic_load(&q->compressed_gen);
+        found = copy_kept(c, u->desc, u->gen, at, v, v_offset, len);
+        if (found || !is_unpacking(c, u->desc, u->gen)) {
+            break;
         }
+        co_queue_wait_spin(&c->queue, &c->lock);
+    }
+    if (!found && keeps) {
+        u->next = c->unpacking;
+        c->unpacking = u;
     }
     spin_unlock(&c->lock);
     return found;
 }
 
-static void keep(Qcow2 *q, L2Entry e, uint64_t gen, uint8_t *data)
+/* @data (NULL: it could not be unpacked) is kept, and who waits looks again. */
+static void end_unpacking(Qcow2 *q, const Unpacking *u, uint8_t *data)
 {
     struct DecompressCache *c = q->decompressed;
-    uint8_t *old;
+    Unpacking **at = &c->unpacking;
+    uint8_t *old = NULL;
 
     spin_lock(&c->lock);
-    old = c->kept[c->next].data;
-    c->kept[c->next].desc = e.desc;
-    c->kept[c->next].gen = gen;
-    c->kept[c->next].data = data;
-    c->next = (c->next + 1) % KEPT;
+    while (*at != u) {
+        at = &(*at)->next;
+    }
+    *at = u->next;
+    if (data) {
+        old = c->kept[c->next].data;
+        c->kept[c->next].desc = u->desc;
+        c->kept[c->next].gen = u->gen;
+        c->kept[c->next].data = data;
+        c->next = (c->next + 1) % c->n;
+    }
     spin_unlock(&c->lock);
+    co_queue_all(&c->queue);
     g_free(old);
 }
 
 int coroutine_fn qcow2_decompress_co_read(Qcow2 *q, L2Entry e, uint64_t at, IOVector *v,
                                           size_t v_offset, size_t len)
 {
-    uint64_t gen = atomic_load(&q->compressed_gen);
+    bool keeps = len < q->geo.cluster_size; /* a whole one at once is not asked for again soon */
+    Unpacking u = { .desc = e.desc };
     g_autofree uint8_t *buf = NULL;
     int ret;
 
     g_assert(at + len <= q->geo.cluster_size && v_offset + len <= v->size);
-    if (copy_kept(q, e, at, v, v_offset, len)) {
+    if (co_copy_or_begin(q, &u, keeps, at, v, v_offset, len)) {
         return 0;
     }
     buf = g_try_malloc(q->geo.cluster_size);
-    if (!buf) {
-        return -ENOMEM;
+    ret = buf ? qcow2_decompress_co_cluster(q, e, buf) : -ENOMEM;
+    if (ret == 0) {
+        iov_from_buf(v, v_offset, buf + at, len);
     }
-    ret = qcow2_decompress_co_cluster(q, e, buf);
-    if (ret < 0) {
-        return ret;
+    if (keeps) {
+        end_unpacking(q, &u, ret == 0 ? g_steal_pointer(&buf) : NULL);
     }
-    iov_from_buf(v, v_offset, buf + at, len);
-    if (len < q->geo.cluster_size) { /* a whole cluster at once is not asked for again soon */
-        keep(q, e, gen, g_steal_pointer(&buf));
-    }
-    return 0;
+    return ret;
 }

@@ -113,6 +113,7 @@ void qcow2_open_apply_options(Qcow2 *q, const Qcow2Options *opt)
     q->discard_passthrough = opt->discard_request;
     q->alloc.discard_other = opt->discard_other;
     q->discard_no_unref = opt->discard_no_unref;
+    q->compression_level = (unsigned)opt->compression_level;
     qcow2_metadata_look_for(q->metadata, opt->overlap_kinds);
     qcow2_clean_start(q, opt->clean_interval_s);
 }
@@ -159,6 +160,9 @@ static int coroutine_fn co_open_parts(Qcow2 *q, Options *o, int flags, GError **
     publish_backing(q);
     ret = qcow2_crypt_co_open(q, o, flags, errp);
     ret = ret < 0 ? ret : qcow2_options_take(&q->geo, o, flags, &opt, errp);
+    ret = ret < 0
+              ? ret
+              : qcow2_compress_check_level(q->hdr.compression_type, opt.compression_level, errp);
     ret = ret < 0 ? ret : co_open_data_file(q, o, flags, errp);
     ret = ret < 0 ? ret : make_parts(q, &opt, errp);
     ret = ret < 0 ? ret : qcow2_l1_co_load(q, errp);

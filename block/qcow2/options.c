@@ -133,6 +133,9 @@ int qcow2_options_take(const Geometry *g, Options *o, int flags, Qcow2Options *r
         !opts_take_bool(o, "discard-no-unref", false, &r->discard_no_unref, errp)) {
         return -EINVAL;
     }
+    if (!opts_take_uint(o, "compression-level", 0, &r->compression_level, errp)) {
+        return -EINVAL;
+    }
     if (r->lazy_refcounts && g->version < 3) {
         return error_set(errp, EINVAL,
                          "Lazy refcounts require a qcow2 image with at least qemu 1.1 "

@@ -12,6 +12,7 @@ typedef struct Qcow2Options {
     bool lazy_refcounts, lazy_given;
     bool discard_request, discard_other, discard_no_unref;
     bool discard_snapshot;  /* for the deletion of snapshots, which is not there yet */
+    uint64_t compression_level; /* of compressed writes; 0: the type's own */
     unsigned overlap_kinds; /* MetadataKind */
 } Qcow2Options;
 

@@ -79,6 +79,7 @@ typedef struct Qcow2 {
     bool opened_empty; /* no L2 table was there at the open: nothing is allocated but by writes */
     bool lazy_refcounts;
     bool discard_passthrough, discard_no_unref;
+    unsigned compression_level; /* of compressed writes; 0: the type's own */
     uint64_t budget_taken; /* of the process's budget; budget.c */
 
     uint64_t cache_clean_interval_ns; /* clean.c; 0: never */

@@ -10,6 +10,7 @@
 #include "callbacks.h"
 #include "change.h"
 #include "clean.h"
+#include "compress.h"
 #include "flush.h"
 #include "open.h"
 
@@ -38,6 +39,9 @@ int coroutine_fn qcow2_co_reopen_prepare(BlockDriverState *bs, Options *options,
     g_autofree Qcow2Reopen *r = g_new0(Qcow2Reopen, 1);
     int ret = qcow2_options_take(&q->geo, options, flags, &r->opt, errp);
 
+    ret = ret < 0
+              ? ret
+              : qcow2_compress_check_level(q->hdr.compression_type, r->opt.compression_level, errp);
     if (ret == 0 && writes && bs->read_only && (q->hdr.incompatible & QCOW2_INCOMPAT_CORRUPT)) {
         ret = error_set(errp, EACCES, "qcow2: Image is corrupt; cannot be opened read/write");
     }

@@ -26,7 +26,8 @@ static const char help_text[] =
     "  -t, --target-cache MODE       cache mode of the target (unsafe)\n"
     "  -B, --backing FILE            the target is an overlay over FILE\n"
     "  -F, --backing-format FORMAT   format of the backing file\n"
-    "  -c, --compress                write compressed clusters\n"
+    "  -c, --compress                write compressed clusters; -o compression_level=N: how hard,\n"
+    "                                zlib 1 to 9, zstd 1 to 22 (of this conversion only)\n"
     "  -n, --no-create               the target is there already\n"
     "  --target-image-opts           the target is an option string (with -n)\n"
     "  --target-is-zero              the target reads zero already (with -n)\n"
@@ -53,6 +54,7 @@ typedef struct Convert {
     bool image_opts, target_image_opts, no_create, target_is_zero, force_share, progress, offload,
         sparse_given;
     bool bitmaps, skip_broken;
+    char *level; /* of compression; NULL: not given */
     char *options;
 } Convert;
 
@@ -292,8 +294,14 @@ static bool take_options(Convert *v)
     if (features < 0) {
         return false;
     }
-    if ((v->options && !opts_parse(v->opts, v->options, NULL, &err)) ||
-        !blk_check_create_options(v->dst, v->dst_format, v->opts, &err)) {
+    if (v->options && !opts_parse(v->opts, v->options, NULL, &err)) {
+        img_error_from(err, NULL);
+        return false;
+    }
+    v->level = takes_option(v->dst_format, "compression_type")
+                   ? opts_take_str(v->opts, "compression_level")
+                   : NULL;
+    if (!blk_check_create_options(v->dst, v->dst_format, v->opts, &err)) {
         img_error_from(err, NULL);
         return false;
     }
@@ -323,6 +331,20 @@ static void add_key_secret(const char *key, const char *value, void *opaque)
     }
 }
 
+/* How compressed clusters are packed is no matter of the image, but of who writes them. */
+static bool set_level(const Convert *v)
+{
+    Options *o = opts_new();
+    GError *err = NULL;
+
+    opts_set(o, "compression-level", v->level);
+    if (!blk_reopen(v->copy.target, o, &err)) {
+        img_error_from(err, NULL);
+        return false;
+    }
+    return true;
+}
+
 static bool open_target(Convert *v)
 {
     Options *keys = opts_new();
@@ -345,6 +367,9 @@ static bool open_target(Convert *v)
     }
     if (c->compress && !(blk_node_facts(blk_bs(c->target)).features & BLK_CAN_COMPRESS)) {
         img_error("Compression not supported for this file format");
+        return false;
+    }
+    if (v->level && !set_level(v)) {
         return false;
     }
     len = blk_getlength(c->target);
@@ -465,5 +490,6 @@ int img_convert(int argc, char **argv)
 
     opts_free(v.opts);
     g_free(v.options);
+    g_free(v.level);
     return ret;
 }
