@@ -215,10 +215,9 @@ static void let_go_of_bitmap(Qcow2 *q, const Bitmap *b)
     let_go(q, b->table_offset, bytes);
 }
 
-static void replace_places(BitmapStore *s, uint64_t old_dir, uint64_t old_size)
-    REQUIRES_LOCK(s->q->alloc.meta_lock, s->q->bitmaps->lock)
+static void replace_places(Qcow2 *q, const BitmapStore *s, uint64_t old_dir, uint64_t old_size)
+    REQUIRES_LOCK(q->alloc.meta_lock, q->bitmaps->lock)
 {
-    Qcow2 *q = s->q;
     const GPtrArray *old = q->bitmaps->all;
 
     if (old_size) {
@@ -245,9 +244,9 @@ static void replace_places(BitmapStore *s, uint64_t old_dir, uint64_t old_size)
     }
 }
 
-static int coroutine_fn co_switch(BitmapStore *s, GError **errp) REQUIRES_LOCK(s->q->bitmaps->lock)
+static int coroutine_fn co_switch(Qcow2 *q, BitmapStore *s, GError **errp)
+    REQUIRES_LOCK(q->bitmaps->lock)
 {
-    Qcow2 *q = s->q;
     uint64_t old_dir, old_size;
     int ret;
 
@@ -256,7 +255,7 @@ static int coroutine_fn co_switch(BitmapStore *s, GError **errp) REQUIRES_LOCK(s
     old_size = q->hdr.has_bitmaps ? q->hdr.bitmap_dir_size : 0;
     ret = qcow2_flush_co_header(q, edit_header, s, errp);
     if (ret == 0) {
-        replace_places(s, old_dir, old_size);
+        replace_places(q, s, old_dir, old_size);
     }
     co_mutex_unlock(&q->alloc.meta_lock);
     return ret;
@@ -264,8 +263,8 @@ static int coroutine_fn co_switch(BitmapStore *s, GError **errp) REQUIRES_LOCK(s
 
 /* ---- All of it ---- */
 
-static int coroutine_fn co_write_all(BitmapStore *s, GError **errp)
-    REQUIRES_LOCK(s->q->bitmaps->lock)
+static int coroutine_fn co_write_all(Qcow2 *q, BitmapStore *s, GError **errp)
+    REQUIRES_LOCK(q->bitmaps->lock)
 {
     int ret = 0;
 
@@ -276,7 +275,7 @@ static int coroutine_fn co_write_all(BitmapStore *s, GError **errp)
     }
     ret = ret < 0 ? ret : co_put_dir(s);
     if (ret == 0 && !RULE_BROKEN(BITMAPS_BEFORE_NAMED)) {
-        ret = qcow2_flush_co_metadata(s->q, true); /* INV-BMST-1 */
+        ret = qcow2_flush_co_metadata(q, true); /* INV-BMST-1 */
     }
     return ret < 0 ? error_set_errno(errp, ret, "Could not write bitmaps") : 0;
 }
@@ -329,8 +328,8 @@ int coroutine_fn qcow2_bitmap_co_store(Qcow2 *q, GPtrArray *next, uint64_t disk_
     free_retired(q);
     s.taken = g_array_new(FALSE, FALSE, sizeof(StoreRun));
     co_load_tables(q);
-    ret = co_write_all(&s, errp);
-    ret = ret < 0 ? ret : co_switch(&s, errp);
+    ret = co_write_all(q, &s, errp);
+    ret = ret < 0 ? ret : co_switch(q, &s, errp);
     if (ret < 0) {
         co_give_back(&s);
         g_ptr_array_unref(next);

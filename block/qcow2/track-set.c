@@ -131,7 +131,7 @@ void coroutine_fn qcow2_track_co_start(Qcow2 *q)
 {
     Qcow2Bitmaps *set = q->bitmaps;
 
-    co_mutex_lock(&set->lock);
+    co_mutex_lock(&q->bitmaps->lock);
     if (!set->started && qcow2_bitmap_set_co_read(q, NULL) == 0) {
         for (guint i = 0; i < set->all->len; i++) {
             Bitmap *b = g_ptr_array_index(set->all, i);
@@ -145,7 +145,7 @@ void coroutine_fn qcow2_track_co_start(Qcow2 *q)
         set->cooled = g_get_monotonic_time();
         (void)qcow2_track_renew(q);
     }
-    co_mutex_unlock(&set->lock);
+    co_mutex_unlock(&q->bitmaps->lock);
 }
 
 int coroutine_fn qcow2_track_co_finish(Qcow2 *q)

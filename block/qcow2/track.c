@@ -218,7 +218,7 @@ static int coroutine_fn co_cool_set(Qcow2 *q, bool all) REQUIRES_LOCK(q->bitmaps
     return ret;
 }
 
-int coroutine_fn qcow2_track_co_cool_all(Qcow2 *q)
+int coroutine_fn qcow2_track_co_cool_all(Qcow2 *q) REQUIRES_LOCK(q->bitmaps->lock)
 {
     return co_cool_set(q, true);
 }

@@ -32,8 +32,8 @@ static const char help_text[] =
     "  --target-image-opts           the target is an option string (with -n)\n"
     "  --target-is-zero              the target reads zero already (with -n)\n"
     "  -S, --sparse-size SIZE        look for zeroes in units of SIZE (4k); 0: write everything\n"
-    "  --bitmaps                     copy persistent bitmaps too (not supported yet)\n"
-    "  --skip-broken-bitmaps         ... but the broken ones (not supported yet)\n"
+    "  --bitmaps                     copy persistent bitmaps too\n"
+    "  --skip-broken-bitmaps         ... but the inconsistent ones\n"
     "The copy:\n"
     "  -m, --parallel COUNT          requests in flight, 1 to 16 (8)\n"
     "  -W, --oob-writes              write in any order\n"
@@ -145,9 +145,6 @@ static const char *contradiction(const Convert *v)
 {
     if (v->skip_broken && !v->bitmaps) {
         return "Use of --skip-broken-bitmaps requires --bitmaps";
-    }
-    if (v->bitmaps) {
-        return "Copying bitmaps (--bitmaps) is not supported";
     }
     if (v->target_image_opts && !v->no_create) {
         return "--target-image-opts requires use of -n flag";
@@ -422,7 +419,9 @@ static bool convert(Convert *v, char **names, int n)
 {
     Copy *c = &v->copy;
 
-    if (!open_sources(v, names, n) || (!v->no_create && !take_options(v))) {
+    if (!open_sources(v, names, n) ||
+        (v->bitmaps && !bitmaps_check_source(c->sources[0].blk, n, v->skip_broken)) ||
+        (!v->no_create && !take_options(v))) {
         return false;
     }
     if (n > 1 && v->base) {
@@ -430,7 +429,9 @@ static bool convert(Convert *v, char **names, int n)
                   "input images");
         return false;
     }
-    return (v->no_create || create_target(v)) && open_target(v) && find_base(v) && copy_run(c);
+    return (v->no_create || create_target(v)) && open_target(v) &&
+           (!v->bitmaps || bitmaps_check_target(c->target)) && find_base(v) && copy_run(c) &&
+           (!v->bitmaps || bitmaps_copy(c->sources[0].blk, c->target, v->skip_broken));
 }
 
 /* What the target cannot store is told before success is; @ok: no other error was told. */

@@ -66,6 +66,11 @@ int img_map(int argc, char **argv);
 int img_measure(int argc, char **argv);
 int img_resize(int argc, char **argv);
 
+/* convert-bitmaps.c: can persistent bitmaps be copied? False: told. */
+bool bitmaps_check_source(BlockBackend *source, int n_sources, bool skip_broken);
+bool bitmaps_check_target(BlockBackend *target);
+bool bitmaps_copy(BlockBackend *source, BlockBackend *target, bool skip_broken);
+
 /* create.c: the list for "-o help" */
 int img_print_create_options(const char *filename, const char *format);
 /* The lines of @o, by name; sorts it. */
