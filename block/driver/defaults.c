@@ -167,6 +167,12 @@ static int coroutine_fn no_co_check(BlockDriverState *bs, BlockCheckResult *res,
     return -ENOTSUP;
 }
 
+static int coroutine_fn no_co_compact(BlockDriverState *bs, unsigned flags,
+                                      BlockProgressFunc *progress, void *opaque, GError **errp)
+{
+    return error_set(errp, ENOTSUP, "Image format driver does not support compacting");
+}
+
 static int no_get_info(BlockDriverState *bs, BlockDriverInfo *info)
 {
     return -ENOTSUP;
@@ -312,6 +318,12 @@ static int coroutine_fn pass_co_check(BlockDriverState *bs, BlockCheckResult *re
     return bdrv_co_check(bs->file->bs, res, fix, report, opaque);
 }
 
+static int coroutine_fn pass_co_compact(BlockDriverState *bs, unsigned flags,
+                                        BlockProgressFunc *progress, void *opaque, GError **errp)
+{
+    return bdrv_co_compact(bs->file->bs, flags, progress, opaque, errp);
+}
+
 static int pass_get_info(BlockDriverState *bs, BlockDriverInfo *info)
 {
     return bs->file->bs->drv->get_info(bs->file->bs, info);
@@ -397,6 +409,7 @@ static void complete_by_kind(BlockDriver *d)
     DEFAULT(co_truncate, filter ? pass_co_truncate : no_co_truncate);
     DEFAULT(co_getlength, filter ? pass_co_getlength : known_length);
     DEFAULT(co_check, filter ? pass_co_check : no_co_check);
+    DEFAULT(co_compact, filter ? pass_co_compact : no_co_compact);
     DEFAULT(get_info, filter ? pass_get_info : no_get_info);
 }
 

@@ -47,6 +47,9 @@ int coroutine_fn qcow2_co_change_backing_file(BlockDriverState *bs, const char *
                                               const char *format, GError **errp);
 /* bitmap-change.c */
 extern const BlockBitmapOps qcow2_bitmap_ops;
+/* compact.c */
+int coroutine_fn qcow2_co_compact(BlockDriverState *bs, unsigned flags,
+                                  BlockProgressFunc *progress, void *opaque, GError **errp);
 /* info.c */
 bool qcow2_unwritten_reads_zero(BlockDriverState *bs);
 int qcow2_get_info(BlockDriverState *bs, BlockDriverInfo *info);

@@ -214,6 +214,30 @@ int coroutine_fn qcow2_refcount_co_change(Allocator *a, uint64_t first, uint64_t
     return ret;
 }
 
+int coroutine_fn qcow2_refcount_co_lower(Allocator *a, uint64_t cluster, uint64_t count)
+{
+    MetaSlice *s;
+    uint64_t index, was;
+    int ret = qcow2_refcount_co_slice(a, cluster, &s, &index);
+
+    if (ret < 0 || !s) {
+        return ret;
+    }
+    was = qcow2_refcount_codec_get(a->geo->refcount_order, s->data, index);
+    g_assert(count <= was);
+    if (count < was) {
+        qcow2_cache_modify_begin(a->ref_cache, s);
+        qcow2_refcount_codec_set(a->geo->refcount_order, s->data, index, count);
+        ORACLE(qcow2_oracle_counts_set(a->oracle, cluster, count));
+        if (count == 0) {
+            note_freed(a, cluster);
+        }
+        qcow2_cache_modify_end(a->ref_cache, s);
+    }
+    qcow2_cache_put(a->ref_cache, s);
+    return 0;
+}
+
 void coroutine_fn qcow2_refcount_co_free_unused(Allocator *a, uint64_t offset, uint64_t bytes)
 {
     uint64_t first = offset >> a->geo->cluster_bits;

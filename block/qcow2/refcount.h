@@ -36,6 +36,10 @@ int coroutine_fn qcow2_refcount_co_get(Allocator *a, uint64_t cluster, uint64_t 
  * -EINVAL past the largest count, -EIO (and the image is corrupt) below zero. */
 int coroutine_fn qcow2_refcount_co_change(Allocator *a, uint64_t first, uint64_t n, int delta)
     REQUIRES_LOCK(a->meta_lock);
+/* The count of @cluster becomes @count, which is no more than it is: nothing on disk needs the rest
+ * any more. */
+int coroutine_fn qcow2_refcount_co_lower(Allocator *a, uint64_t cluster, uint64_t count)
+    REQUIRES_LOCK(a->meta_lock);
 /* The undo of a failed allocation: [@offset, +@bytes) was never on disk, nor in any table; the
  * counts drop now. */
 void coroutine_fn qcow2_refcount_co_free_unused(Allocator *a, uint64_t offset, uint64_t bytes)

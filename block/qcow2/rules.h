@@ -75,6 +75,11 @@
       "of a bitmap no bit is cleared on disk that requests take to be set")                        \
     X(BITMAPS_BEFORE_NAMED, "bitmap",                                                              \
       "bitmaps and their directory are on disk before the header names them")                      \
+    X(COMPACT_COUNTED, "compact",                                                                  \
+      "the counts of a cluster's new place are on disk before references to it")                   \
+    X(COMPACT_COPIED, "compact", "a cluster is at its new place on disk before references to it")  \
+    X(COMPACT_SWITCHED, "compact",                                                                 \
+      "references to a cluster's new place are on disk before the old one is given back")          \
     X(ZERO_BESIDE_DATA, "large-clusters",                                                          \
       "only what is filled in becomes zero beside data that is there")                             \
     X(CIPHER_NOT_ZERO, "encrypted",                                                                \

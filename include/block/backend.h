@@ -111,6 +111,15 @@ int coroutine_fn blk_co_change_backing_file(BlockBackend *blk, const char *file,
 int blk_change_backing_file(BlockBackend *blk, const char *file, const char *format, GError **errp);
 int blk_check(BlockBackend *blk, BlockCheckResult *res, unsigned fix, BlockReportFunc *report,
               void *opaque);
+/* Makes the image's file shorter, in place, while requests to @blk wait: what is free in it is at
+ * its end afterwards, and cut off. @flags: BlockCompactFlags. @progress (may be NULL) is called
+ * after every few MiB, and may stop it: -ECANCELED, the image is sound, and the next call goes on
+ * from there. Takes up to 64 MiB more of the file system meanwhile. An image with errors is
+ * refused. 0, or -errno with the reason. */
+int coroutine_fn blk_co_compact(BlockBackend *blk, unsigned flags, BlockProgressFunc *progress,
+                                void *opaque, GError **errp);
+int blk_compact(BlockBackend *blk, unsigned flags, BlockProgressFunc *progress, void *opaque,
+                GError **errp);
 /* As bdrv_co_block_status_above(), of @layer (NULL: the root, else one of its chain), counted like
  * any request. And the plain forms. */
 int coroutine_fn blk_co_block_status_above(BlockBackend *blk, BlockDriverState *layer,

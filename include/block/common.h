@@ -140,6 +140,10 @@ typedef struct BlockSnapshotInfo {
     uint64_t icount; /* UINT64_MAX: not known */
 } BlockSnapshotInfo;
 
+typedef enum BlockCompactFlags {
+    BLK_COMPACT_DEFRAGMENT = 1, /* the guest's order becomes the file's, too */
+} BlockCompactFlags;
+
 /* One line of a report, without newline. */
 typedef void BlockReportFunc(const char *line, void *opaque);
 

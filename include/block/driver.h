@@ -178,6 +178,12 @@ struct BlockDriver {
 
     int coroutine_fn (*co_check)(BlockDriverState *bs, BlockCheckResult *res, unsigned fix,
                                  BlockReportFunc *report, void *opaque);
+    /* Makes the image's file as short as what it holds lets it be, in place (BlockCompactFlags).
+     * Alone on the image. What the guest, snapshots and bitmaps hold stays the same at any instant
+     * (a loss of power leaves leaks, which the next run gives back), and so it may stop, and go on,
+     * anywhere. -ECANCELED: @progress (may be NULL) wanted it to. */
+    int coroutine_fn (*co_compact)(BlockDriverState *bs, unsigned flags,
+                                   BlockProgressFunc *progress, void *opaque, GError **errp);
     int (*get_info)(BlockDriverState *bs, BlockDriverInfo *info);
     /* Typed keys for info's "format-specific" data ("compression-type"); NULL: none. g_free by
      * opts_free. */

@@ -41,6 +41,9 @@ int coroutine_fn bdrv_co_bitmap_read(BdrvChild *c, const char *name, BlockBitmap
                                      GError **errp);
 int coroutine_fn bdrv_co_bitmap_list(BdrvChild *c, GArray *list, GError **errp);
 int coroutine_fn bdrv_co_amend(BdrvChild *c, Options *opts, const BlockAmend *how, GError **errp);
+/* Alone on the image, too (blk_compact). */
+int coroutine_fn bdrv_co_compact(BlockDriverState *bs, unsigned flags, BlockProgressFunc *progress,
+                                 void *opaque, GError **errp);
 /* Whole flush of a node: to_os, children, to_disk, flushed. */
 int coroutine_fn bdrv_co_flush(BlockDriverState *bs);
 int coroutine_fn bdrv_co_truncate(BdrvChild *c, int64_t bytes, bool exact, BlockPrealloc prealloc,

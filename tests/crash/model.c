@@ -150,6 +150,7 @@ static void op_begin(Model *m, uint32_t op, uint32_t at)
         cut_off(m, at);
         break;
     case OP_FLUSH:
+    case OP_COMPACT:
     case OP_AMEND:
     case OP_REMAKE:
     case OP_REPAIR:

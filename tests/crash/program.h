@@ -24,6 +24,7 @@ typedef enum OpType {
     OP_FUA, /* a write that is on the disk when it ends */
     OP_FLUSH,
     OP_RESIZE,  /* "bytes" is the new size */
+    OP_COMPACT, /* "offset" 1: in the guest's order */
     OP_AMEND,   /* with the "offset"th options (program_amend_options) */
     OP_BACKING, /* the backing file's name becomes the "offset"th (program_backing_name) */
     OP_REMAKE,  /* "offset" is the new geometry: program_remake() */

@@ -300,6 +300,8 @@ static int coroutine_fn co_op(Live *l, const Op *op)
         return blk_co_pdiscard(blk, (int64_t)op->offset, (int64_t)op->bytes);
     case OP_FLUSH:
         return blk_co_flush(blk);
+    case OP_COMPACT:
+        return blk_co_compact(blk, (unsigned)op->offset, NULL, NULL, NULL);
     case OP_AMEND:
         return co_amend(blk, op);
     case OP_BACKING:
@@ -564,6 +566,17 @@ static void start_log(Run *r)
     log_add(r->log, (Event){ .type = EV_OBSERVED }); /* so that no index is 0 */
 }
 
+/* Does what a snapshot has not stay where it is? */
+static bool moves_clusters(const Program *p)
+{
+    for (guint i = 0; i < p->ops->len; i++) {
+        if (program_op(p, i)->type == OP_COMPACT) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static void run_all(Live *l)
 {
     const Program *p = l->r->p;
@@ -585,7 +598,7 @@ static void run_all(Live *l)
         if (l->blk &&
             (i || p->cfg.snapshot || p->cfg.bitmap)) { /* recording begins with an image at rest */
             live_close(l, false);
-            if (p->cfg.snapshot && shared_make_snapshot(mem_named("img"))) {
+            if (p->cfg.snapshot && shared_make_snapshot(mem_named("img")) && !moves_clusters(p)) {
                 l->r->shared = shared_new(mem_named("img"));
             }
             if (p->cfg.damage) {

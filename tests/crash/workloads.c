@@ -708,6 +708,39 @@ static void make_snapshot(Program *p, GRand *r)
     mixed(p, r, t, G_N_ELEMENTS(t), 8);
 }
 
+/* Clusters of all kinds in holes, moved together, and used on. */
+static void make_compact(Program *p, GRand *r)
+{
+    static const OpType t[] = { OP_WRITE, OP_WRITE,   OP_WRITE,   OP_ZERO,
+                                OP_UNMAP, OP_DISCARD, OP_DISCARD, OP_DISCARD };
+    static const OpType again[] = { OP_KILL, OP_REOPEN, OP_POWER, OP_COMPACT };
+    uint64_t cluster;
+
+    common(p, r);
+    cluster = UINT64_C(1) << p->cfg.cluster_bits;
+    p->cfg.bitmap = p->cfg.version == 3 && chance(r, 4);
+    if (chance(r, 2)) {
+        p->cfg.snapshot = p->cfg.refcount_bits > 1 && p->cfg.version == 3;
+    }
+    fill(p, 0, p->cfg.size / 2, p->cfg.size / 8, true);
+    for (unsigned i = 0; i < 3; i++) {
+        mixed(p, r, t, G_N_ELEMENTS(t), 3);
+        for (unsigned k = upto(r, 6); k > 0; k--) {
+            program_add(p, OP_COMPRESS,
+                        (uint64_t)upto(r, (uint32_t)(p->cfg.size / cluster)) * cluster, cluster)
+                ->noisy = chance(r, 5);
+        }
+        some(p, r, OP_DISCARD, p->cfg.size, 4 * cluster);
+        if (chance(r, 5)) {
+            program_add(p, OP_DIE, 1 + upto(r, 30), 0);
+        }
+        program_add(p, OP_COMPACT, chance(r, 3), 0);
+        if (chance(r, 2)) {
+            program_add(p, again[upto(r, 4)], 0, 0);
+        }
+    }
+}
+
 /* A bitmap that must tell of every change: its bits are set before that reaches the disk. */
 static void make_bitmap(Program *p, GRand *r)
 {
@@ -865,6 +898,7 @@ const Workload workloads[] = {
     { "extended", "subclusters", make_extended },
     { "large-clusters", "64 KiB to 2 MiB, in all states beside each other", make_large_clusters },
     { "snapshot", "clusters and tables that an internal snapshot shares", make_snapshot },
+    { "compact", "the file made shorter in place, and used on", make_compact },
     { "bitmap", "a persistent bitmap that must tell of every change", make_bitmap },
     { "amend", "other versions and lazy refcounts in place", make_amend },
     { "header", "headers that are rewritten", make_header },

@@ -21,6 +21,7 @@ static const struct {
     { "bench", img_bench, "run a simple benchmark on an image" },
     { "bitmap", img_bitmap, "change persistent bitmaps of an image" },
     { "check", img_check, "check an image for errors and leaks" },
+    { "compact", img_compact, "make the file of an image shorter, in place" },
     { "compare", img_compare, "compare the content of two images" },
     { "convert", img_convert, "copy images to another format" },
     { "create", img_create, "create an image" },
