@@ -71,7 +71,7 @@
       "old tables are not used again before the header that has left them is on disk")             \
     X(BITS_BEFORE_CHANGE, "bitmap",                                                                \
       "bits of a bitmap are set on disk before the disk changes there")                            \
-    X(COLD_BEFORE_EXACT, "bitmap",                                                                 \
+    X(COLD_BEFORE_EXACT, "bitmap,any",                                                             \
       "of a bitmap no bit is cleared on disk that requests take to be set")                        \
     X(BITMAPS_BEFORE_NAMED, "bitmap",                                                              \
       "bitmaps and their directory are on disk before the header names them")                      \
