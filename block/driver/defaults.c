@@ -178,6 +178,43 @@ static int no_get_info(BlockDriverState *bs, BlockDriverInfo *info)
     return -ENOTSUP;
 }
 
+static int coroutine_fn no_co_snapshot_create(BlockDriverState *bs, const BlockSnapshotInfo *info,
+                                              GError **errp)
+{
+    return error_set(errp, ENOTSUP, "Operation not supported");
+}
+
+static int coroutine_fn no_co_snapshot_apply(BlockDriverState *bs, const char *id_or_name,
+                                             GError **errp)
+{
+    return error_set(errp, ENOTSUP, "Block driver does not support snapshots");
+}
+
+static int coroutine_fn no_co_snapshot_delete(BlockDriverState *bs, const char *id,
+                                              const char *name, GError **errp)
+{
+    return error_set(errp, ENOTSUP,
+                     "Block format '%s' used by device '' does not support internal snapshot "
+                     "deletion",
+                     bs->drv->format_name);
+}
+
+static int coroutine_fn no_co_snapshot_load(BlockDriverState *bs, const char *id, const char *name,
+                                            GError **errp)
+{
+    return error_set(errp, ENOTSUP,
+                     "Block format '%s' used by device '' does not support temporarily loading "
+                     "internal snapshots",
+                     bs->drv->format_name);
+}
+
+static const BlockSnapshotOps no_snapshots = {
+    .co_create = no_co_snapshot_create,
+    .co_apply = no_co_snapshot_apply,
+    .co_delete = no_co_snapshot_delete,
+    .co_load = no_co_snapshot_load,
+};
+
 /* ---- What is true of any node ---- */
 
 static void filter_child_perm(BlockDriverState *bs, BdrvRole role, unsigned perm, unsigned shared,
@@ -329,6 +366,42 @@ static int pass_get_info(BlockDriverState *bs, BlockDriverInfo *info)
     return bs->file->bs->drv->get_info(bs->file->bs, info);
 }
 
+static GArray *pass_list_snapshots(BlockDriverState *bs)
+{
+    return bs->file->bs->drv->list_snapshots(bs->file->bs);
+}
+
+static int coroutine_fn pass_co_snapshot_create(BlockDriverState *bs, const BlockSnapshotInfo *info,
+                                                GError **errp)
+{
+    return bdrv_co_snapshot_create(bs->file, info, errp);
+}
+
+static int coroutine_fn pass_co_snapshot_apply(BlockDriverState *bs, const char *id_or_name,
+                                               GError **errp)
+{
+    return bdrv_co_snapshot_apply(bs->file, id_or_name, errp);
+}
+
+static int coroutine_fn pass_co_snapshot_delete(BlockDriverState *bs, const char *id,
+                                                const char *name, GError **errp)
+{
+    return bdrv_co_snapshot_delete(bs->file, id, name, errp);
+}
+
+static int coroutine_fn pass_co_snapshot_load(BlockDriverState *bs, const char *id,
+                                              const char *name, GError **errp)
+{
+    return bdrv_co_snapshot_load(bs->file, id, name, errp);
+}
+
+static const BlockSnapshotOps pass_snapshots = {
+    .co_create = pass_co_snapshot_create,
+    .co_apply = pass_co_snapshot_apply,
+    .co_delete = pass_co_snapshot_delete,
+    .co_load = pass_co_snapshot_load,
+};
+
 /* Formats too: what lacks a place for it has it in its file. */
 static int coroutine_fn pass_co_vmstate(BlockDriverState *bs, int64_t pos, IOVector *v, bool save)
 {
@@ -411,6 +484,8 @@ static void complete_by_kind(BlockDriver *d)
     DEFAULT(co_check, filter ? pass_co_check : no_co_check);
     DEFAULT(co_compact, filter ? pass_co_compact : no_co_compact);
     DEFAULT(get_info, filter ? pass_get_info : no_get_info);
+    DEFAULT(list_snapshots, filter ? pass_list_snapshots : none_list_snapshots);
+    DEFAULT(snapshot, filter ? &pass_snapshots : &no_snapshots);
 }
 
 void bdrv_driver_complete(BlockDriver *d)
@@ -435,7 +510,6 @@ void bdrv_driver_complete(BlockDriver *d)
     DEFAULT(co_get_allocated_size, sum_of_children);
     DEFAULT(co_vmstate, pass_co_vmstate);
     DEFAULT(get_specific_info, none_get_specific_info);
-    DEFAULT(list_snapshots, none_list_snapshots);
     DEFAULT(amend_options, no_options);
     DEFAULT(co_amend, no_co_amend);
     DEFAULT(bitmaps, &no_bitmaps);

@@ -50,6 +50,8 @@ extern const BlockBitmapOps qcow2_bitmap_ops;
 /* compact.c */
 int coroutine_fn qcow2_co_compact(BlockDriverState *bs, unsigned flags,
                                   BlockProgressFunc *progress, void *opaque, GError **errp);
+/* snapshot-ops.c */
+extern const BlockSnapshotOps qcow2_snapshot_ops;
 /* info.c */
 bool qcow2_unwritten_reads_zero(BlockDriverState *bs);
 int qcow2_get_info(BlockDriverState *bs, BlockDriverInfo *info);

@@ -304,19 +304,6 @@ static int coroutine_fn co_count_l1(Check *c, uint64_t offset, uint32_t entries)
 
 /* ---- Snapshots, bitmaps, refcount structures ---- */
 
-static uint64_t snapshot_table_bytes(Qcow2 *q)
-{
-    uint64_t bytes = 0;
-
-    for (uint32_t i = 0; i < q->hdr.nb_snapshots; i++) {
-        const Snapshot *s = &q->snapshots[i];
-        uint64_t n = 40 + s->extra_len + strlen(s->id) + strlen(s->name);
-
-        bytes += ALIGN_UP(n, UINT64_C(8));
-    }
-    return bytes;
-}
-
 /* Snapshots' tables are walked after all L1 tables, by offset. */
 static int coroutine_fn co_count_inactive(Check *c, GHashTable *tables)
 {
@@ -363,7 +350,8 @@ static int coroutine_fn co_count_snapshots(Check *c)
                              : 0; /* what cannot be read is told, and the others are looked at */
     }
     ret = ret < 0 ? ret : co_count_inactive(c, tables);
-    qcow2_check_refmap_add(c, q->hdr.snapshots_offset, snapshot_table_bytes(q));
+    qcow2_check_refmap_add(c, q->hdr.snapshots_offset,
+                           qcow2_snapshot_table_bytes(q->snapshots, q->hdr.nb_snapshots));
     return ret == -ENOMEM ? ret : 0;
 }
 

@@ -270,7 +270,7 @@ int coroutine_fn qcow2_co_check(BlockDriverState *bs, BlockCheckResult *res, uns
     Qcow2 *q = bs->opaque;
     CheckCounts n = { 0 };
     Check c = { .q = q, .res = res, .report = report, .opaque = opaque, .fix = fix, .counts = &n };
-    int ret = bs->read_only ? 0 : qcow2_flush_co_all(q);
+    int ret = q->at_snapshot ? -ENOTSUP : bs->read_only ? 0 : qcow2_flush_co_all(q);
 
     if (ret < 0) {
         return ret;

@@ -14,14 +14,16 @@ static int coroutine_fn co_write_bit(Qcow2 *q, bool on, bool rebuilt) REQUIRES_L
     uint64_t old = q->hdr.incompatible;
     int ret;
 
-    g_assert(q->hdr.version >= 3);
+    g_assert(q->hdr.version >= 3 || rebuilt);
     if (atomic_load(&q->health.corrupt)) {
         return -EIO;
     }
-    q->hdr.incompatible = on ? old | QCOW2_INCOMPAT_DIRTY : old & ~QCOW2_INCOMPAT_DIRTY;
+    if (q->hdr.version >= 3) { /* (version 2 has other things in its place) */
+        q->hdr.incompatible = on ? old | QCOW2_INCOMPAT_DIRTY : old & ~QCOW2_INCOMPAT_DIRTY;
+    }
     ret = qcow2_header_co_write_fields_locked(
         &q->header, &q->hdr, rebuilt ? HEADER_AT(reftable_offset) : HEADER_AT(incompatible),
-        HEADER_AT(compatible));
+        q->hdr.version >= 3 ? HEADER_AT(compatible) : HEADER_AT(incompatible));
     ret = ret < 0 ? ret : qcow2_health_co_sync(&q->health, q->file->bs);
     if (ret < 0) { /* on disk it may be set: then the next open rebuilds counts that are right */
         q->hdr.incompatible = old;

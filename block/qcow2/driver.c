@@ -59,6 +59,7 @@ const BlockDriver bdrv_qcow2 = {
     .co_change_backing_file = qcow2_co_change_backing_file,
     .co_compact = qcow2_co_compact,
     .list_snapshots = qcow2_list_snapshots,
+    .snapshot = &qcow2_snapshot_ops,
     .get_info = qcow2_get_info,
     .get_specific_info = qcow2_get_specific_info,
 };

@@ -213,7 +213,7 @@ static int coroutine_fn co_write_header(Qcow2 *q, Sealed *s)
     ret = co_settle_whole(q);
     ret = ret < 0 ? ret
                   : qcow2_header_co_write_fields(&q->header, &q->hdr, HEADER_AT(size),
-                                                 HEADER_AT(nb_snapshots));
+                                                 HEADER_AT(incompatible));
     ret = ret < 0 ? ret : qcow2_health_co_sync(&q->health, q->file->bs);
     q->header_in_doubt = ret < 0;
     co_mutex_unlock(&q->alloc.meta_lock);

@@ -80,6 +80,7 @@ static int coroutine_fn co_fill_table(Qcow2 *q, uint64_t table, uint64_t old)
 
         if (old) {
             ret = qcow2_cache_co_get(q->l2_cache, old + at, &from);
+            from = ret < 0 ? NULL : from; /* on failure nothing is held */
         }
         ret = ret < 0 ? ret : qcow2_cache_get_new(q->l2_cache, table + at, &to);
         if (ret == 0) {

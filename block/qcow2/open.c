@@ -13,6 +13,7 @@
 #include "l1.h"
 #include "open.h"
 #include "options.h"
+#include "rebuild.h"
 #include "refcount.h"
 #include "rules.h"
 #include "snapshot.h"
@@ -114,6 +115,7 @@ void qcow2_open_apply_options(Qcow2 *q, const Qcow2Options *opt)
     q->alloc.discard_other = opt->discard_other;
     q->discard_no_unref = opt->discard_no_unref;
     q->compression_level = (unsigned)opt->compression_level;
+    q->discard_snapshot = opt->discard_snapshot;
     qcow2_metadata_look_for(q->metadata, opt->overlap_kinds);
     qcow2_clean_start(q, opt->clean_interval_s);
 }
@@ -219,8 +221,10 @@ int coroutine_fn qcow2_open_co_finish_writing(Qcow2 *q)
     }
     ret = qcow2_track_co_finish(q);
     ret = ret < 0 ? ret : qcow2_flush_co_all(q);
-    if (ret == 0 && (q->hdr.incompatible & QCOW2_INCOMPAT_DIRTY)) {
-        ret = qcow2_dirty_co_clear(q); /* stays dirty if that fails, and is rebuilt */
+    if (ret == 0 && ((q->hdr.incompatible & QCOW2_INCOMPAT_DIRTY) || q->stays_dirty)) {
+        /* What a snapshot left wrong is put right now, as the next writer would do it. It stays
+         * dirty if that fails. */
+        ret = q->stays_dirty ? qcow2_rebuild_co_refcounts(q, NULL) : qcow2_dirty_co_clear(q);
     }
     return ret;
 }

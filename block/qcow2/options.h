@@ -11,9 +11,9 @@ typedef struct Qcow2Options {
     uint64_t clean_interval_s;
     bool lazy_refcounts, lazy_given;
     bool discard_request, discard_other, discard_no_unref;
-    bool discard_snapshot;  /* for the deletion of snapshots, which is not there yet */
     uint64_t compression_level; /* of compressed writes; 0: the type's own */
-    unsigned overlap_kinds; /* MetadataKind */
+    bool discard_snapshot;      /* of what the deletion of a snapshot lets go of */
+    unsigned overlap_kinds;     /* MetadataKind */
 } Qcow2Options;
 
 int qcow2_options_take(const Geometry *g, Options *o, int flags, Qcow2Options *ret, GError **errp);

@@ -38,7 +38,7 @@ typedef struct Qcow2 {
     Qcow2Header hdr; /* alloc.meta_lock; the feature bits: header.lock */
     HeaderFile header;
     Health health;
-    struct Snapshot *snapshots; /* constant after open; hdr.nb_snapshots of them */
+    struct Snapshot *snapshots; /* alone on the image; hdr.nb_snapshots of them */
 
     /* L1: host byte order, entries as on disk (flags included). Changed under meta_lock with
      * atomic stores; read anywhere with atomic loads. l1 is replaced (INV-TR-1) under meta_lock. */
@@ -61,7 +61,7 @@ typedef struct Qcow2 {
     bool header_whole_in_doubt GUARDED_BY(alloc.meta_lock); /* ... or of the whole header */
     atomic_bool write_counts;                               /* flushes write counts, lazy or not */
 
-    CoMutex start_lock;   /* one first change at a time */
+    CoMutex start_lock;                   /* one first change at a time */
     struct Qcow2Bitmaps *bitmaps;         /* bitmap-set.h */
     _Atomic(struct TrackedSet *) tracked; /* NULL: no bitmap is; track.h */
     atomic_uint unmarked; /* kinds of change that the image does not announce yet; change.h */
@@ -78,8 +78,10 @@ typedef struct Qcow2 {
     /* Of the open, or the reopen, which nothing else runs beside. */
     bool opened_empty; /* no L2 table was there at the open: nothing is allocated but by writes */
     bool lazy_refcounts;
-    bool discard_passthrough, discard_no_unref;
     unsigned compression_level; /* of compressed writes; 0: the type's own */
+    bool discard_passthrough, discard_no_unref, discard_snapshot;
+    bool at_snapshot;      /* what is read is a snapshot: nothing is written */
+    bool stays_dirty;      /* counts or flags are wrong: the next writer puts them right */
     uint64_t budget_taken; /* of the process's budget; budget.c */
 
     uint64_t cache_clean_interval_ns; /* clean.c; 0: never */

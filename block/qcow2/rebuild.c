@@ -16,6 +16,9 @@
  * The first step is a sync: a process that died may have left writes that the kernel holds and the
  * disk does not. What they free is free only when they are on the disk.
  *
+ * COPIED flags are put right before that, too: whoever made or deleted a snapshot may have left some
+ * that do not fit.
+ *
  * INV-RE-1  What is taken has no reference; it is counted from then on, as if it had one.
  * INV-RE-2  Only blocks that count something are made: a reference far past the end of the file
  *           costs one block, not all up to it.
@@ -24,6 +27,9 @@
 
 #include "check.h"
 #include "dirty.h"
+#include "flush.h"
+#include "l1.h"
+#include "l2-table.h"
 #include "refcount.h"
 #include "refcount-codec.h"
 #include "room.h"
@@ -295,6 +301,81 @@ static int coroutine_fn co_switch(Rebuild *r, GError **errp)
     return ret;
 }
 
+/* ---- COPIED ---- */
+
+static bool is_alone(const Check *c, uint64_t host)
+{
+    return qcow2_check_refmap_get(&c->map, host >> c->q->geo.cluster_bits) == 1;
+}
+
+static int coroutine_fn co_flag_slice(const Check *c, uint64_t l1_index, uint64_t table,
+                                      uint64_t at) REQUIRES_LOCK(c->q->alloc.meta_lock)
+{
+    Qcow2 *q = c->q;
+    MetaSlice *s;
+    int ret = qcow2_l2_table_co_load(q, l1_index, table, at, &s);
+
+    if (ret < 0) {
+        return ret;
+    }
+    for (unsigned i = 0; i < qcow2_l2_table_slice_entries(q); i++) {
+        L2Entry e = qcow2_l2_load(&q->geo, s->data, i);
+
+        if ((e.desc & L2E_COMPRESSED) || !qcow2_l2_has_host(&q->geo, e) ||
+            is_alone(c, qcow2_l2_host(&q->geo, e)) == qcow2_l2_copied(e)) {
+            continue;
+        }
+        e.desc ^= L2E_COPIED;
+        qcow2_cache_modify_begin(q->l2_cache, s);
+        qcow2_l2_store(&q->geo, s->data, i, e);
+        qcow2_cache_modify_end(q->l2_cache, s);
+    }
+    qcow2_cache_put(q->l2_cache, s);
+    return 0;
+}
+
+static int coroutine_fn co_flag_table(const Check *c, uint32_t i)
+    REQUIRES_LOCK(c->q->alloc.meta_lock)
+{
+    Qcow2 *q = c->q;
+    uint64_t e = atomic_load(&q->l1[i]), table = e & QCOW2_OFFSET_MASK;
+    int ret = 0;
+
+    if (!table) {
+        return 0;
+    }
+    for (uint64_t at = 0; at < UINT64_C(1) << q->geo.l2_bits && ret == 0;
+         at += qcow2_l2_table_slice_entries(q)) {
+        ret = co_flag_slice(c, i, table, at);
+    }
+    if (ret == 0 && is_alone(c, table) != ((e & L2E_COPIED) != 0)) {
+        qcow2_l1_set(q, i, e ^ L2E_COPIED);
+    }
+    return ret;
+}
+
+/* A snapshot that was being made or deleted leaves flags that do not fit. They are right on disk
+ * before the counts are, and before the dirty bit goes. */
+static int coroutine_fn co_mend_flags(Check *c, GError **errp)
+{
+    Qcow2 *q = c->q;
+    int ret = 0;
+
+    if (q->geo.external_data || RULE_BROKEN(FLAGS_REBUILT)) {
+        return 0;
+    }
+    for (uint32_t i = 0; i < q->l1_size && ret == 0; i++) {
+        co_mutex_lock(&q->alloc.meta_lock);
+        ret = co_flag_table(c, i);
+        co_mutex_unlock(&q->alloc.meta_lock);
+        if (ret == 0 && qcow2_flush_is_crowded(q->l2_cache, UINT64_MAX)) {
+            ret = qcow2_flush_co_metadata(q, true);
+        }
+    }
+    ret = ret < 0 ? ret : qcow2_flush_co_metadata(q, true);
+    return ret < 0 ? error_set_errno(errp, ret, "Could not mend the flags of entries") : 0;
+}
+
 static int coroutine_fn co_rebuild(Qcow2 *q, Check *c, GError **errp)
 {
     g_autoptr(GHashTable) keep = g_hash_table_new(NULL, NULL);
@@ -308,8 +389,12 @@ static int coroutine_fn co_rebuild(Qcow2 *q, Check *c, GError **errp)
                          "The image was not closed properly and its tables are damaged: it "
                          "can be opened read-only; check and repair it first");
     }
+    ret = co_mend_flags(c, errp);
+    if (ret < 0) {
+        return ret;
+    }
     ret = co_place_and_write(&r, false, &full);
-    if (qcow2_room_is_out(ret)) {
+    if (qcow2_room_is_out(ret) && q->geo.version >= 3) { /* (no bit says so in version 2) */
         CASE_MET(REBUILT_IN_PLACE);
         ret = co_place_and_write(&r, true, errp);
     } else if (ret < 0) {

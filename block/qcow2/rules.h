@@ -69,6 +69,13 @@
       "an image's new tables are on disk before its header names them")                            \
     X(REMAKE_SWITCH_SYNCED, "remake",                                                              \
       "old tables are not used again before the header that has left them is on disk")             \
+    X(FLAGS_BEFORE_SNAPSHOT, "snapshot-ops",                                                       \
+      "no entry says COPIED of what a snapshot is about to share")                                 \
+    X(COUNTED_BEFORE_SNAPSHOT, "snapshot-ops",                                                     \
+      "a snapshot's counts and tables are on disk before the header names it")                     \
+    X(GONE_BEFORE_COUNTS_FALL, "snapshot-ops",                                                     \
+      "a snapshot has left the header before its counts fall")                                     \
+    X(FLAGS_REBUILT, "snapshot-ops", "who rebuilds counts puts the COPIED flags right, too")       \
     X(BITS_BEFORE_CHANGE, "bitmap",                                                                \
       "bits of a bitmap are set on disk before the disk changes there")                            \
     X(COLD_BEFORE_EXACT, "bitmap,any",                                                             \
@@ -116,6 +123,7 @@
     X(EDGE_PLACED, "the last cluster given a place before a larger disk is preallocated")          \
     X(REBUILT_IN_PLACE, "counts rebuilt over the old ones: no room elsewhere")                     \
     X(REFBLOCKS_DROPPED, "refcount blocks that count nothing given back")                          \
+    X(FLAGS_CHANGED, "COPIED flags changed for a snapshot")                                        \
     X(TABLE_COPIED, "an L2 table copied because a snapshot shares it")                             \
     X(TABLE_ZEROED, "an L2 table zeroed on disk")
 

@@ -8,20 +8,19 @@
 #include <errno.h>
 #include <string.h>
 
-#define FIXED_SIZE 40
 #define MAX_EXTRA 1024
-#define MAX_TABLE_BYTES (INT64_C(64) * MiB)
 
-static void snapshot_clear(Snapshot *s)
+void qcow2_snapshot_clear(Snapshot *s)
 {
     g_free(s->id);
     g_free(s->name);
+    g_free(s->extra_rest);
 }
 
 void qcow2_snapshot_free_all(Qcow2 *q)
 {
     for (uint32_t i = 0; q->snapshots && i < q->hdr.nb_snapshots; i++) {
-        snapshot_clear(&q->snapshots[i]);
+        qcow2_snapshot_clear(&q->snapshots[i]);
     }
     g_clear_pointer(&q->snapshots, g_free);
 }
@@ -47,6 +46,9 @@ static int coroutine_fn co_read_rest(Qcow2 *q, Snapshot *s, uint64_t at, uint32_
     }
     s->disk_size = extra >= 16 ? ldbe64(buf + 8) : q->hdr.size;
     s->icount = extra >= 24 ? ldbe64(buf + 16) : UINT64_MAX;
+    if (extra > SNAPSHOT_KNOWN_EXTRA) {
+        s->extra_rest = g_memdup2(buf + SNAPSHOT_KNOWN_EXTRA, extra - SNAPSHOT_KNOWN_EXTRA);
+    }
     s->id = g_strndup((char *)buf + extra, id);
     s->name = g_strndup((char *)buf + extra + id, name);
     return 0;
@@ -54,7 +56,7 @@ static int coroutine_fn co_read_rest(Qcow2 *q, Snapshot *s, uint64_t at, uint32_
 
 static int coroutine_fn co_read_one(Qcow2 *q, Snapshot *s, uint64_t *at, GError **errp)
 {
-    uint8_t b[FIXED_SIZE];
+    uint8_t b[SNAPSHOT_FIXED_SIZE];
     uint32_t extra;
     uint16_t id, name;
     int ret = bdrv_co_pread(q->file, (int64_t)*at, sizeof(b), b, 0);
@@ -74,8 +76,8 @@ static int coroutine_fn co_read_one(Qcow2 *q, Snapshot *s, uint64_t *at, GError 
     if (extra > MAX_EXTRA) {
         return error_set(errp, EINVAL, "Too much extra metadata in snapshot table entry");
     }
-    ret = co_read_rest(q, s, *at + FIXED_SIZE, extra, id, name, errp);
-    *at += ALIGN_UP((uint64_t)FIXED_SIZE + extra + id + name, (uint64_t)8);
+    ret = co_read_rest(q, s, *at + SNAPSHOT_FIXED_SIZE, extra, id, name, errp);
+    *at += ALIGN_UP((uint64_t)SNAPSHOT_FIXED_SIZE + extra + id + name, (uint64_t)8);
     return ret;
 }
 
@@ -113,7 +115,7 @@ int coroutine_fn qcow2_snapshot_co_load(Qcow2 *q, GError **errp)
         return error_set_errno(errp, (int)length, "Failed to read snapshot table");
     }
     if (at > (uint64_t)length ||
-        q->hdr.nb_snapshots * (uint64_t)FIXED_SIZE > (uint64_t)length - at) {
+        q->hdr.nb_snapshots * (uint64_t)SNAPSHOT_FIXED_SIZE > (uint64_t)length - at) {
         return error_set(errp, EIO,
                          "Failed to read snapshot table: it lies past the end of the file");
     }
@@ -124,7 +126,7 @@ int coroutine_fn qcow2_snapshot_co_load(Qcow2 *q, GError **errp)
     }
     for (uint32_t i = 0; i < q->hdr.nb_snapshots && ret == 0; i++) {
         ret = co_read_one(q, &q->snapshots[i], &at, errp);
-        if (ret == 0 && at - q->hdr.snapshots_offset > (uint64_t)MAX_TABLE_BYTES) {
+        if (ret == 0 && at - q->hdr.snapshots_offset > (uint64_t)SNAPSHOT_MAX_TABLE) {
             ret = error_set(errp, EFBIG, "Snapshot table is too big");
         }
         if (ret == 0) {

@@ -162,6 +162,18 @@ BlockDriverState *blk_node_child(BlockDriverState *bs, unsigned n, const char **
 BlockDriverState *blk_node_backing(BlockDriverState *bs);
 /* Of BlockSnapshotInfo; g_array_unref(). */
 GArray *blk_list_snapshots(BlockDriverState *bs);
+/* Internal snapshots, as BlockSnapshotOps (block/driver.h) has them; requests wait meanwhile. */
+int coroutine_fn blk_co_snapshot_create(BlockBackend *blk, const BlockSnapshotInfo *info,
+                                        GError **errp);
+int coroutine_fn blk_co_snapshot_apply(BlockBackend *blk, const char *id_or_name, GError **errp);
+int coroutine_fn blk_co_snapshot_delete(BlockBackend *blk, const char *id, const char *name,
+                                        GError **errp);
+int coroutine_fn blk_co_snapshot_load(BlockBackend *blk, const char *id, const char *name,
+                                      GError **errp);
+int blk_snapshot_create(BlockBackend *blk, const BlockSnapshotInfo *info, GError **errp);
+int blk_snapshot_apply(BlockBackend *blk, const char *id_or_name, GError **errp);
+int blk_snapshot_delete(BlockBackend *blk, const char *id, const char *name, GError **errp);
+int blk_snapshot_load(BlockBackend *blk, const char *id, const char *name, GError **errp);
 /* BlockFeature of a format; -1: there is no such format. */
 int blk_format_features(const char *format);
 int blk_get_info(BlockDriverState *bs, BlockDriverInfo *info);

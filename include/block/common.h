@@ -133,7 +133,7 @@ typedef enum BlockCheckFix {
 
 /* An internal snapshot, as its image tells. */
 typedef struct BlockSnapshotInfo {
-    const char *id, *name; /* owned by the node */
+    const char *id, *name; /* owned by the node, until snapshots change */
     uint64_t vm_state_size;
     uint32_t date_sec, date_nsec;
     uint64_t vm_clock_nsec;

@@ -74,6 +74,25 @@ struct BlockDriverState {
     struct BdrvCore *core; /* request tracking, parents, wait queues; private to block/ */
 };
 
+/*
+ * Internal snapshots: states of the disk (and of a machine) that an image keeps in itself. The
+ * caller is alone on the image. On failure the image is as it was, at worst with leaks.
+ */
+typedef struct BlockSnapshotOps {
+    /* Of the disk as it is now. @info->id "" or NULL: the image finds one. On stable storage when
+     * it returns. */
+    int coroutine_fn (*co_create)(BlockDriverState *bs, const BlockSnapshotInfo *info,
+                                  GError **errp);
+    /* The disk becomes what the snapshot (its id, or else its name) holds, its size too. */
+    int coroutine_fn (*co_apply)(BlockDriverState *bs, const char *id_or_name, GError **errp);
+    /* The first that has @id and @name, each if not NULL. -ENOENT: there is none. */
+    int coroutine_fn (*co_delete)(BlockDriverState *bs, const char *id, const char *name,
+                                  GError **errp);
+    /* The same one is what a read-only node shows from now on. */
+    int coroutine_fn (*co_load)(BlockDriverState *bs, const char *id, const char *name,
+                                GError **errp);
+} BlockSnapshotOps;
+
 /* Begins every table. A driver that was compiled for another version is refused; one whose table
  * is shorter lacks what was added at the end since. */
 #define BLOCK_DRIVER_VERSION 2
@@ -191,6 +210,7 @@ struct BlockDriver {
 
     /* Of BlockSnapshotInfo; g_array_unref(). */
     GArray *(*list_snapshots)(BlockDriverState *bs);
+    const BlockSnapshotOps *snapshot; /* none of its callbacks is NULL */
 
     /* The image names @file as its backing file from now on (NULL: none), of @format (NULL: it is
      * guessed). Nothing is opened, and what the image shows above it is the caller's matter. Alone

@@ -44,6 +44,14 @@ int coroutine_fn bdrv_co_amend(BdrvChild *c, Options *opts, const BlockAmend *ho
 /* Alone on the image, too (blk_compact). */
 int coroutine_fn bdrv_co_compact(BlockDriverState *bs, unsigned flags, BlockProgressFunc *progress,
                                  void *opaque, GError **errp);
+/* Internal snapshots, as BlockSnapshotOps has them; alone on the image, too (blk_snapshot_…). */
+int coroutine_fn bdrv_co_snapshot_create(BdrvChild *c, const BlockSnapshotInfo *info,
+                                         GError **errp);
+int coroutine_fn bdrv_co_snapshot_apply(BdrvChild *c, const char *id_or_name, GError **errp);
+int coroutine_fn bdrv_co_snapshot_delete(BdrvChild *c, const char *id, const char *name,
+                                         GError **errp);
+int coroutine_fn bdrv_co_snapshot_load(BdrvChild *c, const char *id, const char *name,
+                                       GError **errp);
 /* Whole flush of a node: to_os, children, to_disk, flushed. */
 int coroutine_fn bdrv_co_flush(BlockDriverState *bs);
 int coroutine_fn bdrv_co_truncate(BdrvChild *c, int64_t bytes, bool exact, BlockPrealloc prealloc,

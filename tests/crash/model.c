@@ -3,6 +3,7 @@
 #include "model.h"
 
 #include "content.h"
+#include "snapshots.h"
 
 static void add(ModelSector *s, Candidate c)
 {
@@ -120,8 +121,23 @@ static void cut_off(Model *m, uint32_t at)
     }
 }
 
-static void op_begin(Model *m, uint32_t op, uint32_t at)
+/* The disk becomes what a snapshot of then holds. */
+static void begin_apply(Model *m, const Log *l, uint32_t op, uint32_t at)
 {
+    const Event *e = snapshots_find(m->p, l, program_op(m->p, op)->offset);
+
+    for (uint64_t i = 0; e && i < MIN(e->bytes / SECTOR, m->nsectors); i++) {
+        Candidate c = { .begin = at, .end = NOT_YET, .op = op };
+
+        memcpy(&c.word, e->data + i * 8, 8);
+        add(&m->s[i], c);
+    }
+}
+
+static void op_begin(Model *m, const Log *l, uint32_t op, uint32_t at)
+{
+    uint32_t bit = snapshots_bit(program_op(m->p, op));
+
     switch (program_op(m->p, op)->type) {
     case OP_WRITE:
     case OP_COMPRESS:
@@ -142,6 +158,15 @@ static void op_begin(Model *m, uint32_t op, uint32_t at)
         add(&m->backing,
             (Candidate){
                 .word = program_op(m->p, op)->offset, .begin = at, .end = NOT_YET, .op = op });
+        break;
+    case OP_SNAPSHOT:
+        m->may |= bit;
+        break;
+    case OP_DELETE:
+        m->must &= ~bit;
+        break;
+    case OP_APPLY:
+        begin_apply(m, l, op, at);
         break;
     case OP_CREATE:
         m->created = false;
@@ -242,6 +267,16 @@ static bool forced(Model *m, const Op *o, uint32_t op, uint32_t at)
     return any;
 }
 
+static bool forced_all(Model *m, uint32_t op, uint32_t at)
+{
+    bool any = false;
+
+    for (uint64_t i = 0; i < m->nsectors; i++) {
+        any |= drop_replaced(&m->s[i], at + 1, op);
+    }
+    return any;
+}
+
 static void end_candidates(ModelSector *s, uint32_t op, uint32_t at, bool failed)
 {
     for (uint32_t i = 0; i < s->n; i++) {
@@ -262,6 +297,16 @@ static void op_end(Model *m, uint32_t op, uint32_t at, int result)
     }
     if (o->type == OP_BACKING) {
         end_candidates(&m->backing, op, at, result < 0);
+    }
+    if (o->type == OP_SNAPSHOT && result == 0) {
+        m->must |= snapshots_bit(o);
+    }
+    if (o->type == OP_DELETE && result == 0) {
+        m->may &= ~snapshots_bit(o);
+    }
+    if (o->type == OP_APPLY) {
+        first = 0;
+        end = m->nsectors;
     }
     if (o->type == OP_RESIZE) {
         first = 0;
@@ -310,6 +355,9 @@ static bool op_is_certain(Model *m, const Event *e, uint32_t at)
     if (o->type == OP_BACKING && e->result == 0) {
         return drop_replaced(&m->backing, at + 1, e->ref);
     }
+    if (o->type == OP_APPLY && e->result == 0) {
+        return forced_all(m, e->ref, at);
+    }
     if (e->result < 0 || (o->type != OP_FLUSH && o->type != OP_FUA)) {
         return false;
     }
@@ -323,7 +371,7 @@ bool model_event(Model *m, const Log *l, uint32_t i)
 
     switch (e->type) {
     case EV_OP:
-        op_begin(m, e->ref, i);
+        op_begin(m, l, e->ref, i);
         return false;
     case EV_OP_DONE:
         op_end(m, e->ref, i, e->result);

@@ -33,6 +33,7 @@ typedef struct Model {
     ModelSector size;    /* candidates of the disk's size */
     ModelSector backing; /* ... and of the backing file's name */
     uint64_t cur_size;   /* after the last resize that ended */
+    uint32_t may, must;  /* internal snapshots that can be there, that are there: bits */
     bool created;        /* the image is there, or its creation has ended */
 } Model;
 

@@ -108,7 +108,7 @@ char *program_backing_name(const Program *p, uint64_t n)
 /* ---- Text: one word an operation, like "w3:0+8" (sectors), "&" before one that goes with
  * the last, ">" before one that follows the last while others go on ---- */
 
-static const char letters[] = "wzudcFfrtaBmRDxokpCX";
+static const char letters[] = "wzudcFfrtaBmRsAeDxokpCX";
 
 static bool has_range(OpType t)
 {
@@ -118,7 +118,8 @@ static bool has_range(OpType t)
 
 static bool has_number(OpType t)
 {
-    return t == OP_FAULT || t == OP_DIE || t == OP_AMEND || t == OP_COMPACT || t == OP_BACKING || t == OP_REMAKE;
+    return t == OP_FAULT || t == OP_DIE || t == OP_AMEND || t == OP_COMPACT || t == OP_BACKING ||
+           t == OP_REMAKE || t == OP_SNAPSHOT || t == OP_APPLY || t == OP_DELETE;
 }
 
 char *program_ops_text(const Program *p)
@@ -210,11 +211,11 @@ typedef struct Field {
 #f, offsetof(ImageConfig, f), sizeof(((ImageConfig *)0)->f)                                \
     }
 static const Field fields[] = {
-    FIELD(cluster_bits), FIELD(refcount_bits), FIELD(version),     FIELD(extended), FIELD(lazy),
-    FIELD(zstd),         FIELD(no_unref),      FIELD(punch_other), FIELD(no_unmap), FIELD(backing),
-    FIELD(backing_size), FIELD(data_file),     FIELD(prealloc),    FIELD(size),     FIELD(l2_cache),
-    FIELD(snapshot),     FIELD(bitmap),        FIELD(device),        FIELD(damage),
-    FIELD(encrypted),
+    FIELD(cluster_bits), FIELD(refcount_bits), FIELD(version),      FIELD(extended),
+    FIELD(lazy),         FIELD(zstd),          FIELD(no_unref),     FIELD(punch_other),
+    FIELD(no_unmap),     FIELD(backing),       FIELD(backing_size), FIELD(data_file),
+    FIELD(prealloc),     FIELD(size),          FIELD(l2_cache),     FIELD(snapshot),
+    FIELD(bitmap),       FIELD(device),        FIELD(damage),       FIELD(encrypted),
 };
 
 static uint64_t field_get(const ImageConfig *c, const Field *f)

@@ -23,12 +23,15 @@ typedef enum OpType {
     OP_COMPRESS,
     OP_FUA, /* a write that is on the disk when it ends */
     OP_FLUSH,
-    OP_RESIZE,  /* "bytes" is the new size */
-    OP_COMPACT, /* "offset" 1: in the guest's order */
-    OP_AMEND,   /* with the "offset"th options (program_amend_options) */
-    OP_BACKING, /* the backing file's name becomes the "offset"th (program_backing_name) */
-    OP_REMAKE,  /* "offset" is the new geometry: program_remake() */
-    OP_REPAIR, /* check, and repair all that it finds */
+    OP_RESIZE,   /* "bytes" is the new size */
+    OP_COMPACT,  /* "offset" 1: in the guest's order */
+    OP_AMEND,    /* with the "offset"th options (program_amend_options) */
+    OP_BACKING,  /* the backing file's name becomes the "offset"th (program_backing_name) */
+    OP_REMAKE,   /* "offset" is the new geometry: program_remake() */
+    OP_REPAIR,   /* check, and repair all that it finds */
+    OP_SNAPSHOT, /* an internal one, the "offset"th: its name is k and that */
+    OP_APPLY,    /* the disk becomes what the "offset"th holds */
+    OP_DELETE,   /* the "offset"th goes */
     OP_DIE,   /* with the "offset"th write or sync from here on the process dies: OP_KILL follows */
     OP_FAULT, /* the "offset"th write to the files from here on fails, once (ENOSPC) */
     OP_REOPEN, /* close and open */
@@ -60,7 +63,7 @@ typedef struct ImageConfig {
     unsigned prealloc;  /* BlockPrealloc */
     uint64_t size;
     unsigned damage; /* the seed of defects that the image has when the recording begins; 0: none */
-    uint64_t device;   /* the image is on a device of so many bytes; 0: in a file */
+    uint64_t device; /* the image is on a device of so many bytes; 0: in a file */
     unsigned l2_cache; /* bytes; 0 by default */
 } ImageConfig;
 

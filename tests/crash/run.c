@@ -7,6 +7,7 @@
 
 #include "bitmap.h"
 #include "damage.h"
+#include "snapshots.h"
 #include "content.h"
 #include "explorer.h"
 #include "model.h"
@@ -189,7 +190,8 @@ static bool may_fail(const Live *l, const Op *op, int ret, bool met)
     bool full = l->r->p->cfg.device && op->type != OP_FLUSH;
 
     return (op->type == OP_COMPRESS && ret == -EIO) ||
-           (op->type == OP_DISCARD && ret == -ENOTSUP) || ((met || full) && ret == -ENOSPC) ||
+           (op->type == OP_DISCARD && ret == -ENOTSUP) ||
+           (ret == -ENOENT && op->type != OP_FLUSH) || ((met || full) && ret == -ENOSPC) ||
            (crash_faults_met && op->type < OP_FLUSH &&
             op->offset + op->bytes > (uint64_t)blk_getlength(l->blk));
 }
@@ -318,6 +320,10 @@ static int coroutine_fn co_op(Live *l, const Op *op)
         return co_remake(blk, op->offset);
     case OP_REPAIR:
         return co_repair(blk);
+    case OP_SNAPSHOT:
+    case OP_APPLY:
+    case OP_DELETE:
+        return snapshots_co_op(blk, op);
     case OP_REOPEN:
     case OP_KILL:
     case OP_POWER:
@@ -506,6 +512,9 @@ static uint32_t run_batch(Live *l, uint32_t first, uint32_t end)
         n++;
     } while (at < end && n < MAX_LANES && is_with(p, first, at));
     AIO_WAIT_WHILE(aio_current(), l->busy);
+    if (program_op(p, first)->type == OP_SNAPSHOT && crash_log && !crash_dead && !l->r->error) {
+        observe(l, first, 0, (uint64_t)blk_getlength(l->blk));
+    }
     if (at == first + 1 && program_op(p, first)->type == OP_DISCARD && crash_log && !crash_dead &&
         !l->r->error) {
         observe(l, first, program_op(p, first)->offset, program_op(p, first)->bytes);

@@ -10,6 +10,7 @@
 #include "content.h"
 #include "damage.h"
 #include "reference.h"
+#include "snapshots.h"
 
 #include <errno.h>
 
@@ -123,6 +124,25 @@ static char *check_raw_file(StateCheck *c, uint64_t size)
     return NULL;
 }
 
+/* Those that must be there are, and each holds what the disk was. */
+static char *check_snapshots(StateCheck *c)
+{
+    char *why = NULL;
+
+    for (unsigned k = 0; k < SNAPSHOTS_MAX && !why; k++) {
+        const Event *e = snapshots_find(c->run->p, c->run->log, k);
+        uint32_t bit = UINT32_C(1) << k;
+
+        if ((c->model->may | c->model->must) & bit) {
+            BlockBackend *blk = open_state(c, 0, NULL);
+
+            why = blk ? snapshots_check(blk, k, c->model->must & bit, e) : NULL;
+            blk_close(blk);
+        }
+    }
+    return why;
+}
+
 /* ---- Going on ---- */
 
 /* Grow: the new sectors hold nothing, whatever was there before a shrink. */
@@ -223,6 +243,7 @@ static char *go_on(StateCheck *c, uint64_t size)
     why = why ? why : check_raw_file(c, size);
     blk_close(blk);
     why = why ? why : check_shared(c);
+    why = why ? why : check_snapshots(c);
     why = why ? why : check_bitmap(c, size);
     if (why) {
         char *more = g_strdup_printf("after writing on: %s", why);
@@ -316,6 +337,7 @@ char *state_check(StateCheck *c)
     why = check_open(c, blk, &dirty);
     blk_close(blk);
     why = why ? why : check_shared(c);
+    why = why ? why : check_snapshots(c);
     why = why ? why : check_bitmap(c, size);
     if (!why && !dirty && c->reference_every && c->checked % c->reference_every == 0) {
         why = reference_check(c->run->p, mem_named("s-img"), mem_named("s-data"));

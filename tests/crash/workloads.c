@@ -741,6 +741,33 @@ static void make_compact(Program *p, GRand *r)
     }
 }
 
+/* Internal snapshots come and go, and the disk goes back to them. */
+static void make_snapshot_ops(Program *p, GRand *r)
+{
+    static const OpType t[] = { OP_WRITE, OP_WRITE, OP_WRITE, OP_UNMAP, OP_DISCARD };
+    static const OpType s[] = { OP_SNAPSHOT, OP_SNAPSHOT, OP_APPLY, OP_DELETE };
+    unsigned made = 0;
+
+    common(p, r);
+    p->cfg.version = 3; /* version 2 has no dirty bit: flags do not fit in between */
+    p->cfg.refcount_bits = MAX(p->cfg.refcount_bits, 8);
+    p->cfg.size = 96 * KiB + SECTOR * upto(r, 100);
+    if (chance(r, 3)) {
+        with_backing(p, r);
+    }
+    fill(p, 0, p->cfg.size / 2, p->cfg.size / 4, true);
+    for (unsigned i = 0; i < 6; i++) {
+        OpType type = made ? s[upto(r, G_N_ELEMENTS(s))] : OP_SNAPSHOT;
+
+        mixed(p, r, t, G_N_ELEMENTS(t), 1 + upto(r, 2));
+        program_add(p, type, type == OP_SNAPSHOT ? made : upto(r, made), 0);
+        made += type == OP_SNAPSHOT;
+        if (chance(r, 5)) {
+            program_add(p, chance(r, 2) ? OP_REOPEN : OP_KILL, 0, 0);
+        }
+    }
+}
+
 /* A bitmap that must tell of every change: its bits are set before that reaches the disk. */
 static void make_bitmap(Program *p, GRand *r)
 {
@@ -903,6 +930,7 @@ const Workload workloads[] = {
     { "amend", "other versions and lazy refcounts in place", make_amend },
     { "header", "headers that are rewritten", make_header },
     { "header-fault", "the same, with writes below that fail", make_header_fault },
+    { "snapshot-ops", "internal snapshots made, applied, deleted", make_snapshot_ops },
     { "remake", "other geometries in place", make_remake },
     { "repair", "damaged images that are repaired", make_repair },
     { "encrypted", "encrypted images", make_encrypted },

@@ -68,7 +68,7 @@ typedef struct Run {
     BlockBackend *blk;
     int close_ret; /* of STEP_CLOSE */
     Model m;
-    uint8_t *want, *got;
+    uint8_t *want, *got, *held; /* held: by the snapshot */
     unsigned fill;
     unsigned ops; /* FakeOp that failed */
     bool stays;   /* the node is not closed by a step */
@@ -174,6 +174,26 @@ static int amend(Run *r, const char *options)
     return ret;
 }
 
+static bool is_of_snapshots(const Step *s)
+{
+    return s->kind == STEP_SNAPSHOT || s->kind == STEP_APPLY || s->kind == STEP_DELETE;
+}
+
+static int snapshot(Run *r, const Step *s)
+{
+    const BlockSnapshotInfo info = { .name = s->options };
+    g_autoptr(GError) err = NULL;
+    int ret = s->kind == STEP_SNAPSHOT ? blk_snapshot_create(r->blk, &info, &err)
+              : s->kind == STEP_APPLY  ? blk_snapshot_apply(r->blk, s->options, &err)
+                                       : blk_snapshot_delete(r->blk, NULL, s->options, &err);
+
+    if (ret < 0 && !err) {
+        complain(r, "a snapshot failed without a message");
+    }
+    /* Deleted, and what followed failed: then it is not there for the retry. */
+    return s->kind == STEP_DELETE && ret == -ENOENT ? 0 : ret;
+}
+
 /* What @s puts into r->want over its range; its value is one of this run's, by step. */
 static void make_want(Run *r, const Step *s, unsigned fill)
 {
@@ -213,6 +233,10 @@ static int run_step(Run *r, const Step *s, unsigned fill)
         return resize(r, bytes, (BlockPrealloc)s->at);
     case STEP_AMEND:
         return amend(r, s->options);
+    case STEP_SNAPSHOT:
+    case STEP_APPLY:
+    case STEP_DELETE:
+        return snapshot(r, s);
     case STEP_READ:
         return blk_pread(r->blk, 0, r->m.size, r->got, 0);
     case STEP_OPEN:
@@ -301,6 +325,14 @@ static void apply(Run *r, const Step *s)
         }
         break;
     case STEP_AMEND:
+    case STEP_SNAPSHOT:
+        memcpy(r->held, r->m.mem, capacity);
+        break;
+    case STEP_APPLY:
+        memcpy(r->m.mem, r->held, capacity);
+        memcpy(r->m.disk, r->held, capacity);
+        break;
+    case STEP_DELETE:
     case STEP_OPEN:
     case STEP_CLOSE:
     case STEP_END:
@@ -338,8 +370,12 @@ static void verify(Run *r, const Step *s, const char *when)
         }
         r->m.size = end;
         memset(r->want + offset, 0, MAX(end - offset, 0));
+    } else if (s && s->kind == STEP_APPLY) {
+        offset = 0;
+        end = r->m.size;
+        alt = r->held;
     } else if (s && (s->kind == STEP_FLUSH || s->kind == STEP_READ || s->kind == STEP_OPEN ||
-                     s->kind == STEP_AMEND)) {
+                     s->kind == STEP_AMEND || is_of_snapshots(s))) {
         offset = end = 0;
     }
     if (blk_getlength(r->blk) != r->m.size) {
@@ -646,6 +682,7 @@ static bool fits(const Scenario *sc, const ImageSpec *spec)
            (!sc->refcount_bits || sc->refcount_bits == spec->refcount_bits) &&
            (!sc->prealloc || (!spec->data_file && (!spec->backing || spec->extended_l2))) &&
            (!sc->lazy || spec->lazy_refcounts) && (!sc->no_data_file || !spec->data_file) &&
+           (!sc->shared || (spec->refcount_bits > 1 && !spec->v2)) &&
            (!sc->plain || (!spec->data_file && !spec->extended_l2 && spec->refcount_bits == 16));
 }
 
@@ -666,6 +703,7 @@ static void sweep(const Scenario *sc, const ImageSpec *spec)
     start = (Model){ g_malloc0(capacity), g_malloc0(capacity) };
     r.m = (Model){ g_malloc0(capacity), g_malloc0(capacity) };
     r.want = g_malloc0(capacity);
+    r.held = g_malloc0(capacity);
     r.got = g_malloc0(capacity);
     prepare(&r, files);
     model_copy(&start, &r.m);
@@ -691,6 +729,7 @@ static void sweep(const Scenario *sc, const ImageSpec *spec)
     g_free(r.m.mem);
     g_free(r.m.disk);
     g_free(r.want);
+    g_free(r.held);
     g_free(r.got);
 }
 

@@ -13,8 +13,11 @@ typedef enum StepKind {
     STEP_DISCARD,
     STEP_COMPRESSED,
     STEP_FLUSH,
-    STEP_RESIZE, /* to @clusters and @bytes; @at: BlockPrealloc */
-    STEP_AMEND,  /* with @options */
+    STEP_RESIZE,   /* to @clusters and @bytes; @at: BlockPrealloc */
+    STEP_AMEND,    /* with @options */
+    STEP_SNAPSHOT, /* named @options */
+    STEP_APPLY,    /* of a disk that is the same */
+    STEP_DELETE,
     STEP_READ,
     STEP_OPEN,
     STEP_CLOSE,
@@ -38,8 +41,9 @@ typedef struct Scenario {
     unsigned refcount_bits; /* ... as above */
     bool lazy;              /* needs lazy refcounts */
     bool no_data_file;
-    bool plain;             /* only images that version 2 can have, but for their version */
-    bool crash;             /* the image is taken as it is on disk while it is open: not closed */
+    bool shared; /* not where counts have one bit, nor where no dirty bit tells of a snapshot */
+    bool plain;  /* only images that version 2 can have, but for their version */
+    bool crash;  /* the image is taken as it is on disk while it is open: not closed */
     BlockPrealloc prealloc; /* of create */
     const char *options;    /* to open with, beside the spec's; may be NULL */
     Step prepare[12];       /* without faults; the image is then flushed and closed */

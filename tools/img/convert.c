@@ -16,7 +16,8 @@ static const char help_text[] =
     "  -f, --source-format FORMAT    format of the sources (probed)\n"
     "  --source-image-opts, --image-opts\n"
     "                                the sources are option strings\n"
-    "  -l, --source-snapshot NAME    read an internal snapshot (not supported yet)\n"
+    "  -l, --source-snapshot NAME    read an internal snapshot: its id or name, or\n"
+    "                                snapshot.id=ID,snapshot.name=NAME\n"
     "  -T, --source-cache MODE       cache mode of the sources (writeback)\n"
     "  -U, --force-share             the sources may be in use\n"
     "  --salvage                     go on after read errors; what cannot be read becomes zero\n"
@@ -54,7 +55,8 @@ typedef struct Convert {
     bool image_opts, target_image_opts, no_create, target_is_zero, force_share, progress, offload,
         sparse_given;
     bool bitmaps, skip_broken;
-    char *level; /* of compression; NULL: not given */
+    char *level;          /* of compression; NULL: not given */
+    const char *snapshot; /* of the first source */
     char *options;
 } Convert;
 
@@ -101,10 +103,10 @@ static bool take_options_text(const ToolArg *a, void *record, void *field, const
     return img_add_options(&((Convert *)record)->options, value);
 }
 
-static bool refuse_snapshot(const ToolArg *a, void *record, void *field, const char *value)
+static bool take_snapshot(const ToolArg *a, void *record, void *field, const char *value)
 {
-    img_error("Reading an internal snapshot (-l) is not supported");
-    return false;
+    ((Convert *)record)->snapshot = value;
+    return img_check_snapshot_name(value);
 }
 
 #define FIELD(f) .at = offsetof(Convert, f)
@@ -113,7 +115,7 @@ static const ToolArg convert_args[] = {
     { "source-format", 'f', ARG_TEXT, FIELD(src_format) },
     { "source-image-opts", 0, ARG_SET, FIELD(image_opts) },
     { "image-opts", 0, ARG_SET, FIELD(image_opts) },
-    { "source-snapshot", 'l', ARG_TAKE, .call = refuse_snapshot },
+    { "source-snapshot", 'l', ARG_TAKE, .call = take_snapshot },
     { "source-cache", 'T', ARG_TEXT, FIELD(src_cache) },
     { "target-format", 'O', ARG_TEXT, FIELD(dst_format) },
     { "target-image-opts", 0, ARG_SET, FIELD(target_image_opts) },
@@ -178,6 +180,15 @@ static const char *contradiction(const Convert *v)
 
 /* ---- Sources ---- */
 
+static bool load_snapshot(Convert *v, int n)
+{
+    if (n > 1 && !g_str_has_prefix(v->snapshot, "snapshot.")) {
+        img_error("No support for concatenating multiple snapshot");
+        return false;
+    }
+    return img_load_snapshot(v->copy.sources[0].blk, v->snapshot);
+}
+
 static bool open_sources(Convert *v, char **names, int n)
 {
     Copy *c = &v->copy;
@@ -200,6 +211,9 @@ static bool open_sources(Convert *v, char **names, int n)
             return false;
         }
         c->n_sources++;
+        if (i == 0 && v->snapshot && !load_snapshot(v, n)) {
+            return false;
+        }
         s->start = c->total;
         s->bytes = blk_getlength(s->blk);
         if (s->bytes < 0) {

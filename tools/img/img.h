@@ -44,6 +44,13 @@ BlockBackend *img_open_with(const char *filename, const char *format, Options *o
  * (no other error was). NULL is fine. */
 bool img_close(BlockBackend *blk, const char *name, bool tell);
 
+/* snapshots.c: the list of internal snapshots; nothing if there are none. */
+void img_print_snapshots(BlockDriverState *bs);
+/* "snapshot.id=…,snapshot.name=…", or an id, or a name: what -l says. False: told, it is none. */
+bool img_check_snapshot_name(const char *text);
+/* What @blk, read-only, shows from now on; checked before. False and told. */
+bool img_load_snapshot(BlockBackend *blk, const char *text);
+
 /* JSON as the reference prints it: 4 spaces, members in order. */
 void img_print_json(JsonNode *node);
 
@@ -66,6 +73,7 @@ int img_info(int argc, char **argv);
 int img_map(int argc, char **argv);
 int img_measure(int argc, char **argv);
 int img_resize(int argc, char **argv);
+int img_snapshot(int argc, char **argv);
 
 /* convert-bitmaps.c: can persistent bitmaps be copied? False: told. */
 bool bitmaps_check_source(BlockBackend *source, int n_sources, bool skip_broken);

@@ -213,35 +213,6 @@ static void print_specific(BlockDriverState *bs, int depth)
     opts_free(o);
 }
 
-static void print_snapshots(BlockDriverState *bs)
-{
-    g_autoptr(GArray) list = blk_list_snapshots(bs);
-
-    if (list->len == 0) {
-        return;
-    }
-    printf("Snapshot list:\n");
-    printf("%-7s %-16s %8s %19s %15s %10s\n", "ID", "TAG", "VM_SIZE", "DATE", "VM_CLOCK", "ICOUNT");
-    for (guint i = 0; i < list->len; i++) {
-        const BlockSnapshotInfo *s = &g_array_index(list, BlockSnapshotInfo, i);
-        g_autofree char *size = size_to_human(s->vm_state_size);
-        uint64_t sec = s->vm_clock_nsec / 1000000000;
-        g_autofree char *clock =
-            g_strdup_printf("%04d:%02d:%02d.%03d", (int)(sec / 3600), (int)(sec / 60 % 60),
-                            (int)(sec % 60), (int)(s->vm_clock_nsec / 1000000 % 1000));
-        char date[64] = "", icount[32] = "";
-        time_t t = s->date_sec;
-        struct tm tm;
-
-        localtime_r(&t, &tm);
-        strftime(date, sizeof(date), "%Y-%m-%d %H:%M:%S", &tm);
-        if (s->icount != UINT64_MAX) {
-            g_snprintf(icount, sizeof(icount), "%" G_GUINT64_FORMAT, s->icount);
-        }
-        printf("%-7s %-16s %8s %19s %15s %10s\n", s->id, s->name, size, date, clock, icount);
-    }
-}
-
 static void print_node(BlockDriverState *bs, const char *path, int depth);
 
 static void print_children(BlockDriverState *bs, const char *path, int depth)
@@ -321,7 +292,7 @@ static void print_node(BlockDriverState *bs, const char *path, int depth)
         printf("%scleanly shut down: no\n", in);
     }
     print_backing(bs, in);
-    print_snapshots(bs);
+    img_print_snapshots(bs);
     print_specific(bs, depth);
     print_children(bs, path, depth);
 }

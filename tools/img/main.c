@@ -29,10 +29,11 @@ static const struct {
     { "map", img_map, "tell where an image's data lies" },
     { "measure", img_measure, "tell how long the file of a new image will be" },
     { "resize", img_resize, "make the disk of an image longer or shorter" },
+    { "snapshot", img_snapshot, "list, create, apply and delete internal snapshots" },
 };
 
 /* Known elsewhere, not here yet: said so, rather than "not found". */
-static const char *const missing[] = { "commit", "dd", "rebase", "snapshot" };
+static const char *const missing[] = { "commit", "dd", "rebase" };
 
 static void help(void)
 {

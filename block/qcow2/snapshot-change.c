@@ -1,0 +1,211 @@
+/* SPDX-License-Identifier: MIT */
+/* The common parts of changes of snapshots: see snapshot-change.h. */
+#include "snapshot-change.h"
+
+#include "alloc.h"
+#include "change.h"
+#include "dirty.h"
+#include "flush.h"
+#include "header-layout.h"
+#include "refcount.h"
+#include "room.h"
+#include "rules.h"
+#include "share.h"
+#include "util/bytes.h"
+
+#include <errno.h>
+
+/* ---- Begin and end ---- */
+
+static bool is_dirty(const Qcow2 *q)
+{
+    return (q->hdr.incompatible & QCOW2_INCOMPAT_DIRTY) != 0;
+}
+
+int coroutine_fn qcow2_snapshot_change_co_begin(Qcow2 *q, unsigned what)
+{
+    int ret = qcow2_health_may_write(&q->health);
+
+    ret = ret < 0 ? ret : qcow2_change_co_begin(q, what);
+    ret = ret < 0 ? ret : qcow2_flush_co_all(q);
+    if (ret == 0 && q->geo.version >= 3 && !is_dirty(q)) {
+        ret = qcow2_dirty_co_set(q);
+    }
+    return ret;
+}
+
+int coroutine_fn qcow2_snapshot_change_co_end(Qcow2 *q, int ret)
+{
+    int end = qcow2_flush_co_all(q);
+
+    if (end == 0 && is_dirty(q) && !q->stays_dirty && !q->lazy_refcounts) {
+        end = qcow2_dirty_co_clear(q);
+    }
+    if (ret == 0 && end < 0) { /* done, and on the disk; what is left to do the close tries again */
+        return qcow2_health_may_write(&q->health);
+    }
+    return ret;
+}
+
+/* ---- Counts ---- */
+
+static int coroutine_fn co_count_one(Qcow2 *q, uint64_t i, uint64_t table, bool more, bool mend)
+{
+    int ret = qcow2_room_co_make(q), mended = 0;
+
+    co_mutex_lock(&q->alloc.meta_lock);
+    if (more) {
+        ret = ret < 0 ? ret : qcow2_share_co_add(q, i, table);
+    } else {
+        /* (Whether there is room or not: dirty slices may exceed the cache.) */
+        ret = qcow2_share_co_remove(q, i, table);
+    }
+    if (mend) {
+        mended = qcow2_share_co_mend(q, i);
+    }
+    co_mutex_unlock(&q->alloc.meta_lock);
+    if (mended < 0) {
+        q->stays_dirty = true; /* COPIED is missing somewhere: no harm, and the next writer looks */
+    }
+    return ret < 0 ? ret : mended;
+}
+
+int coroutine_fn qcow2_snapshot_change_co_remove(Qcow2 *q, const uint64_t *l1, uint64_t n)
+{
+    int ret = 0;
+
+    for (uint64_t i = 0; i < n; i++) {
+        int r = l1[i] ? co_count_one(q, i, l1[i], false, true) : 0;
+
+        if (r < 0) {
+            q->stays_dirty = true;
+        }
+        ret = ret < 0 ? ret : r;
+    }
+    return ret;
+}
+
+int coroutine_fn qcow2_snapshot_change_co_add(Qcow2 *q, const uint64_t *l1, uint64_t n)
+{
+    uint64_t i;
+    int ret = 0;
+
+    for (i = 0; i < n && ret == 0; i++) {
+        ret = l1[i] ? co_count_one(q, i, l1[i], true, false) : 0;
+    }
+    if (ret < 0) {
+        (void)qcow2_snapshot_change_co_remove(q, l1, i - 1);
+        co_mutex_lock(&q->alloc.meta_lock);
+        if (qcow2_share_co_mend(q, i - 1) < 0) {
+            q->stays_dirty = true;
+        }
+        co_mutex_unlock(&q->alloc.meta_lock);
+    }
+    return ret;
+}
+
+void coroutine_fn qcow2_snapshot_change_co_undo(Qcow2 *q, const uint64_t *l1, uint64_t n)
+{
+    bool doubt;
+
+    co_mutex_lock(&q->alloc.meta_lock);
+    doubt = q->header_in_doubt;
+    co_mutex_unlock(&q->alloc.meta_lock);
+    if ((doubt && qcow2_flush_co_metadata(q, true) < 0) ||
+        qcow2_snapshot_change_co_remove(q, l1, n) < 0) {
+        q->stays_dirty = true;
+    }
+}
+
+/* ---- Tables ---- */
+
+int coroutine_fn qcow2_snapshot_change_co_write_l1(Qcow2 *q, const uint64_t *l1, uint64_t n,
+                                                   uint64_t *offset)
+{
+    uint64_t whole = ALIGN_UP(n * 8, q->geo.cluster_size), place = 0;
+    g_autofree uint8_t *buf = NULL;
+    int ret;
+
+    *offset = 0;
+    if (n == 0) {
+        return 0;
+    }
+    buf = g_try_malloc0(whole);
+    if (!buf) {
+        return -ENOMEM;
+    }
+    for (uint64_t i = 0; i < n; i++) {
+        stbe64(buf + i * 8, l1[i]);
+    }
+    co_mutex_lock(&q->alloc.meta_lock);
+    ret = qcow2_alloc_co_clusters(&q->alloc, whole >> q->geo.cluster_bits, &place);
+    co_mutex_unlock(&q->alloc.meta_lock);
+    if (ret < 0) {
+        return ret;
+    }
+    ret = bdrv_co_pwrite(q->file, (int64_t)place, (int64_t)whole, buf, 0);
+    if (ret < 0) {
+        qcow2_snapshot_change_co_drop(q, place, whole);
+        return ret;
+    }
+    *offset = place;
+    return 0;
+}
+
+void coroutine_fn qcow2_snapshot_change_co_drop(Qcow2 *q, uint64_t offset, uint64_t bytes)
+{
+    if (offset && bytes) {
+        co_mutex_lock(&q->alloc.meta_lock);
+        qcow2_quarantine_add(q->quarantine, offset, ALIGN_UP(bytes, q->geo.cluster_size),
+                             q->discard_snapshot);
+        co_mutex_unlock(&q->alloc.meta_lock);
+    }
+}
+
+/* The header names the table at @offset. */
+static int coroutine_fn co_name_table(Qcow2 *q, Snapshot *list, uint32_t n, uint64_t offset)
+{
+    Qcow2Header h;
+    int ret;
+
+    co_mutex_lock(&q->alloc.meta_lock);
+    h = q->hdr;
+    h.nb_snapshots = n;
+    h.snapshots_offset = offset;
+    ret = qcow2_flush_co_header_fields(q, &h, HEADER_AT(nb_snapshots), HEADER_AT(incompatible));
+    if (ret == 0) {
+        uint64_t old = qcow2_snapshot_table_bytes(q->snapshots, q->hdr.nb_snapshots);
+
+        if (old) {
+            qcow2_metadata_remove(q->metadata, q->hdr.snapshots_offset, old);
+            qcow2_quarantine_add(q->quarantine, q->hdr.snapshots_offset,
+                                 ALIGN_UP(old, q->geo.cluster_size), q->discard_snapshot);
+        }
+        if (n) {
+            qcow2_metadata_add(q->metadata, offset, qcow2_snapshot_table_bytes(list, n),
+                               "snapshot table");
+        }
+        q->hdr.nb_snapshots = n;
+        q->hdr.snapshots_offset = offset;
+        g_free(q->snapshots); /* what its elements own is in @list, or the caller's */
+        q->snapshots = list;
+    }
+    co_mutex_unlock(&q->alloc.meta_lock);
+    return ret;
+}
+
+int coroutine_fn qcow2_snapshot_change_co_install(Qcow2 *q, Snapshot *list, uint32_t n)
+{
+    uint64_t offset;
+    int ret = qcow2_snapshot_co_write_table(q, list, n, &offset);
+
+    if (ret == 0 && !RULE_BROKEN(COUNTED_BEFORE_SNAPSHOT)) {
+        ret = qcow2_flush_co_metadata(q, true);
+        ret = ret < 0 ? ret : qcow2_health_co_sync(&q->health, q->file->bs);
+    }
+    ret = ret < 0 ? ret : co_name_table(q, list, n, offset);
+    if (ret < 0) { /* the header may name it where that is in doubt: until a flush has ended well */
+        qcow2_snapshot_change_co_drop(q, offset, qcow2_snapshot_table_bytes(list, n));
+    }
+    return ret;
+}
