@@ -51,6 +51,7 @@ class Maker:
         self.unit = self.cs // 32 if "extended_l2" in o else self.cs
         self.touched = set()  # clusters: the reference refuses to compress over those
         self.snapshots, self.bitmaps, self.count = {}, [], 0
+        self.one_size = True  # of clusters, as it was created
 
     def span(self):
         r, kind = self.r, self.r.random()
@@ -79,7 +80,7 @@ class Maker:
             return ("zero", start, length, r.choice(["", "-u "]))
         if k < 0.75:
             return ("discard", start, length)
-        if k < 0.82 and "data_file" not in self.o and self.o.get("refcount_bits") != 1:
+        if k < 0.82 and self.one_size and "data_file" not in self.o and self.o.get("refcount_bits") != 1:
             first = start // self.cs * self.cs
             if first + self.cs <= self.size and first // self.cs not in self.touched and \
                     "preallocation" not in self.o:
@@ -157,14 +158,21 @@ class Maker:
             return None if "data_file" in o else ("amend", "size=%d" % self.size)
         return ("amend", kind)
 
-    def ours(self):
-        r, k = self.r, self.r.random()
-        if k < 0.5 or "compat" in self.o:
-            return ("compact",)
-        choices = ["extended_l2=on", "extended_l2=off"] if self.cs >= 16 * KIB else []
-        if "data_file" not in self.o:
+    def compact(self):
+        return ("compact", self.r.choice(["", "--defragment"]))
+
+    def remake(self):
+        o, cs = self.o, self.cs
+        if "compat" in o:
+            return None
+        choices = ["extended_l2=on", "extended_l2=off"] if cs >= 16 * KIB else []
+        if "data_file" not in o:
             choices += ["compression_type=zlib", "compression_type=zstd"]
-        return ("remake", r.choice(choices)) if choices else None
+            choices += ["cluster_size=%d" % c for c in (cs // 2, cs * 2) if 16 * KIB <= c <= 128 * KIB]
+        what = self.r.choice(choices) if choices else None
+        # A compressed write is a whole cluster: after this only one side's clusters are known.
+        self.one_size = self.one_size and not (what or "").startswith("cluster_size")
+        return ("remake", what) if what else None
 
 
 def make_ops(m, n, kinds):
@@ -239,7 +247,7 @@ def img_command(op, size, image="t.qcow2"):
     if op[0] == "repair":
         return ["check", "-f", "qcow2", "-r", "all", image]
     if op[0] == "compact":
-        return ["compact", "-f", "qcow2", image]
+        return ["compact", "-f", "qcow2"] + [a for a in op[1:] if a] + [image]
     return ["amend", "-f", "qcow2", "-o", op[1], image]
 
 
