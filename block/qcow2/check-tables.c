@@ -319,6 +319,29 @@ static int coroutine_fn co_count_inactive(Check *c, GHashTable *tables)
     return ret;
 }
 
+static void tell_bad_l1(Check *c, const Snapshot *s)
+{
+    uint64_t bytes = s->l1_size * UINT64_C(8);
+
+    if (bytes > QCOW2_MAX_L1_BYTES) {
+        qcow2_check_error(c, false,
+                          " snapshot %s (%s) l1_size=%#x: L1 table is too large; snapshot table "
+                          "entry corrupted",
+                          s->id, s->name, s->l1_size);
+    } else if (geo_in_cluster(&c->q->geo, s->l1_offset)) {
+        qcow2_check_error(c, false,
+                          " snapshot %s (%s) l1_offset=%#" G_GINT64_MODIFIER
+                          "x: L1 table is not cluster aligned; snapshot table entry corrupted",
+                          s->id, s->name, s->l1_offset);
+    } else {
+        qcow2_check_error(c, false,
+                          ": counting reference for region exceeding the end of the file by one "
+                          "cluster or more: offset 0x%" G_GINT64_MODIFIER
+                          "x size 0x%" G_GINT64_MODIFIER "x",
+                          s->l1_offset, bytes);
+    }
+}
+
 static int coroutine_fn co_count_snapshots(Check *c)
 {
     Qcow2 *q = c->q;
@@ -333,11 +356,7 @@ static int coroutine_fn co_count_snapshots(Check *c)
 
         if (!qcow2_snapshot_l1_sound(q, s, length) ||
             bytes > left) { /* too long in sum: they overlap */
-            qcow2_check_error(c, false,
-                              " snapshot %s (%s) l1_offset=%#" G_GINT64_MODIFIER
-                              "x: L1 table is not cluster "
-                              "aligned, or not inside of the file; snapshot table entry corrupted",
-                              s->id, s->name, s->l1_offset);
+            tell_bad_l1(c, s);
             continue;
         }
         if (!bytes) {

@@ -117,10 +117,12 @@ static int coroutine_fn co_count_silently(Check *c)
 
 static int coroutine_fn co_check_all(Check *c)
 {
-    int ret = co_count(c);
+    int64_t found;
+    int ret = qcow2_repair_tell_snapshots(c, &found);
 
+    ret = ret < 0 ? ret : co_count(c);
     ret = ret < 0 ? ret : co_compare(c->counts);
-    c->res->corruptions += c->structure_errors;
+    c->res->corruptions += c->structure_errors + found;
     return ret < 0 ? ret : qcow2_check_copied_co_run(c, false);
 }
 
@@ -251,15 +253,36 @@ static int coroutine_fn co_announce(Qcow2 *q)
     return qcow2_change_co_mark(q, QCOW2_CHANGE_IMAGE);
 }
 
+/* The snapshot table needs clusters: it is written only where all else is right. */
+static int coroutine_fn co_repair_snapshots(Check *c, int64_t found)
+{
+    BlockCheckResult *r = c->res;
+    int ret;
+
+    if (!found) {
+        return 0;
+    }
+    if (!(c->fix & BLK_FIX_ERRORS) || r->corruptions || r->leaks || r->check_errors) {
+        r->corruptions += found;
+        return 0;
+    }
+    ret = qcow2_repair_co_snapshots(c);
+    *(ret < 0 ? &r->corruptions : &r->corruptions_fixed) += found;
+    return ret;
+}
+
 static int coroutine_fn co_repair_all(Check *c)
 {
     const BlockCheckResult *r = c->res;
-    int ret = co_announce(c->q);
+    int64_t found;
+    int ret = qcow2_repair_tell_snapshots(c, &found);
 
+    ret = ret < 0 ? ret : co_announce(c->q);
     ret = ret < 0 ? ret : co_repair_tables(c);
     ret = ret < 0 ? ret : co_repair_counts(c);
     ret = ret < 0 ? ret : co_repair_flags(c);
-    return ret < 0 ? ret : qcow2_repair_co_finish(c->q, !r->corruptions && !r->check_errors);
+    ret = ret < 0 ? ret : qcow2_repair_co_finish(c->q, !r->corruptions && !r->check_errors);
+    return ret < 0 ? ret : co_repair_snapshots(c, found);
 }
 
 /* ---- */

@@ -16,7 +16,8 @@ uint64_t qcow2_snapshot_table_bytes(const Snapshot *list, uint32_t n)
     for (uint32_t i = 0; i < n; i++) {
         const Snapshot *s = &list[i];
 
-        bytes += ALIGN_UP(SNAPSHOT_FIXED_SIZE + s->extra_len + strlen(s->id) + strlen(s->name),
+        bytes += ALIGN_UP((uint64_t)SNAPSHOT_FIXED_SIZE + s->extra_len + s->extra_cut +
+                              strlen(s->id) + strlen(s->name),
                           UINT64_C(8));
     }
     return bytes;
@@ -40,7 +41,7 @@ static uint64_t put_one(uint8_t *b, const Snapshot *s)
 {
     size_t id = strlen(s->id), name = strlen(s->name);
 
-    g_assert(id <= UINT16_MAX && name <= UINT16_MAX);
+    g_assert(id <= UINT16_MAX && name <= UINT16_MAX && !s->extra_cut);
     stbe64(b, s->l1_offset);
     stbe32(b + 8, s->l1_size);
     stbe16(b + 12, (uint16_t)id);

@@ -8,8 +8,6 @@
 #include <errno.h>
 #include <string.h>
 
-#define MAX_EXTRA 1024
-
 void qcow2_snapshot_clear(Snapshot *s)
 {
     g_free(s->id);
@@ -29,7 +27,7 @@ void qcow2_snapshot_free_all(Qcow2 *q)
 static int coroutine_fn co_read_rest(Qcow2 *q, Snapshot *s, uint64_t at, uint32_t extra,
                                      uint16_t id, uint16_t name, GError **errp)
 {
-    size_t len = (size_t)extra + id + name;
+    size_t names = (size_t)id + name, len = extra + names;
     g_autofree uint8_t *buf = g_try_malloc(MAX(len, 1));
     int ret;
 
@@ -37,6 +35,10 @@ static int coroutine_fn co_read_rest(Qcow2 *q, Snapshot *s, uint64_t at, uint32_
         return error_set_errno(errp, ENOMEM, "Failed to read snapshot table");
     }
     ret = len ? bdrv_co_pread(q->file, (int64_t)at, (int64_t)len, buf, 0) : 0;
+    if (ret == 0 && s->extra_cut && names) {
+        ret = bdrv_co_pread(q->file, (int64_t)(at + extra + s->extra_cut), (int64_t)names,
+                            buf + extra, 0);
+    }
     if (ret < 0) {
         return error_set_errno(errp, ret, "Failed to read snapshot table");
     }
@@ -73,10 +75,13 @@ static int coroutine_fn co_read_one(Qcow2 *q, Snapshot *s, uint64_t *at, GError 
     s->vm_clock_nsec = ldbe64(b + 24);
     s->vm_state_size = ldbe32(b + 32);
     extra = ldbe32(b + 36);
-    if (extra > MAX_EXTRA) {
+    if (extra > SNAPSHOT_MAX_EXTRA && !(q->bs->open_flags & BLK_O_CHECK)) {
         return error_set(errp, EINVAL, "Too much extra metadata in snapshot table entry");
     }
-    ret = co_read_rest(q, s, *at + SNAPSHOT_FIXED_SIZE, extra, id, name, errp);
+    if (extra > SNAPSHOT_MAX_EXTRA) { /* left to check */
+        s->extra_cut = extra - SNAPSHOT_KNOWN_EXTRA;
+    }
+    ret = co_read_rest(q, s, *at + SNAPSHOT_FIXED_SIZE, extra - s->extra_cut, id, name, errp);
     *at += ALIGN_UP((uint64_t)SNAPSHOT_FIXED_SIZE + extra + id + name, (uint64_t)8);
     return ret;
 }

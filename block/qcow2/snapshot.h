@@ -7,6 +7,7 @@
 
 #define SNAPSHOT_FIXED_SIZE 40
 #define SNAPSHOT_KNOWN_EXTRA 24 /* what we write */
+#define SNAPSHOT_MAX_EXTRA 1024
 #define SNAPSHOT_MAX_TABLE (INT64_C(64) * MiB)
 
 typedef struct Snapshot {
@@ -20,6 +21,7 @@ typedef struct Snapshot {
     uint64_t icount;
     uint32_t extra_len;  /* bytes of extra data in the table */
     uint8_t *extra_rest; /* of these, what follows those that we know; NULL: nothing */
+    uint32_t extra_cut;  /* bytes of too much extra data that follow in the file; for check only */
 } Snapshot;
 
 int coroutine_fn qcow2_snapshot_co_load(Qcow2 *q, GError **errp);
