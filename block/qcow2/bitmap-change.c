@@ -137,13 +137,15 @@ static int coroutine_fn co_apply(Qcow2 *q, const BlockBitmapChange *c, Bitmap *b
                                  GError **errp) REQUIRES_LOCK(q->bitmaps->lock)
 {
     uint64_t size = (uint64_t)atomic_load(&q->bs->total_bytes);
+    int ret;
 
     if (c->action != BLK_BITMAP_REMOVE && (b->flags & BITMAP_IN_USE)) {
         return qcow2_bitmap_refuse_inconsistent(b, errp);
     }
     switch (c->action) {
     case BLK_BITMAP_ADD:
-        return error_set(errp, EEXIST, "Bitmap already exists: %s", c->name);
+        ret = c->granularity ? check_granularity(c->granularity, errp) : 0;
+        return ret < 0 ? ret : error_set(errp, EEXIST, "Bitmap already exists: %s", c->name);
     case BLK_BITMAP_REMOVE:
         g_ptr_array_remove(next, b);
         return 0;

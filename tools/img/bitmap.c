@@ -3,7 +3,6 @@
 #include "img.h"
 
 #include "block/bitmap-ops.h"
-#include "util/size.h"
 
 #include <getopt.h>
 #include <stdio.h>
@@ -35,8 +34,7 @@ typedef struct BitmapAction {
 typedef struct BitmapArgs {
     const char *format, *source_file, *source_format;
     bool image_opts;
-    uint64_t granularity;
-    bool granularity_given;
+    int64_t granularity; /* 0: as the driver likes */
     GArray *actions;
 } BitmapArgs;
 
@@ -55,35 +53,23 @@ static bool take_action(const ToolArg *a, void *record, void *field, const char 
     return true;
 }
 
-static bool take_granularity(const ToolArg *a, void *record, void *field, const char *value)
-{
-    BitmapArgs *args = record;
-    const char *end;
-
-    if (size_parse(value, &end, 'B', &args->granularity) < 0 || *end) {
-        img_error("Invalid granularity specified: '%s'.", value);
-        return false;
-    }
-    args->granularity_given = true;
-    return true;
-}
-
 #define FIELD(f) .at = offsetof(BitmapArgs, f)
-static const ToolArg bitmap_args[] = { { "help", 'h', ARG_DO, .what = help_text,
-                                         .call = img_show_help },
-                                       { "add", 0, ARG_DO, .call = take_action },
-                                       { "remove", 0, ARG_DO, .call = take_action },
-                                       { "clear", 0, ARG_DO, .call = take_action },
-                                       { "enable", 0, ARG_DO, .call = take_action },
-                                       { "disable", 0, ARG_DO, .call = take_action },
-                                       { "merge", 0, ARG_TAKE, .call = take_action },
-                                       { "granularity", 'g', ARG_TAKE, .call = take_granularity },
-                                       { "source-file", 'b', ARG_TEXT, FIELD(source_file) },
-                                       { "source-format", 'F', ARG_TEXT, FIELD(source_format) },
-                                       { "format", 'f', ARG_TEXT, FIELD(format) },
-                                       { "image-opts", 0, ARG_SET, FIELD(image_opts) },
-                                       { "object", 0, ARG_TAKE, .call = object_take },
-                                       { NULL } };
+static const ToolArg bitmap_args[] = {
+    { "help", 'h', ARG_DO, .what = help_text, .call = img_show_help },
+    { "add", 0, ARG_DO, .call = take_action },
+    { "remove", 0, ARG_DO, .call = take_action },
+    { "clear", 0, ARG_DO, .call = take_action },
+    { "enable", 0, ARG_DO, .call = take_action },
+    { "disable", 0, ARG_DO, .call = take_action },
+    { "merge", 0, ARG_TAKE, .call = take_action },
+    { "granularity", 'g', ARG_SIZE, FIELD(granularity), "granularity", 0, INT64_MAX },
+    { "source-file", 'b', ARG_TEXT, FIELD(source_file) },
+    { "source-format", 'F', ARG_TEXT, FIELD(source_format) },
+    { "format", 'f', ARG_TEXT, FIELD(format) },
+    { "image-opts", 0, ARG_SET, FIELD(image_opts) },
+    { "object", 0, ARG_TAKE, .call = object_take },
+    { NULL }
+};
 #undef FIELD
 
 /* ---- The command line ---- */
@@ -101,13 +87,10 @@ static bool has_action(const BitmapArgs *a, BlockBitmapAction what)
 /* What is missing or does not go together; NULL: fine. */
 static const char *contradiction(const BitmapArgs *a, int names)
 {
-    if (names != 2) {
-        return "Expecting filename and bitmap name";
-    }
     if (!a->actions->len) {
         return "Need at least one of --add, --remove, --clear, --enable, --disable, or --merge";
     }
-    if (a->granularity_given && !has_action(a, BLK_BITMAP_ADD)) {
+    if (a->granularity && !has_action(a, BLK_BITMAP_ADD)) {
         return "granularity only supported with --add";
     }
     if (a->source_format && !a->source_file) {
@@ -115,6 +98,9 @@ static const char *contradiction(const BitmapArgs *a, int names)
     }
     if (a->source_file && !has_action(a, BLK_BITMAP_MERGE)) {
         return "Merge bitmap source file only supported with --merge";
+    }
+    if (names != 2) {
+        return "Expecting filename and bitmap name";
     }
     return a->image_opts && a->format ? "--image-opts and --format are mutually exclusive" : NULL;
 }
@@ -138,7 +124,9 @@ static int act(BlockBackend *blk, BlockBackend *source, const char *name, const 
                const BitmapAction *action, GError **errp)
 {
     BlockBitmapData data = { NULL };
-    BlockBitmapChange c = { .action = action->what, .name = name, .granularity = a->granularity };
+    BlockBitmapChange c = { .action = action->what,
+                            .name = name,
+                            .granularity = (uint64_t)a->granularity };
     int ret = 0;
 
     if (action->what == BLK_BITMAP_MERGE && has_bitmap(blk, name)) {

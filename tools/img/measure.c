@@ -18,7 +18,8 @@ static const char help_text[] =
     "  --size SIZE                   size of its disk\n"
     "  -f, --format FORMAT           format of FILE (probed)\n"
     "  --image-opts                  FILE is an option string (driver=qcow2,file.filename=x)\n"
-    "  -l, --snapshot NAME           what an internal snapshot of FILE holds (not supported yet)\n"
+    "  -l, --snapshot NAME           what an internal snapshot of FILE holds: its id or name,\n"
+    "                                or snapshot.id=ID,snapshot.name=NAME\n"
     "  --exact                       count the tables alone that convert will make: the length of\n"
     "                                its file, to the cluster (required: room for all tables)\n"
     "  --output human|json           how it is printed (human)\n"
@@ -40,6 +41,12 @@ static bool take_options(const ToolArg *a, void *record, void *field, const char
     return img_add_options(field, value);
 }
 
+static bool take_snapshot(const ToolArg *a, void *record, void *field, const char *value)
+{
+    ((MeasureArgs *)record)->snapshot = value;
+    return img_check_snapshot_name(value);
+}
+
 #define FIELD(f) .at = offsetof(MeasureArgs, f)
 static const ToolArg measure_args[] = {
     { "help", 'h', ARG_DO, .what = help_text, .call = img_show_help },
@@ -48,7 +55,7 @@ static const ToolArg measure_args[] = {
     { "size", 0, ARG_SIZE, FIELD(size), "image size", 0, INT64_MAX },
     { "format", 'f', ARG_TEXT, FIELD(format) },
     { "image-opts", 0, ARG_SET, FIELD(image_opts) },
-    { "snapshot", 'l', ARG_TEXT, FIELD(snapshot) },
+    { "snapshot", 'l', ARG_TAKE, .call = take_snapshot },
     { "exact", 0, ARG_SET, FIELD(exact) },
     { "output", 0, ARG_TAKE, FIELD(json), "measure", .call = img_take_output },
     { "force-share", 'U', ARG_SET, FIELD(force_share) },
@@ -139,8 +146,7 @@ static int run(const MeasureArgs *a, const char *filename, bool more)
             return 1;
         }
     }
-    if (a->snapshot) {
-        img_error("Reading an internal snapshot (-l) is not supported");
+    if (a->snapshot && !img_load_snapshot(src, a->snapshot)) {
         return 1;
     }
     return measure(a, src);
