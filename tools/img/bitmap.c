@@ -9,17 +9,16 @@
 #include <string.h>
 
 static const char help_text[] =
-    "bitmap (--add | --remove | --clear | --enable | --disable | --merge SOURCE)… [OPTIONS] FILE "
-    "BITMAP\n"
-    "Changes a persistent bitmap of an image; several actions are done in order.\n"
+    "bitmap ACTION... [OPTIONS] FILE BITMAP\n"
+    "Changes a persistent bitmap of an image; actions (down to --merge) are done in order.\n"
     "\n"
     "  --add                         make it: it tells of changes from now on\n"
-    "  -g, --granularity SIZE        ... in parts of that size (the cluster size, 4K to 64K)\n"
     "  --remove                      remove it\n"
     "  --clear                       nothing is dirty in it any more\n"
     "  --enable, --disable           it tells of changes from now on, or stays as it is\n"
     "  --merge SOURCE                what is dirty in the bitmap SOURCE becomes dirty in it\n"
-    "  -b, --source-file FILE        ... which is one of that image\n"
+    "  -g, --granularity SIZE        of --add: its parts (the cluster size, 4K to 64K)\n"
+    "  -b, --source-file FILE        of --merge: SOURCE is a bitmap of that image\n"
     "  -F, --source-format FORMAT    format of that image (probed)\n"
     "  -f, --format FORMAT           format of the image (probed)\n"
     "  --image-opts                  the name is an option string (driver=qcow2,file.filename=x)\n"
