@@ -354,6 +354,16 @@ static int coroutine_fn co_flag_table(const Check *c, uint32_t i)
     return ret;
 }
 
+static bool coroutine_fn co_has_mended(Qcow2 *q)
+{
+    bool any;
+
+    co_mutex_lock(&q->alloc.meta_lock);
+    any = q->l1_dirty || qcow2_cache_dirty_bytes(q->l2_cache) > 0;
+    co_mutex_unlock(&q->alloc.meta_lock);
+    return any;
+}
+
 /* A snapshot that was being made or deleted leaves flags that do not fit. They are right on disk
  * before the counts are, and before the dirty bit goes. */
 static int coroutine_fn co_mend_flags(Check *c, GError **errp)
@@ -372,7 +382,9 @@ static int coroutine_fn co_mend_flags(Check *c, GError **errp)
             ret = qcow2_flush_co_metadata(q, true);
         }
     }
-    ret = ret < 0 ? ret : qcow2_flush_co_metadata(q, true);
+    if (ret == 0 && co_has_mended(q)) {
+        ret = qcow2_flush_co_metadata(q, true);
+    }
     return ret < 0 ? error_set_errno(errp, ret, "Could not mend the flags of entries") : 0;
 }
 
