@@ -166,7 +166,8 @@ static int take_size(const Qcow2 *q, Options *o, AmendPlan *p, GError **errp)
     if (!opts_take_size(o, "size", 0, &p->size, errp)) {
         return -EINVAL;
     }
-    p->resize = p->size != (uint64_t)atomic_load(&q->bs->total_bytes);
+    /* 0 is no size, as if none were given: nobody empties an image by a slip */
+    p->resize = p->size && p->size != (uint64_t)atomic_load(&q->bs->total_bytes);
     return p->resize && p->size % 512
                ? error_set(errp, EINVAL, "The new size must be a multiple of 512")
                : 0;

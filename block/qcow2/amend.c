@@ -4,8 +4,10 @@
  *
  * The header's features and names change in one rewrite of it; tables, counts and data in one
  * remake (remake.h); the size as a resize does (truncate.c). A downgrade comes last: the remake
- * before it has left no zero flag, and the counts are on disk, so that the old version's header
- * describes the image as it is.
+ * before it has left no zero flag (nor does a resize after it add one: INV-AMEND-1), and the
+ * counts are on disk, so that the old version's header describes the image as it is.
+ *
+ * INV-AMEND-1: nothing but the header changes between the remake and the downgrade.
  */
 #include "amend.h"
 
@@ -120,9 +122,21 @@ static int coroutine_fn co_remake(Qcow2 *q, const AmendPlan *p, RemakeProgress *
 
 /* ---- The size ---- */
 
-static bool has_size(const Qcow2 *q, const AmendPlan *p)
+static bool has_downgrade(const Qcow2 *q, const AmendPlan *p)
 {
-    return p->resize;
+    return (int)p->version < q->geo.version;
+}
+
+/* Growing over a backing file makes zero clusters, which the remake of a downgrade must meet. */
+static bool has_size_before(const Qcow2 *q, const AmendPlan *p)
+{
+    return p->resize && has_downgrade(q, p);
+}
+
+/* Else the new clusters come first: they may allow sizes that the old ones do not. */
+static bool has_size_after(const Qcow2 *q, const AmendPlan *p)
+{
+    return p->resize && !has_downgrade(q, p);
 }
 
 static int coroutine_fn co_size(Qcow2 *q, const AmendPlan *p, RemakeProgress *progress,
@@ -135,11 +149,6 @@ static int coroutine_fn co_size(Qcow2 *q, const AmendPlan *p, RemakeProgress *pr
 }
 
 /* ---- The old version ---- */
-
-static bool has_downgrade(const Qcow2 *q, const AmendPlan *p)
-{
-    return (int)p->version < q->geo.version;
-}
 
 /* What the old version has no place for. */
 static int edit_downgrade(Qcow2Header *h, void *opaque, GError **errp)
@@ -163,9 +172,10 @@ static int coroutine_fn co_downgrade(Qcow2 *q, const AmendPlan *p, RemakeProgres
 /* ---- All of them ---- */
 
 static const AmendStep steps[] = {
-    { 0.01, has_features, co_features },
-    { 1, has_remake, co_remake },
-    { 0.1, has_size, co_size },
+    { 0.01, has_features, co_features }, /* the new version before what only it can say */
+    { 0.1, has_size_before, co_size },   /* INV-AMEND-1 */
+    { 1, has_remake, co_remake },        /* tables, counts, data */
+    { 0.1, has_size_after, co_size },    /* not before a downgrade */
     { 0.01, has_downgrade, co_downgrade },
 };
 
