@@ -36,8 +36,8 @@ static bool note_candidate(Look *l, uint64_t cluster)
 }
 
 /* Count @count of @cluster. */
-static int coroutine_fn co_compare(Look *l, uint64_t cluster, uint64_t count)
-    REQUIRES_LOCK(l->c->q->alloc.meta_lock)
+static int coroutine_fn co_compare(Look *l, Allocator *a, uint64_t cluster, uint64_t count)
+    REQUIRES_LOCK(a->meta_lock)
 {
     uint64_t refs = cluster < l->c->map.clusters ? l->c->map.refs[cluster] : 0;
 
@@ -50,20 +50,19 @@ static int coroutine_fn co_compare(Look *l, uint64_t cluster, uint64_t count)
     if (refs == 1) {
         return note_candidate(l, cluster) ? 0 : -ENOMEM;
     }
-    return qcow2_refcount_co_lower(&l->c->q->alloc, cluster, refs);
+    return qcow2_refcount_co_lower(a, cluster, refs);
 }
 
 /* The clusters [first, first + n), one slice of a block; no block: nobody refers to them. */
-static int coroutine_fn co_compare_slice(Look *l, uint64_t first, uint64_t n)
-    REQUIRES_LOCK(l->c->q->alloc.meta_lock)
+static int coroutine_fn co_compare_slice(Look *l, Allocator *a, uint64_t first, uint64_t n)
+    REQUIRES_LOCK(a->meta_lock)
 {
-    Allocator *a = &l->c->q->alloc;
     MetaSlice *s;
     uint64_t index;
     int ret = qcow2_refcount_co_slice(a, first, &s, &index);
 
     for (uint64_t i = 0; i < n && ret == 0; i++) {
-        ret = co_compare(l, first + i,
+        ret = co_compare(l, a, first + i,
                          s ? qcow2_refcount_codec_get(a->geo->refcount_order, s->data, index + i)
                            : 0);
     }
@@ -73,9 +72,8 @@ static int coroutine_fn co_compare_slice(Look *l, uint64_t first, uint64_t n)
     return ret;
 }
 
-static int coroutine_fn co_compare_all(Look *l) REQUIRES_LOCK(l->c->q->alloc.meta_lock)
+static int coroutine_fn co_compare_all(Look *l, Allocator *a) REQUIRES_LOCK(a->meta_lock)
 {
-    Allocator *a = &l->c->q->alloc;
     uint64_t per = qcow2_refcount_slice_entries(a);
     uint64_t end = MAX(a->reftable_entries << a->geo->refblock_bits, l->c->map.clusters);
     int ret = 0;
@@ -84,7 +82,7 @@ static int coroutine_fn co_compare_all(Look *l) REQUIRES_LOCK(l->c->q->alloc.met
         uint64_t k = c >> a->geo->refblock_bits;
 
         if ((k < a->reftable_entries && a->reftable[k]) || c < l->c->map.clusters) {
-            ret = co_compare_slice(l, c, per);
+            ret = co_compare_slice(l, a, c, per);
         }
     }
     return ret;
@@ -123,14 +121,15 @@ static int coroutine_fn co_sort_out(Look *l, uint64_t lo, uint64_t hi, bool *any
 
 int coroutine_fn qcow2_compact_leaks_co_return(Compact *c, uint8_t **lonely)
 {
+    Allocator *a = &c->q->alloc;
     Look l = { .c = c };
     bool any = false;
     int ret;
 
     *lonely = NULL;
-    co_mutex_lock(&c->q->alloc.meta_lock);
-    ret = co_compare_all(&l);
-    co_mutex_unlock(&c->q->alloc.meta_lock);
+    co_mutex_lock(&a->meta_lock);
+    ret = co_compare_all(&l, a);
+    co_mutex_unlock(&a->meta_lock);
     for (uint64_t lo = l.lo, hi; lo < l.hi && ret == 0; lo = hi) {
         hi = l.hi;
         ret = qcow2_compact_index_co_make(c, lo, &hi, l.candidates);

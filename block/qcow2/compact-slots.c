@@ -58,6 +58,17 @@ static int by_place(const void *a, const void *b)
                                 : (x->slot > y->slot) - (x->slot < y->slot);
 }
 
+static int coroutine_fn co_write_header(Compact *c, const CompactChange *ch, guint n, uint8_t *buf,
+                                        uint64_t piece, bool back)
+{
+    int ret;
+
+    co_mutex_lock(&c->q->header.lock);
+    ret = co_write_piece(c, ch, n, buf, piece, back);
+    co_mutex_unlock(&c->q->header.lock);
+    return ret;
+}
+
 int coroutine_fn qcow2_compact_slots_co_write(Compact *c, GArray *changes, bool back)
 {
     const CompactChange *ch;
@@ -72,13 +83,8 @@ int coroutine_fn qcow2_compact_slots_co_write(Compact *c, GArray *changes, bool 
         uint64_t piece = header ? 512 : MIN(PIECE, c->q->geo.cluster_size);
 
         n = in_piece(ch, i, changes->len, piece);
-        if (header) {
-            co_mutex_lock(&c->q->header.lock);
-        }
-        ret = co_write_piece(c, ch + i, n, buf, piece, back);
-        if (header) {
-            co_mutex_unlock(&c->q->header.lock);
-        }
+        ret = header ? co_write_header(c, ch + i, n, buf, piece, back)
+                     : co_write_piece(c, ch + i, n, buf, piece, back);
     }
     mem_align_free(buf);
     return ret;

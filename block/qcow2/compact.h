@@ -172,7 +172,8 @@ typedef struct CompactCount {
 /* compact-slots.c: the changes of a batch, in the file; @back: undone. Sorted by table and slot. */
 int coroutine_fn qcow2_compact_slots_co_write(Compact *c, GArray *changes, bool back);
 /* ... and in memory, when they are on disk. */
-void coroutine_fn qcow2_compact_slots_co_note(Compact *c, const CompactChange *ch);
+void coroutine_fn qcow2_compact_slots_co_note(Compact *c, const CompactChange *ch)
+    REQUIRES_LOCK(c->q->alloc.meta_lock);
 
 /* ---- the parts of a pass ---- */
 

@@ -308,10 +308,9 @@ static bool is_alone(const Check *c, uint64_t host)
     return qcow2_check_refmap_get(&c->map, host >> c->q->geo.cluster_bits) == 1;
 }
 
-static int coroutine_fn co_flag_slice(const Check *c, uint64_t l1_index, uint64_t table,
-                                      uint64_t at) REQUIRES_LOCK(c->q->alloc.meta_lock)
+static int coroutine_fn co_flag_slice(Qcow2 *q, const Check *c, uint64_t l1_index, uint64_t table,
+                                      uint64_t at) REQUIRES_LOCK(q->alloc.meta_lock)
 {
-    Qcow2 *q = c->q;
     MetaSlice *s;
     int ret = qcow2_l2_table_co_load(q, l1_index, table, at, &s);
 
@@ -334,10 +333,9 @@ static int coroutine_fn co_flag_slice(const Check *c, uint64_t l1_index, uint64_
     return 0;
 }
 
-static int coroutine_fn co_flag_table(const Check *c, uint32_t i)
-    REQUIRES_LOCK(c->q->alloc.meta_lock)
+static int coroutine_fn co_flag_table(Qcow2 *q, const Check *c, uint32_t i)
+    REQUIRES_LOCK(q->alloc.meta_lock)
 {
-    Qcow2 *q = c->q;
     uint64_t e = atomic_load(&q->l1[i]), table = e & QCOW2_OFFSET_MASK;
     int ret = 0;
 
@@ -346,7 +344,7 @@ static int coroutine_fn co_flag_table(const Check *c, uint32_t i)
     }
     for (uint64_t at = 0; at < UINT64_C(1) << q->geo.l2_bits && ret == 0;
          at += qcow2_l2_table_slice_entries(q)) {
-        ret = co_flag_slice(c, i, table, at);
+        ret = co_flag_slice(q, c, i, table, at);
     }
     if (ret == 0 && is_alone(c, table) != ((e & L2E_COPIED) != 0)) {
         qcow2_l1_set(q, i, e ^ L2E_COPIED);
@@ -376,7 +374,7 @@ static int coroutine_fn co_mend_flags(Check *c, GError **errp)
     }
     for (uint32_t i = 0; i < q->l1_size && ret == 0; i++) {
         co_mutex_lock(&q->alloc.meta_lock);
-        ret = co_flag_table(c, i);
+        ret = co_flag_table(q, c, i);
         co_mutex_unlock(&q->alloc.meta_lock);
         if (ret == 0 && qcow2_flush_is_crowded(q->l2_cache, UINT64_MAX)) {
             ret = qcow2_flush_co_metadata(q, true);

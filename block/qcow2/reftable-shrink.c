@@ -124,14 +124,14 @@ static int coroutine_fn co_shrink(Qcow2 *q, uint64_t *blocks)
         q->header_in_doubt || q->header_whole_in_doubt) {
         return 0; /* what is on disk is not what memory has: another time */
     }
-    ret = co_find(a, &t);
+    ret = co_find(&q->alloc, &t);
     if (ret < 0 || !t.blocks) {
         return ret;
     }
-    ret = co_leave(a, &t);
+    ret = co_leave(&q->alloc, &t);
     if (ret == 0) {
         CASE_MET(REFBLOCKS_DROPPED);
-        co_free(a, &t);
+        co_free(&q->alloc, &t);
         *blocks = t.blocks;
     }
     return ret;

@@ -130,15 +130,15 @@ static void reader_clear(CountReader *r)
     r->slice = NULL;
 }
 
-static int coroutine_fn reader_co_get(CountReader *r, uint64_t cluster, uint64_t *count)
-    REQUIRES_LOCK(r->q->alloc.meta_lock)
+static int coroutine_fn reader_co_get(Qcow2 *q, CountReader *r, uint64_t cluster, uint64_t *count)
+    REQUIRES_LOCK(q->alloc.meta_lock)
 {
-    uint64_t per = qcow2_refcount_slice_entries(&r->q->alloc), index;
+    uint64_t per = qcow2_refcount_slice_entries(&q->alloc), index;
     int ret;
 
     if (!r->slice || cluster - r->first >= per) {
         reader_clear(r);
-        ret = qcow2_refcount_co_slice(&r->q->alloc, cluster, &r->slice, &index);
+        ret = qcow2_refcount_co_slice(&q->alloc, cluster, &r->slice, &index);
         if (ret < 0 || !r->slice) {
             r->slice = NULL;
             *count = 0;
@@ -146,34 +146,33 @@ static int coroutine_fn reader_co_get(CountReader *r, uint64_t cluster, uint64_t
         }
         r->first = cluster - index;
     }
-    *count = qcow2_refcount_codec_get(r->q->geo.refcount_order, r->slice->data, cluster - r->first);
+    *count = qcow2_refcount_codec_get(q->geo.refcount_order, r->slice->data, cluster - r->first);
     return 0;
 }
 
 /* ---- COPIED ---- */
 
 /* What @e is with the flag as the count says; @mend: it is set where the count is 1, else cleared. */
-static int coroutine_fn co_flagged(CountReader *r, L2Entry e, bool mend, L2Entry *to)
-    REQUIRES_LOCK(r->q->alloc.meta_lock)
+static int coroutine_fn co_flagged(Qcow2 *q, CountReader *r, L2Entry e, bool mend, L2Entry *to)
+    REQUIRES_LOCK(q->alloc.meta_lock)
 {
     uint64_t count = 0;
     int ret = 0;
 
     *to = e;
-    if ((e.desc & L2E_COMPRESSED) || !qcow2_l2_has_host(&r->q->geo, e)) {
+    if ((e.desc & L2E_COMPRESSED) || !qcow2_l2_has_host(&q->geo, e)) {
         return 0;
     }
     if (mend) {
-        ret = reader_co_get(r, qcow2_l2_host(&r->q->geo, e) >> r->q->geo.cluster_bits, &count);
+        ret = reader_co_get(q, r, qcow2_l2_host(&q->geo, e) >> q->geo.cluster_bits, &count);
     }
     to->desc = count == 1 ? e.desc | L2E_COPIED : e.desc & ~L2E_COPIED;
     return ret;
 }
 
-static int coroutine_fn co_flag_slice(CountReader *r, MetaSlice *s, bool mend)
-    REQUIRES_LOCK(r->q->alloc.meta_lock)
+static int coroutine_fn co_flag_slice(Qcow2 *q, CountReader *r, MetaSlice *s, bool mend)
+    REQUIRES_LOCK(q->alloc.meta_lock)
 {
-    Qcow2 *q = r->q;
     bool changed = false;
     L2Entry to;
     int ret = 0;
@@ -181,7 +180,7 @@ static int coroutine_fn co_flag_slice(CountReader *r, MetaSlice *s, bool mend)
     for (unsigned i = 0; i < qcow2_l2_table_slice_entries(q) && ret == 0; i++) {
         L2Entry e = qcow2_l2_load(&q->geo, s->data, i);
 
-        ret = co_flagged(r, e, mend, &to);
+        ret = co_flagged(q, r, e, mend, &to);
         if (ret < 0 || to.desc == e.desc) {
             continue;
         }
@@ -208,7 +207,7 @@ static int coroutine_fn co_flag_table(Qcow2 *q, uint64_t l1_index, uint64_t tabl
 
         ret = next_slice(q, l1_index, table, at, &s);
         if (ret == 0) {
-            ret = co_flag_slice(&r, s, mend);
+            ret = co_flag_slice(q, &r, s, mend);
             qcow2_cache_put(q->l2_cache, s);
         }
     }
@@ -276,9 +275,9 @@ int coroutine_fn qcow2_share_co_remove(Qcow2 *q, uint64_t l1_index, uint64_t tab
         uint64_t count, other;
         guint max = run_length(all, i);
 
-        ret = reader_co_get(&r, cluster_at(all, i), &count);
+        ret = reader_co_get(q, &r, cluster_at(all, i), &count);
         for (n = 1; n < max && ret == 0; n++) {
-            ret = reader_co_get(&r, cluster_at(all, i + n), &other);
+            ret = reader_co_get(q, &r, cluster_at(all, i + n), &other);
             if ((other == 1) != (count == 1)) {
                 break;
             }
