@@ -77,7 +77,7 @@ int coroutine_fn qcow2_remake_switch_co_fit_header(Remake *r)
 }
 
 /* *@failed: it may have been written. */
-static int coroutine_fn co_put_header(Remake *r, const Qcow2Header *h, bool *failed)
+static int coroutine_fn co_put_header(Remake *r, const Qcow2Header *h, bool *failed, GError **errp)
 {
     Qcow2 *q = r->q;
     HeaderFailure failure = HEADER_UNTOUCHED;
@@ -92,7 +92,7 @@ static int coroutine_fn co_put_header(Remake *r, const Qcow2Header *h, bool *fai
         return ret;
     }
     co_mutex_lock(&q->header.lock);
-    ret = qcow2_header_co_rewrite(&q->header, h, &failure, &r->err);
+    ret = qcow2_header_co_rewrite(&q->header, h, &failure, errp);
     co_mutex_unlock(&q->header.lock);
     *failed = ret < 0 && failure != HEADER_UNTOUCHED;
     if (failure == HEADER_SYNC_FAILED) {
@@ -106,14 +106,14 @@ static bool coroutine_fn co_take_back(Remake *r)
 {
     bool failed;
 
-    return co_put_header(r, &r->q->hdr, &failed) == 0;
+    return co_put_header(r, &r->q->hdr, &failed, NULL) == 0; /* the first failure is told */
 }
 
 static int coroutine_fn co_write_header(Remake *r, const Qcow2Header *h)
 {
     Qcow2 *q = r->q;
     bool failed;
-    int ret = co_put_header(r, h, &failed);
+    int ret = co_put_header(r, h, &failed, &r->err);
 
     if (ret < 0 && failed && !co_take_back(r)) {
         r->in_doubt = true;
