@@ -10,40 +10,29 @@
 
 #include <errno.h>
 
-/* Bytes of encrypted images are changed by whole sectors. */
-static int coroutine_fn co_write_sectors(Qcow2 *q, uint64_t at, IOVector *v)
+/* Encrypted images are read and written by whole sectors: those that @v from byte @at on touches. */
+static int coroutine_fn co_sectors(Qcow2 *q, uint64_t at, IOVector *v, bool save)
 {
     uint64_t start = ALIGN_DOWN(at, (uint64_t)CRYPT_VOLUME_SECTOR);
     uint64_t end = ALIGN_UP(at + v->size, (uint64_t)CRYPT_VOLUME_SECTOR);
-    uint8_t *buf = g_try_malloc(end - start);
+    g_autofree uint8_t *buf = g_try_malloc(end - start);
     IOVector whole;
-    int ret = buf ? 0 : -ENOMEM;
+    int ret;
 
-    iov_init_buf(&whole, buf, end - start);
-    ret = ret < 0 ? ret : qcow2_co_preadv(q->bs, (int64_t)start, &whole, 0);
-    if (ret == 0) {
-        iov_to_buf(v, 0, buf + (at - start), v->size);
-        ret = qcow2_write_co_guest(q, start, &whole, 0);
+    if (!buf) {
+        return -ENOMEM;
     }
-    g_free(buf);
-    return ret;
-}
-
-static int coroutine_fn co_read_sectors(Qcow2 *q, uint64_t at, IOVector *v)
-{
-    uint64_t start = ALIGN_DOWN(at, (uint64_t)CRYPT_VOLUME_SECTOR);
-    uint64_t end = ALIGN_UP(at + v->size, (uint64_t)CRYPT_VOLUME_SECTOR);
-    uint8_t *buf = g_try_malloc(end - start);
-    IOVector whole;
-    int ret = buf ? 0 : -ENOMEM;
-
     iov_init_buf(&whole, buf, end - start);
-    ret = ret < 0 ? ret : qcow2_co_preadv(q->bs, (int64_t)start, &whole, 0);
-    if (ret == 0) {
+    ret = qcow2_co_preadv(q->bs, (int64_t)start, &whole, 0);
+    if (ret < 0) {
+        return ret;
+    }
+    if (!save) {
         iov_from_buf(v, 0, buf + (at - start), v->size);
+        return 0;
     }
-    g_free(buf);
-    return ret;
+    iov_to_buf(v, 0, buf + (at - start), v->size);
+    return qcow2_write_co_guest(q, start, &whole, 0);
 }
 
 static bool is_apart(const Qcow2 *q, uint64_t at, size_t bytes)
@@ -69,7 +58,7 @@ int coroutine_fn qcow2_co_vmstate(BlockDriverState *bs, int64_t pos, IOVector *v
     if (!save) {
         bdrv_co_debug_event(q->file, BLKDBG_VMSTATE_LOAD);
         return is_apart(q, start + (uint64_t)pos, v->size)
-                   ? co_read_sectors(q, start + (uint64_t)pos, v)
+                   ? co_sectors(q, start + (uint64_t)pos, v, false)
                    : qcow2_co_preadv(bs, (int64_t)(start + (uint64_t)pos), v, 0);
     }
     ret = qcow2_health_may_write(&q->health);
@@ -80,6 +69,6 @@ int coroutine_fn qcow2_co_vmstate(BlockDriverState *bs, int64_t pos, IOVector *v
         return ret;
     }
     return is_apart(q, start + (uint64_t)pos, v->size)
-               ? co_write_sectors(q, start + (uint64_t)pos, v)
+               ? co_sectors(q, start + (uint64_t)pos, v, true)
                : qcow2_write_co_guest(q, start + (uint64_t)pos, v, 0);
 }
