@@ -7,23 +7,33 @@
 
 #include <errno.h>
 
-/* The bit alone, or with the place of the refcount table (rebuilt), in one write within a sector.
- * Whoever marks the image corrupt meanwhile comes before or after: neither bit is lost. */
-static int coroutine_fn co_write_bit(Qcow2 *q, bool on, bool rebuilt) REQUIRES_LOCK(q->header.lock)
+typedef enum DirtyChange {
+    DIRTY_SET,
+    DIRTY_CLEAR,
+    DIRTY_REBUILT,  /* cleared, with the place of the refcount table */
+    DIRTY_REPAIRED, /* the same, of an image that may be marked as corrupt, or of version 2 */
+} DirtyChange;
+
+/* In one write within a sector. Whoever marks the image corrupt meanwhile comes before or after:
+ * neither bit is lost. */
+static int coroutine_fn co_write_bit(Qcow2 *q, DirtyChange what) REQUIRES_LOCK(q->header.lock)
 {
+    bool has_bits = q->hdr.version >= 3; /* (version 2 has other things in their place) */
+    bool moved = what == DIRTY_REBUILT || what == DIRTY_REPAIRED;
     uint64_t old = q->hdr.incompatible;
     int ret;
 
-    g_assert(q->hdr.version >= 3 || rebuilt);
-    if (atomic_load(&q->health.corrupt)) {
+    g_assert(has_bits || what == DIRTY_REPAIRED);
+    if (what != DIRTY_REPAIRED && atomic_load(&q->health.corrupt)) {
         return -EIO;
     }
-    if (q->hdr.version >= 3) { /* (version 2 has other things in its place) */
-        q->hdr.incompatible = on ? old | QCOW2_INCOMPAT_DIRTY : old & ~QCOW2_INCOMPAT_DIRTY;
+    if (has_bits) {
+        q->hdr.incompatible =
+            what == DIRTY_SET ? old | QCOW2_INCOMPAT_DIRTY : old & ~QCOW2_INCOMPAT_DIRTY;
     }
     ret = qcow2_header_co_write_fields_locked(
-        &q->header, &q->hdr, rebuilt ? HEADER_AT(reftable_offset) : HEADER_AT(incompatible),
-        q->hdr.version >= 3 ? HEADER_AT(compatible) : HEADER_AT(incompatible));
+        &q->header, &q->hdr, moved ? HEADER_AT(reftable_offset) : HEADER_AT(incompatible),
+        has_bits ? HEADER_AT(compatible) : HEADER_AT(nb_snapshots));
     ret = ret < 0 ? ret : qcow2_health_co_sync(&q->health, q->file->bs);
     if (ret < 0) { /* on disk it may be set: then the next open rebuilds counts that are right */
         q->hdr.incompatible = old;
@@ -31,7 +41,7 @@ static int coroutine_fn co_write_bit(Qcow2 *q, bool on, bool rebuilt) REQUIRES_L
     return ret;
 }
 
-static int coroutine_fn co_set_bit(Qcow2 *q, bool on, bool rebuilt)
+static int coroutine_fn co_change(Qcow2 *q, DirtyChange what)
 {
     int ret;
 
@@ -41,54 +51,27 @@ static int coroutine_fn co_set_bit(Qcow2 *q, bool on, bool rebuilt)
         return ret;
     }
     co_mutex_lock(&q->header.lock);
-    ret = co_write_bit(q, on, rebuilt);
+    ret = co_write_bit(q, what);
     co_mutex_unlock(&q->header.lock);
     return ret;
 }
 
 int coroutine_fn qcow2_dirty_co_set(Qcow2 *q)
 {
-    return RULE_BROKEN(DIRTY_BEFORE_LAZY) ? 0 : co_set_bit(q, true, false);
+    return RULE_BROKEN(DIRTY_BEFORE_LAZY) ? 0 : co_change(q, DIRTY_SET);
 }
 
 int coroutine_fn qcow2_dirty_co_clear(Qcow2 *q)
 {
-    return co_set_bit(q, false, false);
-}
-
-static int coroutine_fn co_write_repaired(Qcow2 *q) REQUIRES_LOCK(q->header.lock)
-{
-    bool bits = q->hdr.version >= 3;
-    uint64_t old = q->hdr.incompatible;
-    int ret;
-
-    if (bits) {
-        q->hdr.incompatible &= ~QCOW2_INCOMPAT_DIRTY;
-    }
-    ret =
-        qcow2_header_co_write_fields_locked(&q->header, &q->hdr, HEADER_AT(reftable_offset),
-                                            bits ? HEADER_AT(compatible) : HEADER_AT(nb_snapshots));
-    ret = ret < 0 ? ret : qcow2_health_co_sync(&q->health, q->file->bs);
-    if (ret < 0) {
-        q->hdr.incompatible = old;
-    }
-    return ret;
-}
-
-int coroutine_fn qcow2_dirty_co_switch_repaired(Qcow2 *q)
-{
-    int ret =
-        RULE_BROKEN(REBUILT_BEFORE_SWITCH) ? 0 : qcow2_health_co_sync(&q->health, q->file->bs);
-
-    if (ret == 0) {
-        co_mutex_lock(&q->header.lock);
-        ret = co_write_repaired(q);
-        co_mutex_unlock(&q->header.lock);
-    }
-    return ret;
+    return co_change(q, DIRTY_CLEAR);
 }
 
 int coroutine_fn qcow2_dirty_co_switch_rebuilt(Qcow2 *q)
 {
-    return co_set_bit(q, false, true);
+    return co_change(q, DIRTY_REBUILT);
+}
+
+int coroutine_fn qcow2_dirty_co_switch_repaired(Qcow2 *q)
+{
+    return co_change(q, DIRTY_REPAIRED);
 }
