@@ -92,18 +92,11 @@ static int take_lazy(const Qcow2 *q, Options *o, AmendPlan *p, GError **errp)
 static int take_refcount_bits(const Qcow2 *q, Options *o, AmendPlan *p, GError **errp)
 {
     bool given = opts_has(o, "refcount_bits");
-    uint64_t bits;
+    int ret = qcow2_create_options_refcount_order(o, q->geo.refcount_bits,
+                                                  &p->target.refcount_order, errp);
 
-    if (!opts_take_uint(o, "refcount_bits", q->geo.refcount_bits, &bits, errp)) {
-        return -EINVAL;
-    }
-    if (bits == 0 || bits > 64 || (bits & (bits - 1))) {
-        return error_set(errp, EINVAL,
-                         "Refcount width must be a power of two and may not exceed 64 bits");
-    }
-    p->target.refcount_order = (unsigned)__builtin_ctzll(bits);
-    if (p->version >= 3 || bits == 16) {
-        return 0;
+    if (ret < 0 || p->version >= 3 || p->target.refcount_order == 4) {
+        return ret;
     }
     return given ? error_set(errp, EINVAL,
                              "Refcount widths other than 16 bits require compatibility level 1.1 "

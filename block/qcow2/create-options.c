@@ -77,18 +77,18 @@ int qcow2_create_options_cluster_bits(Options *o, unsigned *bits, GError **errp)
     return 0;
 }
 
-static int take_refcount_bits(Options *o, Qcow2CreateParams *p, GError **errp)
+int qcow2_create_options_refcount_order(Options *o, uint64_t def, unsigned *order, GError **errp)
 {
     uint64_t bits;
 
-    if (!opts_take_uint(o, "refcount_bits", 16, &bits, errp)) {
+    if (!opts_take_uint(o, "refcount_bits", def, &bits, errp)) {
         return -EINVAL;
     }
     if (bits == 0 || bits > 64 || (bits & (bits - 1))) {
         return error_set(errp, EINVAL,
                          "Refcount width must be a power of two and may not exceed 64 bits");
     }
-    p->refcount_order = (unsigned)__builtin_ctzll(bits);
+    *order = (unsigned)__builtin_ctzll(bits);
     return 0;
 }
 
@@ -251,7 +251,7 @@ int qcow2_create_options_take(Options *o, Qcow2CreateParams *p, GError **errp)
                   : take_named(o, "compression_type", "compression-type", compression_names,
                                &p->compression, errp);
     ret = ret < 0 ? ret : qcow2_create_options_cluster_bits(o, &p->cluster_bits, errp);
-    ret = ret < 0 ? ret : take_refcount_bits(o, p, errp);
+    ret = ret < 0 ? ret : qcow2_create_options_refcount_order(o, 16, &p->refcount_order, errp);
     if (ret < 0 || !opts_take_bool(o, "extended_l2", false, &p->extended_l2, errp) ||
         !opts_take_bool(o, "lazy_refcounts", false, &p->lazy_refcounts, errp) ||
         !opts_take_bool(o, "data_file_raw", false, &p->data_file_raw, errp)) {

@@ -21,6 +21,8 @@ typedef struct Qcow2CreateParams {
 int qcow2_create_options_take(Options *o, Qcow2CreateParams *p, GError **errp);
 /* The cluster size alone, as its logarithm. */
 int qcow2_create_options_cluster_bits(Options *o, unsigned *bits, GError **errp);
+/* The refcount width alone (@def bits, where it is not given), as its logarithm. */
+int qcow2_create_options_refcount_order(Options *o, uint64_t def, unsigned *order, GError **errp);
 void qcow2_create_options_clear(Qcow2CreateParams *p);
 
 #endif

@@ -37,22 +37,14 @@ static int take_version(Options *o, int *version, GError **errp)
 
 static int take_refcount_bits(Options *o, int version, unsigned *order, GError **errp)
 {
-    uint64_t bits;
+    int ret = qcow2_create_options_refcount_order(o, 16, order, errp);
 
-    if (!opts_take_uint(o, "refcount_bits", 16, &bits, errp)) {
-        return -EINVAL;
-    }
-    if (bits == 0 || bits > 64 || (bits & (bits - 1))) {
-        return error_set(errp, EINVAL,
-                         "Refcount width must be a power of two and may not exceed 64 bits");
-    }
-    if (bits != 16 && version < 3) {
+    if (ret == 0 && *order != 4 && version < 3) {
         return error_set(errp, EINVAL,
                          "Different refcount widths than 16 bits require compatibility level 1.1 "
                          "or above (use compat=1.1 or greater)");
     }
-    *order = (unsigned)__builtin_ctzll(bits);
-    return 0;
+    return ret;
 }
 
 static int take_prealloc(Options *o, BlockPrealloc *prealloc, GError **errp)
