@@ -107,13 +107,9 @@ static int coroutine_fn co_activate(Qcow2 *q, NewActive *a)
 static int coroutine_fn co_apply(Qcow2 *q, NewActive *a)
 {
     uint64_t n = q->l1_size;
-    g_autofree uint64_t *old = g_try_new(uint64_t, MAX(n, 1));
-    int ret = old ? 0 : -ENOMEM;
+    g_autofree uint64_t *old = qcow2_snapshot_change_copy_l1(q);
+    int ret = old ? co_activate(q, a) : -ENOMEM;
 
-    for (uint64_t i = 0; old && i < n; i++) {
-        old[i] = atomic_load(&q->l1[i]) & QCOW2_OFFSET_MASK;
-    }
-    ret = ret < 0 ? ret : co_activate(q, a);
     if (ret == 0) {
         change_metadata(q, old, n, false);
         (void)qcow2_snapshot_change_co_remove(q, old, n); /* what fails leaks */

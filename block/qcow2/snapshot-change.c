@@ -49,6 +49,16 @@ int coroutine_fn qcow2_snapshot_change_co_end(Qcow2 *q, int ret)
 
 /* ---- Counts ---- */
 
+uint64_t *qcow2_snapshot_change_copy_l1(Qcow2 *q)
+{
+    uint64_t *l1 = g_try_new(uint64_t, MAX(q->l1_size, 1));
+
+    for (uint32_t i = 0; l1 && i < q->l1_size; i++) {
+        l1[i] = atomic_load(&q->l1[i]) & QCOW2_OFFSET_MASK;
+    }
+    return l1;
+}
+
 static int coroutine_fn co_count_one(Qcow2 *q, uint64_t i, uint64_t table, bool more, bool mend)
 {
     int ret = qcow2_room_co_make(q), mended = 0;

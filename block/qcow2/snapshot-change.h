@@ -25,6 +25,8 @@ int coroutine_fn qcow2_snapshot_change_co_begin(Qcow2 *q, unsigned what)
 int coroutine_fn qcow2_snapshot_change_co_end(Qcow2 *q, int ret)
     EXCLUDES_LOCK(q->flush_lock, q->alloc.meta_lock);
 
+/* The active L1 table, as offsets; g_free(). NULL: no memory. */
+uint64_t *qcow2_snapshot_change_copy_l1(Qcow2 *q);
 /* The tables that @l1 (@n entries, offsets) names are counted once more (qcow2_share_co_add()), all
  * or none. */
 int coroutine_fn qcow2_snapshot_change_co_add(Qcow2 *q, const uint64_t *l1, uint64_t n)

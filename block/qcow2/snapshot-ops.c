@@ -45,17 +45,6 @@ static Snapshot describe(const Qcow2 *q, const BlockSnapshotInfo *info)
                        .extra_len = SNAPSHOT_KNOWN_EXTRA };
 }
 
-/* The active table's, as offsets. */
-static uint64_t *copy_l1(Qcow2 *q)
-{
-    uint64_t *l1 = g_try_new(uint64_t, MAX(q->l1_size, 1));
-
-    for (uint32_t i = 0; l1 && i < q->l1_size; i++) {
-        l1[i] = atomic_load(&q->l1[i]) & QCOW2_OFFSET_MASK;
-    }
-    return l1;
-}
-
 /* Others name the tables too, from now on. */
 static void coroutine_fn co_clear_l1_flags(Qcow2 *q)
 {
@@ -110,7 +99,7 @@ static int coroutine_fn co_register(Qcow2 *q, Snapshot *s, const uint64_t *l1)
 
 static int coroutine_fn co_take(Qcow2 *q, Snapshot *s)
 {
-    g_autofree uint64_t *l1 = copy_l1(q);
+    g_autofree uint64_t *l1 = qcow2_snapshot_change_copy_l1(q);
     int ret = l1 ? qcow2_snapshot_change_co_add(q, l1, s->l1_size) : -ENOMEM;
 
     if (ret < 0) {
