@@ -28,12 +28,11 @@
 #include "check.h"
 #include "dirty.h"
 #include "flush.h"
-#include "l1.h"
-#include "l2-table.h"
 #include "refcount.h"
 #include "refcount-codec.h"
 #include "room.h"
 #include "rules.h"
+#include "share.h"
 #include "util/bytes.h"
 
 #include <errno.h>
@@ -303,63 +302,10 @@ static int coroutine_fn co_switch(Rebuild *r, GError **errp)
 
 /* ---- COPIED ---- */
 
-static bool is_alone(const Check *c, uint64_t host)
+static int coroutine_fn co_count_found(Qcow2 *q, uint64_t cluster, uint64_t *count, void *map)
 {
-    return qcow2_check_refmap_get(&c->map, host >> c->q->geo.cluster_bits) == 1;
-}
-
-static int coroutine_fn co_flag_slice(Qcow2 *q, const Check *c, uint64_t l1_index, uint64_t table,
-                                      uint64_t at) REQUIRES_LOCK(q->alloc.meta_lock)
-{
-    MetaSlice *s;
-    int ret = qcow2_l2_table_co_load(q, l1_index, table, at, &s);
-
-    if (ret < 0) {
-        return ret;
-    }
-    for (unsigned i = 0; i < qcow2_l2_table_slice_entries(q); i++) {
-        L2Entry e = qcow2_l2_load(&q->geo, s->data, i);
-
-        if ((e.desc & L2E_COMPRESSED) || !qcow2_l2_has_host(&q->geo, e) ||
-            is_alone(c, qcow2_l2_host(&q->geo, e)) == qcow2_l2_copied(e)) {
-            continue;
-        }
-        e.desc ^= L2E_COPIED;
-        qcow2_cache_modify_begin(q->l2_cache, s);
-        qcow2_l2_store(&q->geo, s->data, i, e);
-        qcow2_cache_modify_end(q->l2_cache, s);
-    }
-    qcow2_cache_put(q->l2_cache, s);
+    *count = qcow2_check_refmap_get(map, cluster);
     return 0;
-}
-
-static int coroutine_fn co_flag_table(Qcow2 *q, const Check *c, uint32_t i)
-    REQUIRES_LOCK(q->alloc.meta_lock)
-{
-    uint64_t e = atomic_load(&q->l1[i]), table = e & QCOW2_OFFSET_MASK;
-    int ret = 0;
-
-    if (!table) {
-        return 0;
-    }
-    for (uint64_t at = 0; at < UINT64_C(1) << q->geo.l2_bits && ret == 0;
-         at += qcow2_l2_table_slice_entries(q)) {
-        ret = co_flag_slice(q, c, i, table, at);
-    }
-    if (ret == 0 && is_alone(c, table) != ((e & L2E_COPIED) != 0)) {
-        qcow2_l1_set(q, i, e ^ L2E_COPIED);
-    }
-    return ret;
-}
-
-static bool coroutine_fn co_has_mended(Qcow2 *q)
-{
-    bool any;
-
-    co_mutex_lock(&q->alloc.meta_lock);
-    any = q->l1_dirty || qcow2_cache_dirty_bytes(q->l2_cache) > 0;
-    co_mutex_unlock(&q->alloc.meta_lock);
-    return any;
 }
 
 /* A snapshot that was being made or deleted leaves flags that do not fit. They are right on disk
@@ -367,20 +313,22 @@ static bool coroutine_fn co_has_mended(Qcow2 *q)
 static int coroutine_fn co_mend_flags(Check *c, GError **errp)
 {
     Qcow2 *q = c->q;
+    bool changed = false;
     int ret = 0;
 
     if (q->geo.external_data || RULE_BROKEN(FLAGS_REBUILT)) {
         return 0;
     }
-    for (uint32_t i = 0; i < q->l1_size && ret == 0; i++) {
+    for (uint32_t i = 0; i < q->l1_size && ret >= 0; i++) {
         co_mutex_lock(&q->alloc.meta_lock);
-        ret = co_flag_table(q, c, i);
+        ret = qcow2_share_co_mend_by(q, i, co_count_found, &c->map);
         co_mutex_unlock(&q->alloc.meta_lock);
-        if (ret == 0 && qcow2_flush_is_crowded(q->l2_cache, UINT64_MAX)) {
+        changed |= ret > 0;
+        if (ret >= 0 && qcow2_flush_is_crowded(q->l2_cache, UINT64_MAX)) {
             ret = qcow2_flush_co_metadata(q, true);
         }
     }
-    if (ret == 0 && co_has_mended(q)) {
+    if (ret >= 0 && changed) {
         ret = qcow2_flush_co_metadata(q, true);
     }
     return ret < 0 ? error_set_errno(errp, ret, "Could not mend the flags of entries") : 0;

@@ -152,83 +152,107 @@ static int coroutine_fn reader_co_get(Qcow2 *q, CountReader *r, uint64_t cluster
 
 /* ---- COPIED ---- */
 
-/* What @e is with the flag as the count says; @mend: it is set where the count is 1, else cleared. */
-static int coroutine_fn co_flagged(Qcow2 *q, CountReader *r, L2Entry e, bool mend, L2Entry *to)
+/* @reader's count of @cluster. */
+static int coroutine_fn co_read_count(Qcow2 *q, uint64_t cluster, uint64_t *count, void *reader)
     REQUIRES_LOCK(q->alloc.meta_lock)
 {
-    uint64_t count = 0;
-    int ret = 0;
-
-    *to = e;
-    if ((e.desc & L2E_COMPRESSED) || !qcow2_l2_has_host(&q->geo, e)) {
-        return 0;
-    }
-    if (mend) {
-        ret = reader_co_get(q, r, qcow2_l2_host(&q->geo, e) >> q->geo.cluster_bits, &count);
-    }
-    to->desc = count == 1 ? e.desc | L2E_COPIED : e.desc & ~L2E_COPIED;
-    return ret;
+    return reader_co_get(q, reader, cluster, count);
 }
 
-static int coroutine_fn co_flag_slice(Qcow2 *q, CountReader *r, MetaSlice *s, bool mend)
+/* What is counted now, others will refer to as well. */
+static int coroutine_fn co_count_shared(Qcow2 *q, uint64_t cluster, uint64_t *count, void *opaque)
+{
+    *count = 2;
+    return 0;
+}
+
+/* 1: flags changed; 0: none; or -errno. */
+static int coroutine_fn co_flag_slice(Qcow2 *q, MetaSlice *s, ShareCount *co_count, void *opaque)
     REQUIRES_LOCK(q->alloc.meta_lock)
 {
     bool changed = false;
-    L2Entry to;
+    uint64_t count;
     int ret = 0;
 
     for (unsigned i = 0; i < qcow2_l2_table_slice_entries(q) && ret == 0; i++) {
         L2Entry e = qcow2_l2_load(&q->geo, s->data, i);
 
-        ret = co_flagged(q, r, e, mend, &to);
-        if (ret < 0 || to.desc == e.desc) {
+        if ((e.desc & L2E_COMPRESSED) || !qcow2_l2_has_host(&q->geo, e)) {
             continue;
         }
+        ret = co_count(q, qcow2_l2_host(&q->geo, e) >> q->geo.cluster_bits, &count, opaque);
+        if (ret < 0 || (count == 1) == qcow2_l2_copied(e)) {
+            continue;
+        }
+        e.desc ^= L2E_COPIED;
         qcow2_cache_modify_begin(q->l2_cache, s);
-        qcow2_l2_store(&q->geo, s->data, i, to);
+        qcow2_l2_store(&q->geo, s->data, i, e);
         qcow2_cache_modify_end(q->l2_cache, s);
         changed = true;
     }
-    if (changed) {
-        CASE_MET(FLAGS_CHANGED);
-    }
-    return ret;
+    return ret < 0 ? ret : changed;
 }
 
-static int coroutine_fn co_flag_table(Qcow2 *q, uint64_t l1_index, uint64_t table, bool mend)
+static int coroutine_fn co_flag_table(Qcow2 *q, uint64_t l1_index, uint64_t table,
+                                      ShareCount *co_count, void *opaque)
     REQUIRES_LOCK(q->alloc.meta_lock)
 {
     unsigned n = qcow2_l2_table_slice_entries(q);
-    CountReader r = { .q = q };
-    int ret = 0;
+    bool changed = false;
 
-    for (uint64_t at = 0; at < UINT64_C(1) << q->geo.l2_bits && ret == 0; at += n) {
+    for (uint64_t at = 0; at < UINT64_C(1) << q->geo.l2_bits; at += n) {
         MetaSlice *s;
+        int ret = next_slice(q, l1_index, table, at, &s);
 
-        ret = next_slice(q, l1_index, table, at, &s);
         if (ret == 0) {
-            ret = co_flag_slice(q, &r, s, mend);
+            ret = co_flag_slice(q, s, co_count, opaque);
             qcow2_cache_put(q->l2_cache, s);
         }
+        if (ret < 0) {
+            return ret;
+        }
+        changed |= ret > 0;
     }
-    reader_clear(&r);
-    return ret;
+    return changed;
 }
 
-int coroutine_fn qcow2_share_co_mend(Qcow2 *q, uint64_t l1_index)
+/* The same for callers that do not ask whether any changed. */
+static int flags_done(int ret)
 {
-    uint64_t e = l1_index < q->l1_size ? atomic_load(&q->l1[l1_index]) : 0, count = 0;
+    if (ret > 0) {
+        CASE_MET(FLAGS_CHANGED);
+    }
+    return MIN(ret, 0);
+}
+
+int coroutine_fn qcow2_share_co_mend_by(Qcow2 *q, uint64_t l1_index, ShareCount *co_count,
+                                        void *opaque)
+{
+    uint64_t e = l1_index < q->l1_size ? atomic_load(&q->l1[l1_index]) : 0, count;
     uint64_t table = e & QCOW2_OFFSET_MASK;
-    int ret = 0;
+    int ret, changed;
 
     if (!table) {
         return 0;
     }
-    ret = co_flag_table(q, l1_index, table, true);
-    ret = ret < 0 ? ret : qcow2_refcount_co_get(&q->alloc, table >> q->geo.cluster_bits, &count);
-    if (ret == 0 && (count == 1) != ((e & L2E_COPIED) != 0)) {
-        qcow2_l1_set(q, (uint32_t)l1_index, e ^ L2E_COPIED);
+    changed = co_flag_table(q, l1_index, table, co_count, opaque);
+    ret = changed < 0 ? changed : co_count(q, table >> q->geo.cluster_bits, &count, opaque);
+    if (ret < 0) {
+        return ret;
     }
+    if ((count == 1) != ((e & L2E_COPIED) != 0)) {
+        qcow2_l1_set(q, (uint32_t)l1_index, e ^ L2E_COPIED);
+        changed = 1;
+    }
+    return changed;
+}
+
+int coroutine_fn qcow2_share_co_mend(Qcow2 *q, uint64_t l1_index)
+{
+    CountReader r = { .q = q };
+    int ret = flags_done(qcow2_share_co_mend_by(q, l1_index, co_read_count, &r));
+
+    reader_clear(&r);
     return ret;
 }
 
@@ -245,7 +269,8 @@ int coroutine_fn qcow2_share_co_add(Qcow2 *q, uint64_t l1_index, uint64_t table)
     }
     ret = co_change_counts(q, all, all->len, 1, &done);
     if (ret == 0 && !RULE_BROKEN(FLAGS_BEFORE_SNAPSHOT)) {
-        ret = co_flag_table(q, l1_index, table, false); /* INV-SH-1 */
+        /* INV-SH-1 */
+        ret = flags_done(co_flag_table(q, l1_index, table, co_count_shared, NULL));
     }
     if (ret < 0) {
         (void)co_change_counts(q, all, done, -1, &undone); /* at worst a leak */

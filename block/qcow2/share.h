@@ -23,7 +23,14 @@ int coroutine_fn qcow2_share_co_add(Qcow2 *q, uint64_t l1_index, uint64_t table)
  * quarantine. */
 int coroutine_fn qcow2_share_co_remove(Qcow2 *q, uint64_t l1_index, uint64_t table)
     REQUIRES_LOCK(q->alloc.meta_lock);
-/* COPIED is set for what L1 entry @l1_index of the active table reaches alone. */
+/* How many refer to @cluster: 0, or -errno. With meta_lock. */
+typedef int coroutine_fn ShareCount(Qcow2 *q, uint64_t cluster, uint64_t *count, void *opaque);
+/* COPIED is set for what L1 entry @l1_index of the active table reaches and @co_count counts once,
+ * and cleared for what else it reaches. 1: some
+ * flag changed; 0: none did; or -errno. */
+int coroutine_fn qcow2_share_co_mend_by(Qcow2 *q, uint64_t l1_index, ShareCount *co_count,
+                                        void *opaque) REQUIRES_LOCK(q->alloc.meta_lock);
+/* The same by the refcounts. */
 int coroutine_fn qcow2_share_co_mend(Qcow2 *q, uint64_t l1_index) REQUIRES_LOCK(q->alloc.meta_lock);
 
 #endif
