@@ -68,19 +68,39 @@ static void coroutine_fn drop_tables(Qcow2 *q, uint64_t keep) REQUIRES_LOCK(q->a
     }
 }
 
-/* A state of a virtual machine lies past a disk of @size: it must not show in the disk when that
- * grows. */
-static int coroutine_fn forget_vmstate(Qcow2 *q, uint64_t size)
+/* Guest [@start, @end), past the disk within the last table that describes it, by whole clusters:
+ * nothing of ours has entries there, but who knows who made the image. */
+static int coroutine_fn forget_entries(Qcow2 *q, uint64_t start, uint64_t end)
+{
+    uint64_t at = start;
+    int ret = 0;
+
+    while (at < end && ret == 0) {
+        Extent x;
+
+        ret = qcow2_map_co_find(q, at, end - at, &x);
+        if (ret == 0 && x.kind != SC_UNALLOCATED_PLAIN) {
+            ret = qcow2_discard_co_forget(q, geo_cluster_start(&q->geo, at),
+                                          ALIGN_UP(at + x.bytes, q->geo.cluster_size));
+        }
+        at += ret == 0 ? x.bytes : 0;
+    }
+    return ret;
+}
+
+/* What lies past a disk of @size must not show in it when that grows: the state of a virtual
+ * machine, and entries that others left. */
+static int coroutine_fn forget_past_end(Qcow2 *q, uint64_t size)
 {
     unsigned shift = q->geo.l2_bits + q->geo.cluster_bits;
     uint64_t first = geo_l1_entries(&q->geo, size), i = first;
-    int ret;
+    int ret = forget_entries(q, ALIGN_UP(size, q->geo.cluster_size), first << shift);
 
     while (i < q->l1_size && !atomic_load(&q->l1[i])) {
         i++;
     }
-    if (i >= q->l1_size) {
-        return 0;
+    if (ret < 0 || i >= q->l1_size) {
+        return ret;
     }
     ret = qcow2_discard_co_forget(q, i << shift, (uint64_t)q->l1_size << shift);
     if (ret == 0) {
@@ -229,7 +249,7 @@ static int coroutine_fn grow_data_file(Qcow2 *q, uint64_t old, uint64_t size, bo
 static int coroutine_fn grow(Qcow2 *q, uint64_t old, uint64_t size, bool exact,
                              BlockPrealloc prealloc, GError **errp)
 {
-    int ret = forget_vmstate(q, old);
+    int ret = forget_past_end(q, old);
 
     g_assert(size > old);
     if (q->geo.data_raw && prealloc == BLK_PREALLOC_OFF) {
@@ -283,7 +303,7 @@ static void coroutine_fn cut_file(Qcow2 *q)
 static int coroutine_fn shrink(Qcow2 *q, uint64_t old, uint64_t size, bool exact, GError **errp)
 {
     uint64_t from = ALIGN_UP(size, q->geo.cluster_size), to = ALIGN_UP(old, q->geo.cluster_size);
-    int ret = forget_vmstate(q, old);
+    int ret = forget_past_end(q, old);
 
     g_assert(size < old);
     ret = ret == 0 && from < to ? qcow2_discard_co_forget(q, from, to) : ret;

@@ -9,6 +9,7 @@
 #include "bitmap.h"
 #include "content.h"
 #include "damage.h"
+#include "past-end.h"
 #include "reference.h"
 #include "snapshots.h"
 
@@ -217,6 +218,32 @@ static char *compare_words(StateCheck *c, BlockBackend *blk, const uint64_t *wan
     return why;
 }
 
+/* Others grow a disk without a look at the entries past its end: nothing may show there. */
+static char *check_past_end(StateCheck *c, uint64_t size)
+{
+    const ImageConfig *cfg = &c->run->p->cfg;
+    MemFile *f = mem_named("s-img");
+    g_autoptr(GError) err = NULL;
+    BlockBackend *blk;
+    uint64_t start, end;
+    int ret = -EIO;
+
+    if (!c->model->created || cfg->backing || cfg->data_file || cfg->bitmap || cfg->encrypted ||
+        !past_end_grow(f, MORE_SECTORS * SECTOR, &start, &end)) {
+        return NULL;
+    }
+    blk = open_state(c, 0, &err);
+    if (blk) {
+        ret = blk_pread(blk, (int64_t)start, (int64_t)(end - start), c->buf, 0);
+        blk_close(blk);
+    }
+    past_end_restore(f, size);
+    return ret < 0 ? g_strdup_printf("a disk that others grew: %s", g_strerror(-ret))
+           : !buffer_is_zero(c->buf, end - start)
+               ? g_strdup("a disk that others grew shows what lay past its end")
+               : NULL;
+}
+
 static char *go_on(StateCheck *c, uint64_t size)
 {
     g_autoptr(GError) err = NULL;
@@ -342,6 +369,9 @@ char *state_check(StateCheck *c)
     if (!why && !dirty && c->reference_every && c->checked % c->reference_every == 0) {
         why = reference_check(c->run->p, mem_named("s-img"), mem_named("s-data"));
         c->reference_checked++;
+    }
+    if (!why && c->deep) {
+        why = check_past_end(c, size);
     }
     if (!why && (c->deep || dirty)) {
         why = go_on(c, size);
