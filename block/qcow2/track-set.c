@@ -44,6 +44,9 @@ int qcow2_track_renew(Qcow2 *q) UNCHECKED_LOCKS
 
         if (can_track(b) && make_regions(b)) {
             s->list[s->n++] = b;
+        } else if (qcow2_bitmap_is_live(b)) { /* here, too: or the next list would take it back */
+            b->flags |= BITMAP_IN_USE;
+            atomic_fetch_or(&q->unmarked, QCOW2_CHANGE_DISK);
         }
     }
     if (s->n == 0) {
