@@ -7,7 +7,7 @@
  * before it has left no zero flag (nor does a resize after it add one: INV-AMEND-1), and the
  * counts are on disk, so that the old version's header describes the image as it is.
  *
- * INV-AMEND-1: nothing but the header changes between the remake and the downgrade.
+ * INV-AMEND-1  Nothing but the header changes between the remake and the downgrade.
  */
 #include "amend.h"
 

@@ -46,8 +46,8 @@ int coroutine_fn qcow2_bitmap_co_read_dir(Qcow2 *q, uint8_t **ret_dir, GError **
 /* A writer opens the image: its bitmaps can be marked, and their tables are metadata. *@to_mark:
  * some are to be marked before the disk changes. */
 int coroutine_fn qcow2_bitmap_co_open(Qcow2 *q, bool *to_mark, GError **errp);
-/* Of those that must tell of every change, the ones that @is_kept denies are in use from now on; its
- * argument is an entry's name. *@marked: there are some. Not synced. */
+/* Of those that must tell of every change, the ones that @is_kept denies are in use from now on;
+ * its argument is an entry's name. *@marked: there are some. Not synced. */
 int coroutine_fn qcow2_bitmap_co_mark_in_use(Qcow2 *q,
                                              bool (*is_kept)(const Qcow2 *q, const BitmapEntry *e),
                                              bool *marked);

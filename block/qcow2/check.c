@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Check: the refcounts against the references that the tables hold; the COPIED flags against the
- * refcounts.  Reads the file, so what is cached is flushed first.  A repair (repair.h) goes the same
- * way, and counts again after each part that it changes.
+ * refcounts.  Reads the file, so what is cached is flushed first.  A repair (repair.h) goes the
+ * same way, and counts again after each part that it changes.
  *
  * Each refcount block is read once and in order, then each L2 table once; what does not fit into
  * memory, or is found damaged, is read a second time.
@@ -149,7 +149,8 @@ static int coroutine_fn co_repair_tables(Check *c)
     return ret == 0 && again ? co_count_silently(c) : ret;
 }
 
-/* The clusters of the old refcount structures, each once, as keys; what refers to each as values. */
+/* The clusters of the old refcount structures, each once, as keys; what refers to each as
+ * values. */
 static GHashTable *old_structures(const Check *c)
 {
     const Qcow2 *q = c->q;

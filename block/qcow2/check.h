@@ -6,8 +6,8 @@
 #include "qcow2.h"
 
 /*
- * INV-CHK-1  Two bits for each host cluster of the file: somebody refers to it; its count on disk is
- *            1. What counts above 1 need comes on top: a byte for each cluster of a page of
+ * INV-CHK-1  Two bits for each host cluster of the file: somebody refers to it; its count on disk
+ *            is 1. What counts above 1 need comes on top: a byte for each cluster of a page of
  *            neighbours one of which has more than one reference, and a hash for more than 255.
  */
 typedef struct RefMap {
@@ -112,10 +112,11 @@ int coroutine_fn qcow2_check_tables_co_count(Check *c);
 #define QCOW2_L2_RESERVED_EXT UINT64_C(0x3f000000000001ff)
 /* @table is where the header, an L1 table or another table of the image is: no L2 table. */
 bool qcow2_check_is_other_table(const Check *c, uint64_t table);
-/* check-copied.c: the COPIED flags of the active tables against the counts; corrected if @repair. */
+/* check-copied.c: the COPIED flags of the active tables against the counts; corrected if
+ * @repair. */
 int coroutine_fn qcow2_check_copied_co_run(Check *c, bool repair);
-/* check-entry.c: the entry as a repair leaves it; @e itself if it is sound. @align: what an unaligned
- * offset was most likely is known to be nobody else's. */
+/* check-entry.c: the entry as a repair leaves it; @e itself if it is sound. @align: what an
+ * unaligned offset was most likely is known to be nobody else's. */
 L2Entry qcow2_check_entry_repair(const Check *c, L2Entry e, uint64_t guest, bool align);
 uint64_t qcow2_check_entry_repair_l1(const Check *c, uint64_t e, bool align);
 /* Read a whole L2 table or other cluster; -EIO with a report. */

@@ -8,7 +8,7 @@
  *   4. the old places are punched, and their counts fall (INV-W-4), which the next step, or the
  *      flush at the end, writes
  *
- * Power may fail between any two, and within any: INV-CO-1. What a step has counted and not used,
+ * Power may fail between any two, and within any: INV-CMP-1. What a step has counted and not used,
  * or not given back, is a leak, which the next run gives back.
  */
 #include "compact.h"
@@ -91,7 +91,7 @@ static void add_change(Compact *c, CompactBatch *b, CompactRef *r, uint64_t host
     CompactChange ch = { r->table, r->slot, r->value, (r->value & ~QCOW2_OFFSET_MASK) | host };
 
     if (t->active && (t->kind == CO_L1 || t->kind == CO_L2)) {
-        ch.is = (ch.is & ~L2E_COPIED) | (n == 1 ? L2E_COPIED : 0); /* INV-CO-3 */
+        ch.is = (ch.is & ~L2E_COPIED) | (n == 1 ? L2E_COPIED : 0); /* INV-CMP-3 */
     }
     g_array_append_val(b->changes, ch);
     r->value = ch.is; /* (whatever fails from here on, the index is not used any more) */

@@ -4,7 +4,7 @@
  *
  * INV-LEAK-1  A count falls to what is referred to, where that leaves the COPIED flags true. A
  *             cluster that was shared, whose only reference that is left is an active one without
- *             the flag, is moved instead (INV-CO-3): its new place begins with a count of one and
+ *             the flag, is moved instead (INV-CMP-3): its new place begins with a count of one and
  *             the flag, in one write of the entry.
  */
 #include "compact.h"

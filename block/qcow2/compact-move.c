@@ -19,7 +19,7 @@ static uint64_t find(Compact *c, uint64_t below, ClusterRange avoid)
                : dst;
 }
 
-/* L2 tables, or all others: INV-CO-2. */
+/* L2 tables, or all others: INV-CMP-2. */
 static int coroutine_fn co_move_kind(Compact *c, uint64_t lo, uint64_t hi, const uint8_t *only,
                                      uint64_t below, ClusterRange avoid, bool tables)
 {

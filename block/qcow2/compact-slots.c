@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The slots of tables, changed in the file: a few sectors at a time, each slot within one.  And what
- * memory holds of them.
+ * The slots of tables, changed in the file: a few sectors at a time, each slot within one.  And
+ * what memory holds of them.
  */
 #include "compact.h"
 
@@ -124,7 +124,7 @@ static void metadata_moved(Qcow2 *q, const char *name, uint64_t from, uint64_t t
     qcow2_metadata_add(q->metadata, to, bytes, name);
 }
 
-/* The table at @from is at @to now; @t: it, or NULL. */
+/* The table at @from is at @to now; it, or NULL. */
 static CompactTable *table_moved(Compact *c, uint64_t from, uint64_t to)
 {
     unsigned cb = c->q->geo.cluster_bits;

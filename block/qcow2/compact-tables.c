@@ -88,7 +88,7 @@ static int coroutine_fn co_move_one(Compact *c, CompactBatch *b, uint32_t i, uin
     return ret == 0 && qcow2_compact_batch_is_full(c, b) ? qcow2_compact_batch_co_run(c, b) : ret;
 }
 
-/* Those that the header names, or those that these name: INV-CO-2. */
+/* Those that the header names, or those that these name: INV-CMP-2. */
 static int coroutine_fn co_move_level(Compact *c, uint64_t end, bool roots)
 {
     CompactBatch b;

@@ -2,8 +2,9 @@
 /*
  * Compacting: the course of it.  See compact.h.
  *
- * Passes follow one another until the file has no free cluster before its last one in use, or a pass
- * makes it no shorter. What is done stays done whenever it stops: another run goes on from there.
+ * Passes follow one another until the file has no free cluster before its last one in use, or a
+ * pass makes it no shorter. What is done stays done whenever it stops: another run goes on from
+ * there.
  */
 #include "compact.h"
 
@@ -55,7 +56,8 @@ static int coroutine_fn co_prepare_counts(Compact *c, uint64_t *clusters)
     return 0;
 }
 
-/* Clusters that were being moved when a run before was cut off (INV-LEAK-1). 1: there is no room. */
+/* Clusters that were being moved when a run before was cut off (INV-LEAK-1). 1: there is no
+ * room. */
 static int coroutine_fn co_move_lonely(Compact *c, const uint8_t *lonely)
 {
     uint64_t hi, below = c->map.end + c->slack;

@@ -6,13 +6,13 @@
  * (compact-leaks.c), and moves what lies past the end to come into free clusters below, batch by
  * batch (compact-batch.c); a reverse index (compact-index.c) tells who refers to what moves.
  *
- * INV-CO-1  While a cluster has two places both hold the same bytes and both are counted: so any
- *           mix of old and new references, as a loss of power may leave it, reads the same, and
- *           nothing worse than a leak is left.
- * INV-CO-2  A batch moves tables, or what tables name, never both: a table that moves keeps its
- *           bytes, and what changes in a table stays where it is.
- * INV-CO-3  The new place has as many counts as references, and the COPIED flag of an active
- *           reference says whether that is one.
+ * INV-CMP-1  While a cluster has two places both hold the same bytes and both are counted: so any
+ *            mix of old and new references, as a loss of power may leave it, reads the same, and
+ *            nothing worse than a leak is left.
+ * INV-CMP-2  A batch moves tables, or what tables name, never both: a table that moves keeps its
+ *            bytes, and what changes in a table stays where it is.
+ * INV-CMP-3  The new place has as many counts as references, and the COPIED flag of an active
+ *            reference says whether that is one.
  */
 #ifndef QCOW2_COMPACT_H
 #define QCOW2_COMPACT_H
@@ -177,8 +177,8 @@ void coroutine_fn qcow2_compact_slots_co_note(Compact *c, const CompactChange *c
 
 /* ---- the parts of a pass ---- */
 
-/* compact-leaks.c: no count is above its references, but for clusters in *@lonely (a bit each; NULL:
- * none), which are to move: they had been shared, and their flag says so still. */
+/* compact-leaks.c: no count is above its references, but for clusters in *@lonely (a bit each;
+ * NULL: none), which are to move: they had been shared, and their flag says so still. */
 int coroutine_fn qcow2_compact_leaks_co_return(Compact *c, uint8_t **lonely);
 /* Blocks of counts that count nothing past cluster @end. */
 int coroutine_fn qcow2_compact_leaks_co_drop_blocks(Compact *c, uint64_t end);

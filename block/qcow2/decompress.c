@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Reading compressed clusters.  The last few are kept unpacked, so that a sequential reader unpacks
- * each once, and so do readers of parts at a time: the others wait for the one that does.  What is kept is valid as long as no place of a compressed cluster was freed for other
- * use (compressed_gen): a request that still reads an entry that was let go of keeps its pin until
+ * each once, and so do readers of parts at a time: the others wait for the one that does.  What is
+ * kept is valid as long as no place of a compressed cluster was freed for other use
+ * (compressed_gen): a request that still reads an entry that was let go of keeps its pin until
  * after keep().
  */
 #include "compress.h"

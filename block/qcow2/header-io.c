@@ -126,8 +126,8 @@ static int plan_rewrite(const uint8_t *old, size_t len, const Qcow2Header *h, Qc
     return qcow2_header_plan(old, len, &with, plan, errp);
 }
 
-/* Where the cluster size changes with the header, what lies past the smaller one is not the header's,
- * before or after. */
+/* Where the cluster size changes with the header, what lies past the smaller one is not the
+ * header's, before or after. */
 static int coroutine_fn co_rewrite_bits(HeaderFile *f, const Qcow2Header *h, uint32_t *bits)
 {
     uint8_t is[HEADER_AT(size)];

@@ -43,7 +43,8 @@ int coroutine_fn qcow2_header_co_rewrite(HeaderFile *f, const Qcow2Header *h,
 /* All fields that the header has but for its length and the backing file's name, in one write: the
  * image becomes another one at once. Not synced. */
 int coroutine_fn qcow2_header_co_switch(HeaderFile *f, const Qcow2Header *h) EXCLUDES_LOCK(f->lock);
-/* Which bytes of the cluster, @len bytes, the header in the file is, and the length of its fields. */
+/* Which bytes of the cluster, @len bytes, the header in the file is, and the length of its
+ * fields. */
 int coroutine_fn qcow2_header_co_places(HeaderFile *f, size_t len, Qcow2HeaderPlaces *places,
                                         size_t *fields);
 /* Set the corrupt bit, where the version has it, and sync; no other bit changes. */

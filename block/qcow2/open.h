@@ -14,7 +14,8 @@ int coroutine_fn qcow2_open_co_finish_writing(Qcow2 *q);
 /* Another state for the same file, beside @q's: as if the header had the fields of @h but for names
  * and extensions. For whoever remakes the image. Until it is taken over @q is not touched. */
 int coroutine_fn qcow2_open_co_beside(Qcow2 *q, const Qcow2Header *h, Qcow2 **ret, GError **errp);
-/* @q becomes what @made is, which is freed. Nothing else runs on the image, and nothing is dirty. */
+/* @q becomes what @made is, which is freed. Nothing else runs on the image, and nothing is
+ * dirty. */
 void coroutine_fn qcow2_open_co_take_over(Qcow2 *q, Qcow2 *made);
 void qcow2_open_free_beside(Qcow2 *made); /* NULL is fine */
 

@@ -2,8 +2,8 @@
 /*
  * The open image.  Each module's functions are in its own header; this is what they share.
  *
- * Lock order (outer first): start_lock, bitmaps->lock, flush_lock, alloc.meta_lock, header.lock, then the spin
- * locks (caches', quarantine's), which never nest in one another.
+ * Lock order (outer first): start_lock, bitmaps->lock, flush_lock, alloc.meta_lock, header.lock,
+ * then the spin locks (caches', quarantine's), which never nest in one another.
  *
  * INV-W-1  A refcount reaches the disk before any table that refers to the cluster.
  * INV-W-2  Data (the guest's and what copy-on-write fills in) reaches the disk before the L2 entry

@@ -16,8 +16,8 @@
  * The first step is a sync: a process that died may have left writes that the kernel holds and the
  * disk does not. What they free is free only when they are on the disk.
  *
- * COPIED flags are put right before that, too: whoever made or deleted a snapshot may have left some
- * that do not fit.
+ * COPIED flags are put right before that, too: whoever made or deleted a snapshot may have left
+ * some that do not fit.
  *
  * INV-RE-1  What is taken has no reference; it is counted from then on, as if it had one.
  * INV-RE-2  Only blocks that count something are made: a reference far past the end of the file

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The persistent bitmaps of an image that is being remade.  Where clusters keep their size all of them
- * stays. Else each gets a new table, and there is a new directory; the bits stay where their clusters
- * make up new ones, or are copied.
+ * The persistent bitmaps of an image that is being remade.  Where clusters keep their size all of
+ * them stays. Else each gets a new table, and there is a new directory; the bits stay where their
+ * clusters make up new ones, or are copied.
  *
  * INV-RBM-1  No bit of a bitmap, and none of its flags, changes: an inconsistent one stays so.
  */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The data of one new cluster in a remake: it stays, or is put together anew from what mapped it, in
- * a new cluster; or is packed.
+ * The data of one new cluster in a remake: it stays, or is put together anew from what mapped it,
+ * in a new cluster; or is packed.
  *
  * INV-RD-1  Data is written to clusters that were free; with an external data file in place, but
  *           only what no entry shows there, or as it is.

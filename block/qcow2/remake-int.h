@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Inside of remake: what its parts share.  Everything runs in one event loop, on an image that nobody
- * else uses; so nothing here is locked. */
+/* Inside of remake: what its parts share.  Everything runs in one event loop, on an image that
+ * nobody else uses; so nothing here is locked. */
 #ifndef QCOW2_REMAKE_INT_H
 #define QCOW2_REMAKE_INT_H
 
@@ -8,8 +8,8 @@
 #include "remake-plan.h"
 #include "remake-space.h"
 
-/* An L1 table: the disk's, or a snapshot's. It has two regions, the disk and, from the next L2 table
- * on, a machine's state. */
+/* An L1 table: the disk's, or a snapshot's. It has two regions, the disk and, from the next L2
+ * table on, a machine's state. */
 typedef struct RemakeL1 {
     uint64_t *old;         /* host offsets of L2 tables */
     uint64_t entries;      /* of old, without trailing zeroes past the disk */
@@ -87,11 +87,11 @@ int qcow2_remake_out_error(Remake *r, int ret, const char *what);
 int coroutine_fn qcow2_remake_survey_co_old(Remake *r);
 int coroutine_fn qcow2_remake_survey_co_new(Remake *r, Qcow2 *made);
 
-/* remake-old.c: the L1 tables of the disk and of all snapshots are read, and which new L2 tables there
- * are going to be, and how often each is named. */
+/* remake-old.c: the L1 tables of the disk and of all snapshots are read, and which new L2 tables
+ * there are going to be, and how often each is named. */
 int coroutine_fn qcow2_remake_old_co_load(Remake *r);
-/* The L2 tables that hold what entry @j of the new L1 @l is to map, and the part of the first (where
- * the new table covers less). */
+/* The L2 tables that hold what entry @j of the new L1 @l is to map, and the part of the first
+ * (where the new table covers less). */
 typedef struct RemakeSlice {
     const uint64_t *old; /* host offsets; 0: none */
     uint64_t n, part;    /* n == 0: nothing */
@@ -131,12 +131,12 @@ int coroutine_fn qcow2_remake_bitmaps_co_run(Remake *r);
 
 /* remake-counts.c: everything else that the new counts count; the counts, written. */
 int coroutine_fn qcow2_remake_counts_co_write(Remake *r);
-/* After the switch: where the header of the encryption was, if it has moved, there are no keys left.
- * Best effort. */
+/* After the switch: where the header of the encryption was, if it has moved, there are no keys
+ * left. Best effort. */
 void coroutine_fn qcow2_remake_counts_co_wipe_keys(Remake *r);
 
-/* remake-switch.c: before anything else, the header takes no more than its new cluster has (a rewrite,
- * of the image as it is). */
+/* remake-switch.c: before anything else, the header takes no more than its new cluster has (a
+ * rewrite, of the image as it is). */
 int coroutine_fn qcow2_remake_switch_co_fit_header(Remake *r);
 /* The header names what was made, and the image in memory is it. */
 int coroutine_fn qcow2_remake_switch_co_run(Remake *r);

@@ -104,7 +104,8 @@ static void name_table(Remake *r, GHashTable *known, guint l1, uint64_t j)
     }
 }
 
-/* One L1 table may name a table twice, too: only where nothing is shared at all, no list is needed. */
+/* One L1 table may name a table twice, too: only where nothing is shared at all, no list is
+ * needed. */
 static int name_tables(Remake *r)
 {
     g_autoptr(GHashTable) known =

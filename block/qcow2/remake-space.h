@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Clusters of a file whose image is being remade, in the new unit: which are free for new things, and
- * how many references each is going to have.
+ * Clusters of a file whose image is being remade, in the new unit: which are free for new things,
+ * and how many references each is going to have.
  *
  * INV-SPACE-1  What is free is referred to neither by the image as it is nor by what was made.
  */
@@ -31,12 +31,12 @@ void qcow2_remake_space_mark(RemakeSpace *s, uint64_t offset, uint64_t bytes);
 int qcow2_remake_space_take(RemakeSpace *s, uint64_t n, uint64_t *offset);
 /* What was taken last, or the end of it, is free again; nothing refers to it. */
 void qcow2_remake_space_untake(RemakeSpace *s, uint64_t offset, uint64_t n);
-/* @refs more references to each cluster that [@offset, +@bytes) touches, which are not free any more.
- * -ERANGE: more than the new width holds; -ENOMEM. */
+/* @refs more references to each cluster that [@offset, +@bytes) touches, which are not free any
+ * more. -ERANGE: more than the new width holds; -ENOMEM. */
 int qcow2_remake_space_add_refs(RemakeSpace *s, uint64_t offset, uint64_t bytes, uint64_t refs);
 uint64_t qcow2_remake_space_count(const RemakeSpace *s, uint64_t cluster);
-/* Nothing refers to it as the image is going to be / as it is: what was there, or what a run that was
- * cut off has left there, is garbage. */
+/* Nothing refers to it as the image is going to be / as it is: what was there, or what a run that
+ * was cut off has left there, is garbage. */
 bool qcow2_remake_space_is_left(const RemakeSpace *s, uint64_t cluster);
 bool qcow2_remake_space_is_new(const RemakeSpace *s, uint64_t cluster);
 

@@ -65,8 +65,8 @@ static int take_counts(Remake *r, Check *c)
     return ret;
 }
 
-/* Where a count is not what refers to the cluster (a leak), flags that fit the count would not fit the
- * new one: the tables are made anew, too. */
+/* Where a count is not what refers to the cluster (a leak), flags that fit the count would not fit
+ * the new one: the tables are made anew, too. */
 static int coroutine_fn co_compare_counts(Remake *r, const Check *c)
     REQUIRES_LOCK(r->q->alloc.meta_lock)
 {

@@ -2,8 +2,8 @@
 /*
  * The moment in which an image becomes what was made beside it (INV-REMAKE-2 to 4).
  *
- * Everything new is synced; the new state is loaded and looked at, so that nothing can fail in memory
- * once the header is written; one write within a sector; a sync.
+ * Everything new is synced; the new state is loaded and looked at, so that nothing can fail in
+ * memory once the header is written; one write within a sector; a sync.
  */
 #include "remake-int.h"
 

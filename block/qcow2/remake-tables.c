@@ -3,9 +3,9 @@
  * The new L2 tables of an image that is being remade, in the order of the disk and then of its
  * snapshots; then the L1 tables and the snapshot table.
  *
- * The clusters of one table that need data of their own are under way together. COPIED is set as far
- * as is known when an entry is made; where a later one raised a count, the disk's tables are gone
- * through once more.
+ * The clusters of one table that need data of their own are under way together. COPIED is set as
+ * far as is known when an entry is made; where a later one raised a count, the disk's tables are
+ * gone through once more.
  */
 #include "remake-int.h"
 

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Another geometry for an image, in place: extended L2 entries or none, another cluster size, another
- * width of refcounts, another type of compression; all at once.
+ * Another geometry for an image, in place: extended L2 entries or none, another cluster size,
+ * another width of refcounts, another type of compression; all at once.
  *
  * Beside what the image has, all new tables are made in clusters that nothing refers to: L2 and L1
- * tables of the disk and of each snapshot, the snapshot table, tables of bitmaps, refcount blocks and
- * table, which count the image as it is going to be. Data stays where it can. That is synced; then
- * one write within the header's first sector switches from the old tables to the new ones, and is
- * synced; then what the old ones had is given back.
+ * tables of the disk and of each snapshot, the snapshot table, tables of bitmaps, refcount blocks
+ * and table, which count the image as it is going to be. Data stays where it can. That is synced;
+ * then one write within the header's first sector switches from the old tables to the new ones, and
+ * is synced; then what the old ones had is given back.
  *
  * INV-REMAKE-1  Until the switch nothing is written that the image as it is refers to, and its
  *               refcounts do not know of the new clusters: cut off at any moment it is whole, and
@@ -40,8 +40,8 @@ bool qcow2_remake_is_same(const RemakeTarget *a, const RemakeTarget *b);
 /* What cannot be is refused at once: 0, or -errno with a text. No I/O. @version: that the image is
  * going to have. */
 int qcow2_remake_check(const Qcow2 *q, int version, const RemakeTarget *t, GError **errp);
-/* The image becomes @t, on the disk and in memory. The caller is alone on it (a drain), and refreshes
- * the node's limits afterwards. @progress may be NULL. All or nothing. */
+/* The image becomes @t, on the disk and in memory. The caller is alone on it (a drain), and
+ * refreshes the node's limits afterwards. @progress may be NULL. All or nothing. */
 int coroutine_fn qcow2_remake_co_run(Qcow2 *q, const RemakeTarget *t, RemakeProgress *progress,
                                      void *opaque, GError **errp)
     EXCLUDES_LOCK(q->flush_lock, q->alloc.meta_lock);

@@ -3,8 +3,8 @@
  * Entries of the snapshot table with too much or too little extra data: the table is written anew.
  *
  * It needs clusters, so it comes last, once the counts are right; then it is what a change of a
- * snapshot is: the new table and its counts are on disk before one write of the header names it, and
- * the old one is free after that.
+ * snapshot is: the new table and its counts are on disk before one write of the header names it,
+ * and the old one is free after that.
  */
 #include "flush.h"
 #include "repair.h"

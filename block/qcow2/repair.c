@@ -130,7 +130,7 @@ static uint64_t end_of_counted(const Check *c)
     return end;
 }
 
-/* One count that differs: corrected in @block, if that is wanted. */
+/* One count that differs: told; true: it is to be corrected. */
 static bool correct(Check *c, uint64_t cluster, uint64_t count, uint64_t refs)
 {
     const Geometry *g = &c->q->geo;

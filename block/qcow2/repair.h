@@ -30,8 +30,8 @@ int coroutine_fn qcow2_repair_co_write(Qcow2 *q, uint64_t offset, uint64_t bytes
 /* An entry of the active L1 table, in the file and in memory. */
 int coroutine_fn qcow2_repair_co_set_l1(Qcow2 *q, uint32_t index, uint64_t entry);
 
-/* repair-snapshots.c: what is wrong with the entries of the snapshot table as such, told and not yet
- * counted; *@found of them. -EFBIG: nothing else can be checked before these are repaired. */
+/* repair-snapshots.c: what is wrong with the entries of the snapshot table as such, told and not
+ * yet counted; *@found of them. -EFBIG: nothing else can be checked before these are repaired. */
 int qcow2_repair_tell_snapshots(Check *c, int64_t *found);
 /* The table anew, its entries whole; the counts are right, and the image is not marked any more. */
 int coroutine_fn qcow2_repair_co_snapshots(Check *c);

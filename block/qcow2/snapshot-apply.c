@@ -85,7 +85,8 @@ static int coroutine_fn co_switch(Qcow2 *q, const NewActive *a)
     return ret;
 }
 
-/* What the snapshot's tables refer to is counted; the new L1 table gets its place and the header. */
+/* What the snapshot's tables refer to is counted; the new L1 table gets its place and the
+ * header. */
 static int coroutine_fn co_activate(Qcow2 *q, NewActive *a)
 {
     int ret = qcow2_snapshot_change_co_add(q, a->l1, a->entries);

@@ -6,8 +6,8 @@
  * new is written, synced; one write of header fields within the first sector, synced; counts fall
  * and flags come back, synced; the dirty bit goes. Power may fail between any two: while the bit is
  * set the next writer counts anew and puts the flags right (rebuild.c). In version 2, which has no
- * such bit, counts are too high and flags missing meanwhile: leaks, and clusters that the next write
- * copies without need; never data that two own without knowing (INV-SH-1, INV-SH-2).
+ * such bit, counts are too high and flags missing meanwhile: leaks, and clusters that the next
+ * write copies without need; never data that two own without knowing (INV-SH-1, INV-SH-2).
  *
  * The caller is alone on the image.
  */

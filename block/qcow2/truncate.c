@@ -11,8 +11,8 @@
  * Shrinking: entries go in memory (to zero where a backing file would show), that is flushed, the
  * header's size is written and synced; then the L2 tables that describe nothing go, that is
  * flushed, and only then do refcounts fall, clusters get punched, blocks that count nothing go
- * (reftable-shrink.h), and the file is cut after the last cluster in use. If it ends in the middle, what was to be cut is old or zero, and never what
- * a backing file holds.
+ * (reftable-shrink.h), and the file is cut after the last cluster in use. If it ends in the middle,
+ * what was to be cut is old or zero, and never what a backing file holds.
  */
 #include "callbacks.h"
 #include "change.h"

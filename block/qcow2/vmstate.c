@@ -10,7 +10,8 @@
 
 #include <errno.h>
 
-/* Encrypted images are read and written by whole sectors: those that @v from byte @at on touches. */
+/* Encrypted images are read and written by whole sectors: those that @v from byte @at on
+ * touches. */
 static int coroutine_fn co_sectors(Qcow2 *q, uint64_t at, IOVector *v, bool save)
 {
     uint64_t start = ALIGN_DOWN(at, (uint64_t)CRYPT_VOLUME_SECTOR);

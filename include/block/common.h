@@ -123,7 +123,7 @@ typedef struct BlockMeasureInfo {
     uint64_t required;
     uint64_t exact;           /* the same, but with the tables alone that come to be */
     uint64_t fully_allocated; /* all of the disk written */
-    int64_t bitmaps;          /* for the source's persistent bitmaps besides; -1: cannot be copied */
+    int64_t bitmaps; /* for the source's persistent bitmaps besides; -1: cannot be copied */
 } BlockMeasureInfo;
 
 typedef enum BlockCheckFix {

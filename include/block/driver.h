@@ -234,8 +234,8 @@ struct BlockDriver {
     bool (*debug_is_suspended)(BlockDriverState *bs, const char *tag);
 
     /* How long would the file of an image be that co_create makes by @opts (completed), and that
-     * gets what @src (NULL: nothing) shows? Takes what it knows of @opts; "size" is the disk's where
-     * there is no source. Nothing is created or written. */
+     * gets what @src (NULL: nothing) shows? Takes what it knows of @opts; "size" is the disk's
+     * where there is no source. Nothing is created or written. */
     int coroutine_fn (*co_measure)(Options *opts, BlockDriverState *src, BlockMeasureInfo *info,
                                    GError **errp);
 };

@@ -4,8 +4,9 @@
  * a LUKS volume whose payload is null-co (no copy, no device), 64 in flight, in turn.
  *
  * Usage: bench-crypt [SECONDS [FOLDER]]   (1, /dev/shm: the header goes there for the time being)
- * Prints a line for each size: size=… op=… cipher_mib=… image_mib=… of_cipher=… and of_cipher_cpu=…, the
- * same for each second of processor time, which other load on the machine disturbs least.
+ * Prints a line for each size: size=… op=… cipher_mib=… image_mib=… of_cipher=… and
+ * of_cipher_cpu=…, the same for each second of processor time, which other load on the machine
+ * disturbs least.
  */
 #include "block/backend.h"
 #include "block/crypto/sectors.h"

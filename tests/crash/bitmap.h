@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* A persistent bitmap of the image, a bit for each sector: it is never in use, and wherever the disk
- * is not as it was when the bitmap was made, its bit is set. */
+/* A persistent bitmap of the image, a bit for each sector: it is never in use, and wherever the
+ * disk is not as it was when the bitmap was made, its bit is set. */
 #ifndef CRASH_BITMAP_H
 #define CRASH_BITMAP_H
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Images that are damaged on purpose, for repairs: all that was readable, or is by what is left, stays so. */
+/* Images that are damaged on purpose, for repairs: all that was readable, or is by what is left,
+ * stays so. */
 #ifndef CRASH_DAMAGE_H
 #define CRASH_DAMAGE_H
 

@@ -5,125 +5,8 @@
  * cross every boundary of tables, because most have small clusters.
  */
 /* Shows INV-COW-1, INV-COW-2, INV-COW-3, INV-SYNC-1, INV-SYNC-2, INV-W-3, INV-RS-1. */
+#include "pieces.h"
 #include "program.h"
-
-static uint32_t upto(GRand *r, uint32_t n) /* [0, n) */
-{
-    return n ? (uint32_t)g_rand_int_range(r, 0, (gint32)n) : 0;
-}
-
-static bool chance(GRand *r, uint32_t one_in)
-{
-    return upto(r, one_in) == 0;
-}
-
-/* ---- Pieces ---- */
-
-static void common(Program *p, GRand *r)
-{
-    static const uint8_t bits[] = { 9, 9, 9, 10, 12, 12 };
-    ImageConfig *c = &p->cfg;
-
-    c->version = chance(r, 8) ? 2 : 3;
-    c->cluster_bits = bits[upto(r, G_N_ELEMENTS(bits))];
-    c->refcount_bits = c->version == 2 ? 16 : 1u << upto(r, 7);
-    if (c->version == 3 && chance(r, 5)) {
-        c->extended = true;
-        c->cluster_bits = 14;
-    }
-    c->lazy = c->version == 3 && chance(r, 6);
-    program_fix(p);
-    c->size = c->cluster_bits == 9    ? 64 * KiB
-              : c->cluster_bits >= 14 ? 12u << c->cluster_bits
-                                      : 96 * KiB;
-    c->punch_other = chance(r, 3);
-    c->no_unmap = chance(r, 6);
-    c->l2_cache = chance(r, 3) ? 0 : 4096u << upto(r, 4);
-}
-
-/* Clusters of any size there is, now and then: large ones are few, as each state costs more. The
- * disk ends at any sector. */
-static void any_cluster_size(Program *p, GRand *r)
-{
-    if (chance(r, 10)) {
-        p->cfg.cluster_bits = MAX(14 + upto(r, 8), p->cfg.extended ? 14u : 9u);
-        p->cfg.size = (2u << p->cfg.cluster_bits) + SECTOR * upto(r, 64);
-        p->cfg.l2_cache = 0;
-    } else if (!p->cfg.extended && chance(r, 5)) {
-        p->cfg.cluster_bits = 9 + upto(r, 5);
-    }
-    p->cfg.size -= chance(r, 3) ? SECTOR * upto(r, 16) : 0;
-}
-
-static void with_backing(Program *p, GRand *r)
-{
-    p->cfg.backing = 1 + upto(r, 2);
-    p->cfg.backing_size =
-        chance(r, 3) ? p->cfg.size / 2 / SECTOR * SECTOR + SECTOR * upto(r, 20) : p->cfg.size;
-}
-
-/* A range of up to @max bytes, now and then aligned to clusters. */
-static Op *some(Program *p, GRand *r, OpType type, uint64_t size, uint64_t max)
-{
-    uint64_t cluster = UINT64_C(1) << p->cfg.cluster_bits;
-    uint64_t n = 1 + upto(r, (uint32_t)(MIN(max, size) / SECTOR)),
-             at = upto(r, (uint32_t)(size / SECTOR - n + 1));
-    uint64_t offset = at * SECTOR, bytes = n * SECTOR;
-
-    if (chance(r, 2) && size >= cluster) {
-        uint64_t end = MIN((offset + bytes + cluster - 1) / cluster * cluster, size);
-
-        offset = offset / cluster * cluster;
-        bytes = end - offset;
-    }
-    Op *op = program_add(p, type, offset, bytes);
-
-    op->noisy = chance(r, 4);
-    return op;
-}
-
-static void flush(Program *p)
-{
-    program_add(p, OP_FLUSH, 0, 0);
-}
-
-/* Some that run together; a flush among them now and then. */
-static void batch(Program *p, GRand *r, const OpType *types, size_t ntypes, uint64_t max)
-{
-    unsigned n = chance(r, 2) ? 1 : 2 + upto(r, 4);
-
-    for (unsigned i = 0; i < n; i++) {
-        OpType t = chance(r, 9) ? OP_FLUSH : types[upto(r, (uint32_t)ntypes)];
-        t = t == OP_WRITE && chance(r, 12) ? OP_FUA : t;
-        Op *op = t == OP_FLUSH ? program_add(p, OP_FLUSH, 0, 0) : some(p, r, t, p->cfg.size, max);
-
-        op->with = i > 0;
-    }
-    if (chance(r, 3)) {
-        flush(p);
-    }
-}
-
-static void mixed(Program *p, GRand *r, const OpType *types, size_t ntypes, unsigned batches)
-{
-    uint64_t max = MAX(p->cfg.size / 8, 3u << p->cfg.cluster_bits);
-
-    for (unsigned i = 0; i < batches; i++) {
-        batch(p, r, types, ntypes, max);
-    }
-    if (chance(r, 2)) {
-        flush(p);
-    }
-}
-
-static void fill(Program *p, uint64_t from, uint64_t to, uint64_t step, bool setup)
-{
-    step = ALIGN_UP(step, (uint64_t)SECTOR);
-    to = ALIGN_UP(to, (uint64_t)SECTOR);
-    for (; from < to; from += step) {
-        program_add(p, OP_WRITE, from, MIN(step, to - from))->setup = setup;
-    }
-}
 
 /* ---- Workloads ---- */
 
@@ -453,7 +336,8 @@ static unsigned some_geometry(Program *p, GRand *r, unsigned now)
 }
 
 /* Other geometries, with writes that fail, or that a dying process leaves unsynced; and requests
- * between them that use what the old ones had. */
+ * between them that use what the old ones had. Shows
+ * INV-REMAKE-1, INV-REMAKE-2, INV-REMAKE-3, INV-RD-1, INV-SPACE-1. */
 static void make_remake(Program *p, GRand *r)
 {
     static const OpType t[] = { OP_WRITE, OP_WRITE, OP_UNMAP, OP_DISCARD };
@@ -708,7 +592,8 @@ static void make_snapshot(Program *p, GRand *r)
     mixed(p, r, t, G_N_ELEMENTS(t), 8);
 }
 
-/* Clusters of all kinds in holes, moved together, and used on. */
+/* Clusters of all kinds in holes, moved together, and used on. Shows INV-CMP-1, INV-CMP-2,
+ * INV-CMP-3, INV-TAIL-1. */
 static void make_compact(Program *p, GRand *r)
 {
     static const OpType t[] = { OP_WRITE, OP_WRITE,   OP_WRITE,   OP_ZERO,
@@ -741,7 +626,7 @@ static void make_compact(Program *p, GRand *r)
     }
 }
 
-/* Internal snapshots come and go, and the disk goes back to them. */
+/* Internal snapshots come and go, and the disk goes back to them. Shows INV-SH-1, INV-SH-2. */
 static void make_snapshot_ops(Program *p, GRand *r)
 {
     static const OpType t[] = { OP_WRITE, OP_WRITE, OP_WRITE, OP_UNMAP, OP_DISCARD };
@@ -768,7 +653,8 @@ static void make_snapshot_ops(Program *p, GRand *r)
     }
 }
 
-/* A bitmap that must tell of every change: its bits are set before that reaches the disk. */
+/* A bitmap that must tell of every change: its bits are set before that reaches the disk. Shows
+ * INV-TRK-2, INV-TRK-3, INV-BMST-1. */
 static void make_bitmap(Program *p, GRand *r)
 {
     static const OpType t[] = { OP_WRITE, OP_WRITE, OP_ZERO, OP_UNMAP, OP_DISCARD };
@@ -839,7 +725,8 @@ static void make_header_fault(Program *p, GRand *r)
     }
 }
 
-/* Repairs of images that are damaged when the recording begins; all of the disk has been written. */
+/* Repairs of images that are damaged when the recording begins; all of the disk has been
+ * written. Shows INV-REP-2, INV-REP-3, INV-REP-4. */
 static void make_repair(Program *p, GRand *r)
 {
     static const OpType t[] = { OP_WRITE, OP_WRITE, OP_ZERO };

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Sets of dirty bits against an array of bytes, one for each bit. */
+/* Sets of dirty bits against an array of bytes, one for each bit. Shows INV-DB-1. */
 #include "util/dirty-bits.h"
 
 #include <glib.h>

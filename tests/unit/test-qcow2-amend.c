@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Amendments and the backing file's name, through the library: what is refused, what writes nothing,
- * what a failure in the middle of a rewrite of the header leaves, and a cancel.
+ * Amendments and the backing file's name, through the library: what is refused, what writes
+ * nothing, what a failure in the middle of a rewrite of the header leaves, and a cancel.
  */
 #include "mem-driver.h"
 #include "mem-image.h"

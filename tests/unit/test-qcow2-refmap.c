@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* The packed map of references that check counts in: what is set is what is got, whatever the
- * neighbours in a byte or a page have, and for each size of number. */
+ * neighbours in a byte or a page have, and for each size of number. Shows INV-CHK-1. */
 #include "block/qcow2/check.h"
 
 #define CLUSTER UINT64_C(65536)

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Another geometry in place: the plan for each cluster keeps what it reads, whatever maps it; an image
- * in memory goes from one geometry to the next with its content; what fails or is cancelled leaves it
- * as it was, and nothing leaks.
+ * Another geometry in place: the plan for each cluster keeps what it reads, whatever maps it; an
+ * image in memory goes from one geometry to the next with its content; what fails or is cancelled
+ * leaves it as it was, and nothing leaks.
  */
 #include "mem-driver.h"
 #include "mem-image.h"

@@ -2,8 +2,6 @@
 /* bitmap: changes of an image's persistent bitmaps, in the order in which they are asked for. */
 #include "img.h"
 
-#include "block/bitmap-ops.h"
-
 #include <getopt.h>
 #include <stdio.h>
 #include <string.h>

@@ -2,8 +2,6 @@
 /* convert --bitmaps: what the source's persistent bitmaps say, in bitmaps of the target. */
 #include "img.h"
 
-#include "block/bitmap-ops.h"
-
 bool bitmaps_check_source(BlockBackend *source, int n_sources, bool skip_broken)
 {
     GError *err = NULL;
