@@ -53,6 +53,19 @@ static int store(const RemakeCluster *c, L2Entry e)
                           : ret;
 }
 
+/* Each cluster of the host can have that many references more. */
+static bool takes_refs(const Remake *r, uint64_t host, uint64_t bytes, uint64_t refs)
+{
+    const Geometry *g = &r->rules.to;
+
+    for (uint64_t i = host >> g->cluster_bits; i <= (host + bytes - 1) >> g->cluster_bits; i++) {
+        if (qcow2_remake_space_count(&r->space, i) + refs > g->refcount_max) {
+            return false;
+        }
+    }
+    return true;
+}
+
 /* ---- What snapshots share is moved once ---- */
 
 typedef struct Moved {
@@ -111,6 +124,19 @@ static void note_moved(const RemakeCluster *c, L2Entry to)
     }
 }
 
+/* Its place has room for one more table's references: where refcounts are narrow, packed clusters
+ * may use them up between them. What does not fit is moved once more. */
+static bool can_share(const RemakeCluster *c, L2Entry e)
+{
+    const Geometry *g = &c->r->rules.to;
+    uint64_t host = qcow2_l2_host(g, e), bytes = g->cluster_size;
+
+    if (e.desc & L2E_COMPRESSED) {
+        qcow2_l2_compressed_range(g, e, &host, &bytes);
+    }
+    return takes_refs(c->r, host, bytes, c->refs);
+}
+
 static bool find_moved(const RemakeCluster *c, L2Entry *to)
 {
     g_autofree Moved *key = NULL;
@@ -121,10 +147,11 @@ static bool find_moved(const RemakeCluster *c, L2Entry *to)
     }
     key = make_moved(c);
     m = g_hash_table_lookup(c->r->moved, key);
-    if (m) {
-        *to = m->to;
+    if (!m || !can_share(c, m->to)) {
+        return false;
     }
-    return m;
+    *to = m->to;
+    return true;
 }
 
 int qcow2_remake_data_settle(const RemakeCluster *c, bool *settled)
@@ -327,13 +354,16 @@ static void end_pack_room(Remake *r)
     r->pack_at = r->pack_end = 0;
 }
 
-/* Packed data may go on from one cluster to the next. */
-static int pack_room(Remake *r, uint64_t bytes, uint64_t *host)
+/* Packed data may go on from one cluster to the next, if the first can count it, too. */
+static int pack_room(Remake *r, uint64_t bytes, uint64_t refs, uint64_t *host)
 {
     const Geometry *g = &r->rules.to;
     uint64_t n = MAX(PACK_ROOM >> g->cluster_bits, 1), offset;
     int ret;
 
+    if (geo_in_cluster(g, r->pack_at) && !takes_refs(r, r->pack_at, 1, refs)) {
+        r->pack_at = ALIGN_UP(r->pack_at, g->cluster_size);
+    }
     if (r->pack_end - r->pack_at < bytes) {
         ret = qcow2_remake_space_take(&r->space, n, &offset);
         if (ret < 0) {
@@ -363,7 +393,7 @@ static int coroutine_fn co_store_packed(RemakeCluster *c, const uint8_t *data, s
     Remake *r = c->r;
     uint64_t host;
     L2Entry e;
-    int ret = pack_room(r, bytes, &host);
+    int ret = pack_room(r, bytes, c->refs, &host);
 
     if (ret < 0) {
         return ret;
