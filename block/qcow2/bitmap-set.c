@@ -66,6 +66,7 @@ int qcow2_bitmap_set_init(Qcow2 *q)
         return -ENOMEM;
     }
     co_mutex_init(&q->bitmaps->lock);
+    spin_init(&q->bitmaps->wait_lock);
     return 0;
 }
 

@@ -12,6 +12,7 @@
 
 #include "bitmap.h"
 #include "util/dirty-bits.h"
+#include "util/spinlock.h"
 
 #define BITMAP_MAX_MEMORY (512 * MiB)
 #define BITMAP_REGION_BYTES 512 /* of its bits on disk; they reach it whole or not at all */
@@ -31,6 +32,8 @@ typedef struct Bitmap {
     /* While it is tracked, one each BITMAP_REGION_BITS: see track.h. */
     _Atomic uint8_t *regions;
     uint64_t n_regions;
+    uint64_t at_once, set_first, set_end; /* of making them hot */
+    int64_t heated;                       /* when; monotonic, microseconds */
     bool inexact;   /* entries of its table say all ones, and memory less */
     uint64_t epoch; /* in the list of those retired: when it went */
 } Bitmap;
@@ -40,14 +43,24 @@ typedef struct TrackedSet {
     Bitmap *list[];
 } TrackedSet;
 
+/* A request that waits for its regions to be hot. */
+typedef struct TrackWait {
+    uint64_t offset, bytes;
+    struct TrackWait *next;
+    int ret; /* these two under the lock of the bitmaps */
+    bool done;
+} TrackWait;
+
 typedef struct Qcow2Bitmaps {
     CoMutex lock;                        /* outside of flush_lock; inside of start_lock */
     GPtrArray *all GUARDED_BY(lock);     /* Bitmap; NULL: not read yet */
     GPtrArray *retired GUARDED_BY(lock); /* ... that requests may still see */
     uint64_t memory GUARDED_BY(lock);
-    int64_t cooled GUARDED_BY(lock); /* monotonic, microseconds */
-    bool started GUARDED_BY(lock);   /* the disk may have changed: those that are enabled track */
-    bool registered;                 /* tables are in the metadata set */
+    _Atomic int64_t cooled;        /* monotonic, microseconds */
+    bool started GUARDED_BY(lock); /* the disk may have changed: those that are enabled track */
+    bool registered;               /* tables are in the metadata set */
+    SpinLock wait_lock;
+    TrackWait *waits GUARDED_BY(wait_lock);
 } Qcow2Bitmaps;
 
 static inline bool qcow2_bitmap_is_live(const Bitmap *b)

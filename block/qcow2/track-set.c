@@ -145,7 +145,7 @@ void coroutine_fn qcow2_track_co_start(Qcow2 *q)
         }
         set->started = true;
         (void)co_store_anew(q, wants_dense); /* without room, whole clusters of bits are set */
-        set->cooled = g_get_monotonic_time();
+        atomic_store(&set->cooled, g_get_monotonic_time());
         (void)qcow2_track_renew(q);
     }
     co_mutex_unlock(&q->bitmaps->lock);

@@ -6,8 +6,11 @@
  * Of each bitmap, a region (512 bytes of it on disk, 4096 bits) is cold or hot.  Hot: the disk has
  * all of its bits set, on stable storage; the exact ones are in memory.  Cold: the disk has at
  * least what memory has.  A request sets its bits in memory, then looks at the regions that they
- * are in; those that are cold it makes hot first, with one sync.  Regions that nobody has used for
- * a while get their exact bits on disk at a flush, and are cold; at a close all do.
+ * are in; those that are cold it makes hot first, with one sync for all requests that wait
+ * meanwhile.  Where one after the other becomes hot, larger and larger groups of neighbours do at
+ * once, so that a load all over the disk costs a few syncs, not one for each region.  Regions that
+ * nobody has used for a while get their exact bits on disk at a flush, and are cold; at a close all
+ * do.
  *
  * INV-TRK-1  A change of what the guest reads reaches the file only when, on stable storage, the
  *            bits of it are set in each bitmap that is tracked.
