@@ -5,8 +5,6 @@
 
 #include "util/opts.h"
 
-typedef enum OptKind { OPT_STRING, OPT_BOOL, OPT_INT, OPT_NULL } OptKind;
-
 typedef struct OptEntry {
     char *key, *value;
     OptKind kind;

@@ -124,6 +124,13 @@ const char *opts_peek(const Options *o, const char *key)
     return e ? e->value : NULL;
 }
 
+OptKind opts_kind(const Options *o, const char *key)
+{
+    const OptEntry *e = g_hash_table_lookup(o->index, key);
+
+    return e ? e->kind : OPT_NULL;
+}
+
 void opts_del(Options *o, const char *key)
 {
     OptEntry *e = g_hash_table_lookup(o->index, key);

@@ -287,6 +287,12 @@ const BlockCreateOption device_create_options[] = {
     { "size", BLK_OPT_SIZE, "Virtual disk size", NULL }, { NULL }
 };
 
+/* What the reference says before the reason. */
+#define NO_NEW_DEVICE                                                                              \
+    "Protocol driver 'host_device' does not support creating new images, so an existing image "    \
+    "must be selected as the target; however, opening the given target as an existing image "      \
+    "failed: "
+
 static int check_device(int fd, const char *filename, uint64_t size, GError **errp)
 {
     struct stat st;
@@ -298,6 +304,7 @@ static int check_device(int fd, const char *filename, uint64_t size, GError **er
     if (!S_ISBLK(st.st_mode) && !S_ISCHR(st.st_mode)) {
         return error_set(
             errp, EINVAL,
+            NO_NEW_DEVICE
             "'host_device' driver requires '%s' to be either a character or block device",
             filename);
     }
@@ -336,7 +343,7 @@ int coroutine_fn device_co_create(const char *filename, Options *opts, GError **
     }
     fd = TEMP_FAILURE_RETRY(open(filename, O_RDWR | O_CLOEXEC));
     if (fd < 0) {
-        return error_set_errno(errp, errno, "Could not open '%s'", filename);
+        return error_set_errno(errp, errno, NO_NEW_DEVICE "Could not open '%s'", filename);
     }
     probe.fd = fd;
     probe.filename = (char *)filename;

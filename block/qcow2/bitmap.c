@@ -118,11 +118,11 @@ static void set_flags(Options *o, uint32_t n, uint32_t flags)
 static void list_one(Options *o, uint32_t n, const BitmapEntry *e)
 {
     g_autofree char *name = g_strndup(e->name, e->name_len);
-    g_autofree char *granularity = g_strdup_printf("%u", 1u << e->granularity_bits);
+    g_autofree char *granularity = g_strdup_printf("bitmaps.%u.granularity", n);
 
     set_flags(o, n, e->flags);
     set(o, n, "name", name);
-    set(o, n, "granularity", granularity);
+    opts_set_int(o, granularity, INT64_C(1) << e->granularity_bits);
 }
 
 static int coroutine_fn list_fn(void *opaque)

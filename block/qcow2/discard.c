@@ -30,13 +30,30 @@ typedef struct DiscardOp {
     bool punch;
 } DiscardOp;
 
+/* A part of @old, which has subclusters: those that read zero anyway stay as they are, and with the
+ * last that holds data the host cluster goes. */
+static L2Entry discarded_part(Qcow2 *q, L2Entry old, unsigned first, unsigned n,
+                              const DiscardOp *op)
+{
+    L2Entry e = qcow2_l2_set_zero(&q->geo, old, first, n);
+    uint64_t none = ~(old.bitmap | old.bitmap << 32); /* neither data nor zero by flag */
+
+    if (!bdrv_backing_bs(q->bs)) {
+        e.bitmap &= ~(none & UINT64_C(0xffffffff00000000));
+    }
+    if (!(e.bitmap & UINT32_MAX) && !op->keep && e.bitmap != old.bitmap) {
+        CASE_MET(LAST_SUBCLUSTER);
+        e.desc = 0;
+    }
+    return e;
+}
+
 /* What @old becomes with subclusters [first, first + n) discarded. False: nothing to do. */
 static bool discarded_entry(Qcow2 *q, L2Entry old, unsigned first, unsigned n, const DiscardOp *op,
                             L2Entry *e)
 {
     const Geometry *g = &q->geo;
     bool whole = n == g->subclusters, compressed = old.desc & L2E_COMPRESSED;
-    uint64_t alloc_bits;
 
     if (op->full && g->version >= 3 && bdrv_backing_bs(q->bs)) {
         *e = old.desc || old.bitmap ? qcow2_l2_set_zero(g, (L2Entry){ 0, 0 }, 0, g->subclusters)
@@ -55,14 +72,7 @@ static bool discarded_entry(Qcow2 *q, L2Entry old, unsigned first, unsigned n, c
     } else if (compressed) {
         return false;
     } else {
-        *e = qcow2_l2_set_zero(g, old, first, n);
-        alloc_bits = e->bitmap & 0xffffffff;
-        if (!whole && alloc_bits == 0 &&
-            e->bitmap == qcow2_l2_set_zero(g, *e, 0, g->subclusters).bitmap && !op->keep) {
-            CASE_MET(LAST_SUBCLUSTER);
-            *e = qcow2_l2_set_zero(g, (L2Entry){ 0, 0 }, 0,
-                                   g->subclusters); /* the last of it went */
-        }
+        *e = discarded_part(q, old, first, n, op);
     }
     return !qcow2_entry_is_same(*e, old);
 }

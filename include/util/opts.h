@@ -40,6 +40,9 @@ void opts_set_bool(Options *o, const char *key, bool v);
 void opts_set_int(Options *o, const char *key, int64_t v);
 bool opts_has(const Options *o, const char *key);
 const char *opts_peek(const Options *o, const char *key); /* NULL if unset; owned by @o */
+/* What it was set as: a string stays one, whatever it says. OPT_NULL if unset. */
+typedef enum OptKind { OPT_STRING, OPT_BOOL, OPT_INT, OPT_NULL } OptKind;
+OptKind opts_kind(const Options *o, const char *key);
 void opts_del(Options *o, const char *key);
 guint opts_count(const Options *o);
 const char *opts_first_key(const Options *o); /* in insertion order, NULL if empty */

@@ -28,7 +28,7 @@ static const char help_text[] =
     "  --no-drain                    ... without a wait for those in flight\n"
     "  -U, --force-share             the image may be in use, by a writer too\n"
     "  --object DEFINITION           a secret: secret,id=ID,data=TEXT (or file=NAME)\n"
-    "  -q, --quiet                   print errors only\n"
+    "  -q, --quiet                   accepted; there is nothing to print but figures\n"
     "  -h, --help                    this text\n"
     "\n"
     "Sizes are in bytes, or with a suffix k, M, G, T, P or E for powers of 1024.\n"
@@ -260,12 +260,10 @@ int img_bench(int argc, char **argv)
         return 1;
     }
     b->step = b->step ? b->step : b->size;
-    if (!a.quiet) {
-        announce(b);
-    }
+    announce(b);
     progress_init(false, 0);
     ret = run(b);
-    if (ret == 0 && !a.quiet) {
+    if (ret == 0) {
         printf("Run completed in %3.3f seconds.\n", (double)b->elapsed / 1e9);
     }
     return img_close(b->blk, argv[optind], ret == 0) ? ret : 1;

@@ -134,9 +134,7 @@ BlockBackend *img_open_with(const char *filename, const char *format, Options *o
     if (format) {
         opts_set(o, "driver", format);
     }
-    if (opts_has(o, "backing") && !*opts_peek(o, "backing")) {
-        img_error("warning: Use of \"backing\": \"\" is deprecated; use \"backing\": null instead");
-    }
+    tool_warn_options(o);
     if (force_share && opts_has(o, "force-share") && strcmp(opts_peek(o, "force-share"), "on")) {
         img_error("--force-share/-U conflicts with image options");
         return NULL;

@@ -25,21 +25,22 @@ static const char help_text[] =
 
 /* ---- Facts of a node ---- */
 
-/* Values that are not strings in JSON. */
-static JsonNode *specific_value(const char *key, const char *value)
+static JsonNode *specific_value(const Options *o, const char *key)
 {
-    const char *name = strrchr(key, '.') ? strrchr(key, '.') + 1 : key;
     JsonNode *node = json_node_new(JSON_NODE_VALUE);
-    char *end;
-    gint64 n = g_ascii_strtoll(value, &end, 10);
+    const char *value = opts_peek(o, key);
 
-    if (!strcmp(value, "on") || !strcmp(value, "off")) {
-        json_node_set_boolean(node, value[1] == 'n');
-    } else if (*value && !*end && strcmp(name, "compat") && strcmp(name, "data-file") &&
-               strcmp(name, "name")) {
-        json_node_set_int(node, n);
-    } else {
+    switch (opts_kind(o, key)) {
+    case OPT_BOOL:
+        json_node_set_boolean(node, !strcmp(value, "on"));
+        break;
+    case OPT_INT:
+        json_node_set_int(node, g_ascii_strtoll(value, NULL, 10));
+        break;
+    case OPT_STRING:
+    case OPT_NULL:
         json_node_set_string(node, value);
+        break;
     }
     return node;
 }
@@ -73,11 +74,17 @@ static JsonNode *container(JsonNode *o, const char *name, bool array)
     return node;
 }
 
+typedef struct Specific {
+    const Options *from;
+    JsonNode *to;
+} Specific;
+
 /* "a.0.b" is member b of the first element of array a. */
 static void add_specific(const char *key, const char *value, void *opaque)
 {
+    const Specific *s = opaque;
     g_auto(GStrv) parts = g_strsplit(key, ".", -1);
-    JsonNode *at = opaque;
+    JsonNode *at = s->to;
     int i = 0;
 
     for (; parts[i + 1]; i++) {
@@ -86,9 +93,9 @@ static void add_specific(const char *key, const char *value, void *opaque)
     if (!strcmp(parts[i], "flags")) {
         container(at, parts[i], true); /* an empty list */
     } else if (JSON_NODE_HOLDS_ARRAY(at)) {
-        json_array_add_element(json_node_get_array(at), specific_value(key, value));
+        json_array_add_element(json_node_get_array(at), specific_value(s->from, key));
     } else {
-        json_object_set_member(json_node_get_object(at), parts[i], specific_value(key, value));
+        json_object_set_member(json_node_get_object(at), parts[i], specific_value(s->from, key));
     }
 }
 
@@ -105,7 +112,9 @@ static JsonObject *specific_object(BlockDriverState *bs)
     data = json_node_new(JSON_NODE_OBJECT);
     json_node_take_object(data, json_object_new());
     if (o) {
-        opts_foreach(o, add_specific, data);
+        Specific s = { .from = o, .to = data };
+
+        opts_foreach(o, add_specific, &s);
     }
     json_object_set_string_member(spec, "type", blk_driver_name(bs));
     json_object_set_member(spec, "data", data);

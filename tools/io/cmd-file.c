@@ -22,6 +22,7 @@ int io_open(const char *name, int flags, bool writethrough, bool force_share, Op
     if (force_share) {
         flags |= BLK_O_FORCE_SHARE;
     }
+    tool_warn_options(o);
     tool.blk = blk_open(name, g_steal_pointer(&o), flags, &err);
     if (!tool.blk) {
         tool_error("can't open%s%s: %s", name ? " device " : "", name ? name : "", err->message);

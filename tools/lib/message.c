@@ -21,6 +21,14 @@ void tool_error(const char *fmt, ...)
     va_end(ap);
 }
 
+void tool_warn_options(const Options *o)
+{
+    if (opts_kind(o, "backing") == OPT_STRING && !*opts_peek(o, "backing")) {
+        tool_error("warning: Use of \"backing\": \"\" is deprecated; use \"backing\": null "
+                   "instead");
+    }
+}
+
 static void print_event(const char *line, void *opaque)
 {
     fprintf(stderr, "%s\n", line);

@@ -10,6 +10,8 @@
 /* "PROG: message" to standard error; @name of process_init(). */
 void tool_error(const char *fmt, ...) G_GNUC_PRINTF(1, 2);
 void tool_verror(const char *fmt, va_list ap) G_GNUC_PRINTF(1, 0);
+/* What a person should know of the options of an open, which goes on. */
+void tool_warn_options(const Options *o);
 /* What a person should know of an image that was opened, now and while it is in use. */
 void tool_watch(BlockBackend *blk);
 
