@@ -15,7 +15,11 @@
 #include "util/spinlock.h"
 
 #define BITMAP_MAX_MEMORY (512 * MiB)
+#ifdef QCOW2_BREAK_RULES
+#define BITMAP_REGION_BYTES 8 /* so that the small disks of the explorer have many */
+#else
 #define BITMAP_REGION_BYTES 512 /* of its bits on disk; they reach it whole or not at all */
+#endif
 #define BITMAP_REGION_BITS (BITMAP_REGION_BYTES * UINT64_C(8))
 #define BITMAP_ALL_ONES UINT64_C(1) /* an entry of a table that needs no cluster */
 

@@ -3,6 +3,7 @@
 #include "bitmap-store.h"
 
 #include "alloc.h"
+#include "change.h"
 #include "flush.h"
 #include "rules.h"
 #include "util/bytes.h"
@@ -256,6 +257,9 @@ static int coroutine_fn co_switch(Qcow2 *q, BitmapStore *s, GError **errp)
     ret = qcow2_flush_co_header(q, edit_header, s, errp);
     if (ret == 0) {
         replace_places(q, s, old_dir, old_size);
+    } else if (q->header_whole_in_doubt) {
+        CASE_MET(LIST_IN_DOUBT);
+        atomic_fetch_or(&q->unmarked, QCOW2_CHANGE_DISK); /* INV-BMST-2 */
     }
     co_mutex_unlock(&q->alloc.meta_lock);
     return ret;

@@ -10,6 +10,8 @@
  *
  * INV-BMST-1  The header names a directory only when it, all tables and all data clusters that it
  *             leads to are on disk, with their counts.
+ * INV-BMST-2  When the header could not be written, and the file may name either directory, it is
+ *             written again before the disk changes: what is set from then on is in the old one.
  */
 #ifndef QCOW2_BITMAP_STORE_H
 #define QCOW2_BITMAP_STORE_H

@@ -3,6 +3,7 @@
 #include "change.h"
 
 #include "bitmap.h"
+#include "flush.h"
 #include "header-layout.h"
 #include "rebuild.h"
 #include "rules.h"
@@ -144,6 +145,10 @@ int coroutine_fn qcow2_change_co_mark(Qcow2 *q, unsigned what)
 {
     int ret = atomic_load(&q->unmarked) & QCOW2_CHANGE_START ? co_start_now(q) : 0;
 
+    if (ret == 0 && (what & atomic_load(&q->unmarked) & QCOW2_CHANGE_DISK) &&
+        !RULE_BROKEN(BITMAPS_SETTLED)) {
+        ret = qcow2_flush_co_settle_header(q); /* INV-BMST-2 */
+    }
     if (ret == 0 && (what & atomic_load(&q->unmarked) & QCOW2_CHANGE_DISK) && q->hdr.has_bitmaps) {
         ret = co_start_tracking(q);
     }

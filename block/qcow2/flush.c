@@ -149,6 +149,16 @@ static int coroutine_fn co_settle_whole(Qcow2 *q) REQUIRES_LOCK(q->alloc.meta_lo
     return ret;
 }
 
+int coroutine_fn qcow2_flush_co_settle_header(Qcow2 *q)
+{
+    int ret;
+
+    co_mutex_lock(&q->alloc.meta_lock);
+    ret = co_settle_whole(q);
+    co_mutex_unlock(&q->alloc.meta_lock);
+    return ret;
+}
+
 int coroutine_fn qcow2_flush_co_header_fields(Qcow2 *q, const Qcow2Header *h, size_t from,
                                               size_t to)
 {

@@ -27,6 +27,8 @@ typedef int Qcow2HeaderEdit(Qcow2Header *h, void *opaque, GError **errp);
  * that q->hdr had are freed: nobody else reads them meanwhile. */
 int coroutine_fn qcow2_flush_co_header(Qcow2 *q, Qcow2HeaderEdit *edit, void *opaque, GError **errp)
     REQUIRES_LOCK(q->alloc.meta_lock) EXCLUDES_LOCK(q->header.lock);
+/* If the file may say another header than q->hdr, it is written again, and synced. */
+int coroutine_fn qcow2_flush_co_settle_header(Qcow2 *q) EXCLUDES_LOCK(q->alloc.meta_lock);
 /* The cache of refcounts is so full of dirty slices that lazy ones have to be written. */
 bool qcow2_flush_counts_need_room(Qcow2 *q);
 /* Dirty slices cannot make room in @c. @need: bytes that would hold all the tables there can be:

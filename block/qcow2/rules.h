@@ -76,6 +76,8 @@
     X(GONE_BEFORE_COUNTS_FALL, "snapshot-ops",                                                     \
       "a snapshot has left the header before its counts fall")                                     \
     X(FLAGS_REBUILT, "snapshot-ops", "who rebuilds counts puts the COPIED flags right, too")       \
+    X(BITMAPS_SETTLED, "bitmaps-fault",                                                            \
+      "a list of bitmaps whose switch failed is the old one before the disk changes")              \
     X(BITS_BEFORE_CHANGE, "bitmap",                                                                \
       "bits of a bitmap are set on disk before the disk changes there")                            \
     X(COLD_BEFORE_EXACT, "bitmap,any",                                                             \
@@ -125,7 +127,11 @@
     X(REFBLOCKS_DROPPED, "refcount blocks that count nothing given back")                          \
     X(FLAGS_CHANGED, "COPIED flags changed for a snapshot")                                        \
     X(TABLE_COPIED, "an L2 table copied because a snapshot shares it")                             \
-    X(TABLE_ZEROED, "an L2 table zeroed on disk")
+    X(TABLE_ZEROED, "an L2 table zeroed on disk")                                                  \
+    X(BITS_TOGETHER, "regions of a bitmap set for several requests with one sync")                 \
+    X(BITS_AHEAD, "... and others around them")                                                    \
+    X(BITS_COOLED, "several regions of a bitmap written as they are, in one")                      \
+    X(LIST_IN_DOUBT, "a list of bitmaps that the file may name, and should not")
 
 #ifdef QCOW2_BREAK_RULES
 typedef enum Qcow2Case {

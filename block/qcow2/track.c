@@ -214,6 +214,12 @@ static int coroutine_fn co_set_cold_all(Qcow2 *q, Bitmap *b, const TrackWait *li
         return 0;
     }
     group = regions_at_once(b, g_get_monotonic_time());
+    if (list->next) {
+        CASE_MET(BITS_TOGETHER);
+    }
+    if (group > 1) {
+        CASE_MET(BITS_AHEAD);
+    }
     for (const TrackWait *w = list; w && ret == 0; w = w->next) {
         ret = co_set_cold(q, b, w, group);
     }
@@ -322,6 +328,9 @@ static int coroutine_fn co_cool(Qcow2 *q, Bitmap *b, uint64_t r, uint64_t n)
     atomic_thread_fence(memory_order_seq_cst); /* INV-TRK-2 */
     if (!(b->table[i] & ~BITMAP_ALL_ONES)) {
         return 0; /* the whole cluster is set: that stays until the bitmap is stored anew */
+    }
+    if (n > 1) {
+        CASE_MET(BITS_COOLED);
     }
     dirty_bits_store(b->bits, r * BITMAP_REGION_BITS, buf, n * BITMAP_REGION_BYTES);
     return co_write(q, b->table[i] + within, buf, n * BITMAP_REGION_BYTES);

@@ -10,11 +10,13 @@
 bool bitmap_make(MemFile *image);
 typedef struct BitmapPlace {
     uint64_t table;
-    uint32_t entries, cluster_bits;
+    uint32_t entries, cluster_bits, granularity_bits;
 } BitmapPlace;
 
 /* NULL, or why the image's bitmap can no longer be found, or be believed (g_free). */
 char *bitmap_find(const MemFile *image, BitmapPlace *place);
+/* The one of that name and its flags; false: there is none, or its entry cannot be read. */
+bool bitmap_find_named(const MemFile *image, const char *name, BitmapPlace *place, uint32_t *flags);
 bool bitmap_has(const MemFile *image, const BitmapPlace *place, uint64_t sector);
 
 #endif

@@ -2,6 +2,8 @@
 /* The model of the guest's disk. */
 #include "model.h"
 
+#include "bitmaps.h"
+
 #include "content.h"
 #include "snapshots.h"
 
@@ -55,6 +57,7 @@ Model *model_new(const Program *p, bool live)
     for (uint64_t i = 0; i < m->nsectors; i++) {
         add(&m->s[i], (Candidate){ .word = i < p->cfg.size / SECTOR ? below(p, i) : 0 });
     }
+    m->list = m->listing = NOT_YET;
     m->created = true;
     for (guint i = 0; i < p->ops->len && program_op(p, i)->setup; i++) {
         setup_op(m, program_op(p, i));
@@ -167,6 +170,9 @@ static void op_begin(Model *m, const Log *l, uint32_t op, uint32_t at)
         break;
     case OP_APPLY:
         begin_apply(m, l, op, at);
+        break;
+    case OP_BITMAP:
+        m->listing = op;
         break;
     case OP_CREATE:
         m->created = false;
@@ -297,6 +303,10 @@ static void op_end(Model *m, uint32_t op, uint32_t at, int result)
     }
     if (o->type == OP_BACKING) {
         end_candidates(&m->backing, op, at, result < 0);
+    }
+    if (o->type == OP_BITMAP && (result == 0 || bitmaps_may_fail(result))) {
+        m->list = result == 0 ? op : m->list;
+        m->listing = NOT_YET;
     }
     if (o->type == OP_SNAPSHOT && result == 0) {
         m->must |= snapshots_bit(o);

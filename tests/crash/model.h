@@ -34,6 +34,7 @@ typedef struct Model {
     ModelSector backing; /* ... and of the backing file's name */
     uint64_t cur_size;   /* after the last resize that ended */
     uint32_t may, must;  /* internal snapshots that can be there, that are there: bits */
+    uint32_t list, listing; /* operations of bitmaps: the last that ended well; that may have */
     bool created;        /* the image is there, or its creation has ended */
 } Model;
 

@@ -108,7 +108,7 @@ char *program_backing_name(const Program *p, uint64_t n)
 /* ---- Text: one word an operation, like "w3:0+8" (sectors), "&" before one that goes with
  * the last, ">" before one that follows the last while others go on ---- */
 
-static const char letters[] = "wzudcFfrtaBmRsAeDxokpCX";
+static const char letters[] = "wzudcFfrtaBmRsAebDxokpCX";
 
 static bool has_range(OpType t)
 {
@@ -119,7 +119,7 @@ static bool has_range(OpType t)
 static bool has_number(OpType t)
 {
     return t == OP_FAULT || t == OP_DIE || t == OP_AMEND || t == OP_COMPACT || t == OP_BACKING ||
-           t == OP_REMAKE || t == OP_SNAPSHOT || t == OP_APPLY || t == OP_DELETE;
+           t == OP_REMAKE || t == OP_SNAPSHOT || t == OP_APPLY || t == OP_DELETE || t == OP_BITMAP;
 }
 
 char *program_ops_text(const Program *p)

@@ -6,6 +6,7 @@
 #include "run.h"
 
 #include "bitmap.h"
+#include "bitmaps.h"
 #include "damage.h"
 #include "snapshots.h"
 #include "content.h"
@@ -190,6 +191,7 @@ static bool may_fail(const Live *l, const Op *op, int ret, bool met)
     bool full = l->r->p->cfg.device && op->type != OP_FLUSH;
 
     return (op->type == OP_COMPRESS && ret == -EIO) ||
+           (op->type == OP_BITMAP && bitmaps_may_fail(ret)) ||
            (op->type == OP_DISCARD && ret == -ENOTSUP) ||
            (ret == -ENOENT && op->type != OP_FLUSH) || ((met || full) && ret == -ENOSPC) ||
            (crash_faults_met && op->type < OP_FLUSH &&
@@ -324,6 +326,8 @@ static int coroutine_fn co_op(Live *l, const Op *op)
     case OP_APPLY:
     case OP_DELETE:
         return snapshots_co_op(blk, op);
+    case OP_BITMAP:
+        return bitmaps_co_op(blk, op->offset);
     case OP_REOPEN:
     case OP_KILL:
     case OP_POWER:
@@ -512,7 +516,8 @@ static uint32_t run_batch(Live *l, uint32_t first, uint32_t end)
         n++;
     } while (at < end && n < MAX_LANES && is_with(p, first, at));
     AIO_WAIT_WHILE(aio_current(), l->busy);
-    if (program_op(p, first)->type == OP_SNAPSHOT && crash_log && !crash_dead && !l->r->error) {
+    if ((program_op(p, first)->type == OP_SNAPSHOT || program_op(p, first)->type == OP_BITMAP) &&
+        crash_log && !crash_dead && !l->r->error) {
         observe(l, first, 0, (uint64_t)blk_getlength(l->blk));
     }
     if (at == first + 1 && program_op(p, first)->type == OP_DISCARD && crash_log && !crash_dead &&

@@ -7,6 +7,7 @@
 #include "state.h"
 
 #include "bitmap.h"
+#include "bitmaps.h"
 #include "content.h"
 #include "damage.h"
 #include "past-end.h"
@@ -102,6 +103,26 @@ static char *check_bitmap(StateCheck *c, uint64_t size)
             why = g_strdup_printf(
                 "sector %" G_GUINT64_FORMAT " has changed, and its bit is not set", i);
         }
+    }
+    return why;
+}
+
+/* Those of the program: as after the last operation that ended, or after one that may have. */
+static char *check_bitmaps(StateCheck *c, uint64_t size)
+{
+    const Model *m = c->model;
+    char *why, *other = NULL;
+
+    if (m->list == NOT_YET && m->listing == NOT_YET) {
+        return NULL;
+    }
+    why = bitmaps_check(c->run->p, c->run->log, m->list, mem_named("s-img"), c->words,
+                        size / SECTOR);
+    if (why && m->listing != NOT_YET) {
+        other = bitmaps_check(c->run->p, c->run->log, m->listing, mem_named("s-img"), c->words,
+                              size / SECTOR);
+        g_free(why);
+        why = other;
     }
     return why;
 }
@@ -272,6 +293,7 @@ static char *go_on(StateCheck *c, uint64_t size)
     why = why ? why : check_shared(c);
     why = why ? why : check_snapshots(c);
     why = why ? why : check_bitmap(c, size);
+    why = why ? why : check_bitmaps(c, size);
     if (why) {
         char *more = g_strdup_printf("after writing on: %s", why);
 
@@ -366,6 +388,7 @@ char *state_check(StateCheck *c)
     why = why ? why : check_shared(c);
     why = why ? why : check_snapshots(c);
     why = why ? why : check_bitmap(c, size);
+    why = why ? why : check_bitmaps(c, size);
     if (!why && !dirty && c->reference_every && c->checked % c->reference_every == 0) {
         why = reference_check(c->run->p, mem_named("s-img"), mem_named("s-data"));
         c->reference_checked++;

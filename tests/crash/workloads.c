@@ -5,6 +5,7 @@
  * cross every boundary of tables, because most have small clusters.
  */
 /* Shows INV-COW-1, INV-COW-2, INV-COW-3, INV-SYNC-1, INV-SYNC-2, INV-W-3, INV-RS-1. */
+#include "bitmaps.h"
 #include "pieces.h"
 #include "program.h"
 
@@ -671,6 +672,42 @@ static void make_bitmap(Program *p, GRand *r)
     }
 }
 
+/* Bitmaps come, go and change beside the guest's writes. Shows INV-BMST-1, INV-TRK-2, INV-TRK-3. */
+static void make_bitmaps(Program *p, GRand *r)
+{
+    static const OpType t[] = { OP_WRITE, OP_WRITE, OP_ZERO, OP_UNMAP, OP_DISCARD };
+
+    common(p, r);
+    p->cfg.version = 3;
+    fill(p, 0, p->cfg.size / 2, p->cfg.size / 4, true);
+    for (unsigned i = 0; i < 7; i++) {
+        bool adds = i == 0 || chance(r, 4);
+        BlockBitmapAction what = adds ? BLK_BITMAP_ADD : upto(r, BLK_BITMAP_MERGE + 1);
+
+        program_add(p, OP_BITMAP,
+                    bitmaps_code(what, i == 0 ? 0 : upto(r, 3), upto(r, 3), 9 + 3 * upto(r, 2)), 0);
+        mixed(p, r, t, G_N_ELEMENTS(t), 1);
+        if (chance(r, 6)) {
+            program_add(p, chance(r, 2) ? OP_REOPEN : OP_KILL, 0, 0);
+        } else if (chance(r, 12)) {
+            program_add(p, OP_RESIZE, 0, p->cfg.size * 2);
+        }
+    }
+}
+
+/* The same while writes fail. Shows INV-BMST-2. */
+static void make_bitmaps_fault(Program *p, GRand *r)
+{
+    make_bitmaps(p, r);
+    for (guint i = p->ops->len; i-- > 0;) {
+        if (program_op(p, i)->type == OP_BITMAP && chance(r, 3)) {
+            Op op = { .type = OP_FAULT, .offset = 1 + upto(r, 6) };
+
+            g_array_insert_val(p->ops, i, op);
+        }
+    }
+}
+
 /* The backing file's name changes: longer, shorter, with and without its format. */
 static void make_header(Program *p, GRand *r)
 {
@@ -814,6 +851,8 @@ const Workload workloads[] = {
     { "snapshot", "clusters and tables that an internal snapshot shares", make_snapshot },
     { "compact", "the file made shorter in place, and used on", make_compact },
     { "bitmap", "a persistent bitmap that must tell of every change", make_bitmap },
+    { "bitmaps", "bitmaps are added, removed, merged, cleared between writes", make_bitmaps },
+    { "bitmaps-fault", "the same while writes fail", make_bitmaps_fault },
     { "amend", "other versions and lazy refcounts in place", make_amend },
     { "header", "headers that are rewritten", make_header },
     { "header-fault", "the same, with writes below that fail", make_header_fault },
