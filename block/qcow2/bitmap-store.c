@@ -5,6 +5,7 @@
 #include "alloc.h"
 #include "change.h"
 #include "flush.h"
+#include "header-ext.h"
 #include "rules.h"
 #include "util/bytes.h"
 
@@ -170,6 +171,7 @@ static int edit_header(Qcow2Header *h, void *opaque, GError **errp)
 {
     const BitmapStore *s = opaque;
 
+    qcow2_header_ext_drop_old_bitmaps(h); /* or there would be two */
     h->size = s->disk_size;
     h->has_bitmaps = s->next->len > 0;
     h->nb_bitmaps = s->next->len;

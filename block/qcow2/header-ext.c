@@ -326,6 +326,15 @@ static void put_bitmaps(Out *o, const Qcow2Header *h)
     }
 }
 
+void qcow2_header_ext_drop_old_bitmaps(Qcow2Header *h)
+{
+    for (guint i = h->unknown_exts->len; i-- > 0;) {
+        if (g_array_index(h->unknown_exts, HeaderExt, i).type == EXT_BITMAPS) {
+            g_array_remove_index(h->unknown_exts, i);
+        }
+    }
+}
+
 size_t qcow2_header_ext_put(const Qcow2Header *h, uint8_t *buf, size_t len, size_t at, bool names)
 {
     Out o = { .buf = buf, .len = len, .at = at };

@@ -10,6 +10,9 @@ int qcow2_header_ext_parse(Qcow2Header *h, const uint8_t *buf, size_t len, GErro
  * end, or 0: no room. Short ones come first, the names last: what the first sector has room for is
  * changed at once (header-plan.h). */
 size_t qcow2_header_ext_put(const Qcow2Header *h, uint8_t *buf, size_t len, size_t at, bool names);
+/* What names bitmaps that are not to be believed (their autoclear bit is gone) is left out from now
+ * on. */
+void qcow2_header_ext_drop_old_bitmaps(Qcow2Header *h);
 /* Where the extensions in @buf end, the end mark included; they begin at @at. */
 size_t qcow2_header_ext_end(const uint8_t *buf, size_t len, size_t at);
 /* "a, b, Unknown incompatible feature: 40" for @bits, from the image's own feature table.

@@ -244,8 +244,9 @@ static int coroutine_fn co_resized_list(Qcow2 *q, uint64_t size, GPtrArray *next
     for (guint i = 0; i < q->bitmaps->all->len && ret == 0; i++) {
         Bitmap *old = g_ptr_array_index(q->bitmaps->all, i), *b;
 
-        if (qcow2_bitmap_co_load(q, old, errp) < 0) {
-            return -EINVAL;
+        ret = qcow2_bitmap_co_load(q, old, errp);
+        if (ret < 0) {
+            return ret;
         }
         b = resized(old, size);
         if (!b) {

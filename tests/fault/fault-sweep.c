@@ -58,6 +58,8 @@ static const ImageSpec specs[] = {
 typedef struct Model {
     uint8_t *mem, *disk; /* what reads; what stood there at the last flush that ended well */
     int64_t size, disk_size;
+    uint8_t *must; /* for each byte: the bitmap "b" must tell of it */
+    bool tracked;  /* that bitmap is there, and is enabled */
 } Model;
 
 typedef struct Run {
@@ -194,6 +196,31 @@ static int snapshot(Run *r, const Step *s)
     return s->kind == STEP_DELETE && ret == -ENOENT ? 0 : ret;
 }
 
+static int change_bitmap(Run *r, const Step *s)
+{
+    BlockBitmapData data = { NULL };
+    const BlockBitmapChange c = { .action = (BlockBitmapAction)s->at,
+                                  .name = s->options,
+                                  .granularity = 512,
+                                  .source = &data };
+    g_autoptr(GError) err = NULL;
+    int ret = c.action == BLK_BITMAP_MERGE ? blk_bitmap_read(r->blk, "a", &data, &err) : 0;
+
+    ret = ret < 0 ? ret : blk_bitmap_change(r->blk, &c, &err);
+    dirty_bits_unref(data.bits);
+    if (ret < 0 && !err) {
+        complain(r, "a change of a bitmap failed without a message");
+    }
+    if (ret < 0 && !strcmp(s->options, "b") && c.action != BLK_BITMAP_MERGE) {
+        r->m.tracked = false; /* opened again it may have been done */
+    }
+    /* ... which the retry finds. */
+    return r->ops & FAKE_FLUSH && ((c.action == BLK_BITMAP_ADD && ret == -EEXIST) ||
+                                   (c.action == BLK_BITMAP_REMOVE && ret == -ENOENT))
+               ? 0
+               : ret;
+}
+
 /* What @s puts into r->want over its range; its value is one of this run's, by step. */
 static void make_want(Run *r, const Step *s, unsigned fill)
 {
@@ -237,6 +264,8 @@ static int run_step(Run *r, const Step *s, unsigned fill)
     case STEP_APPLY:
     case STEP_DELETE:
         return snapshot(r, s);
+    case STEP_BITMAP:
+        return change_bitmap(r, s);
     case STEP_READ:
         return blk_pread(r->blk, 0, r->m.size, r->got, 0);
     case STEP_OPEN:
@@ -282,6 +311,34 @@ static bool read_all(Run *r, const char *when)
     return true;
 }
 
+/* All that changed since it began to track. One that could not be tracked says that it is in use;
+ * that is for an error to bring about. */
+static void verify_bitmap(Run *r, const char *when)
+{
+    BlockBitmapData d = { NULL };
+    g_autoptr(GError) err = NULL;
+    int ret = r->m.tracked ? blk_bitmap_read(r->blk, "b", &d, &err) : -ENOENT;
+
+    if (ret < 0 && r->m.tracked && !r->ops) {
+        complain(r, "%s: the bitmap: %s", when, err->message);
+    }
+    for (int64_t i = 0; ret == 0 && i < r->m.size; i += SECTOR) {
+        if (r->m.must[i] && !dirty_bits_test(d.bits, (uint64_t)(i / SECTOR))) {
+            complain(r, "%s: the bitmap has no bit for sector %d", when, (int)(i / SECTOR));
+            break;
+        }
+    }
+    dirty_bits_unref(d.bits);
+}
+
+static void apply_bitmap(Run *r, const Step *s)
+{
+    if (!strcmp(s->options, "b") && s->at != BLK_BITMAP_MERGE) {
+        memset(r->m.must, 0, capacity);
+        r->m.tracked = s->at != BLK_BITMAP_REMOVE;
+    }
+}
+
 /* The step ended well: that is what reads from now on. */
 static void apply(Run *r, const Step *s)
 {
@@ -293,6 +350,7 @@ static void apply(Run *r, const Step *s)
     case STEP_UNMAP:
     case STEP_COMPRESSED:
         memcpy(r->m.mem + offset, r->want + offset, bytes);
+        memset(r->m.must + ALIGN_DOWN(offset, (int64_t)SECTOR), 1, bytes + offset % SECTOR);
         break;
     case STEP_DISCARD: /* a hint: zero or as before */
         fake_hold(true);
@@ -323,6 +381,9 @@ static void apply(Run *r, const Step *s)
         if (memcmp(r->got, r->m.mem, r->m.size)) {
             complain(r, "a read tells something else");
         }
+        break;
+    case STEP_BITMAP:
+        apply_bitmap(r, s);
         break;
     case STEP_AMEND:
     case STEP_SNAPSHOT:
@@ -362,6 +423,7 @@ static void verify(Run *r, const Step *s, const char *when)
     if (!r->blk || !read_all(r, when)) {
         return;
     }
+    verify_bitmap(r, when);
     if (s && s->kind == STEP_RESIZE) {
         offset = MIN(step_bytes(r, s), r->m.size);
         end = blk_getlength(r->blk);
@@ -375,7 +437,7 @@ static void verify(Run *r, const Step *s, const char *when)
         end = r->m.size;
         alt = r->held;
     } else if (s && (s->kind == STEP_FLUSH || s->kind == STEP_READ || s->kind == STEP_OPEN ||
-                     s->kind == STEP_AMEND || is_of_snapshots(s))) {
+                     s->kind == STEP_AMEND || s->kind == STEP_BITMAP || is_of_snapshots(s))) {
         offset = end = 0;
     }
     if (blk_getlength(r->blk) != r->m.size) {
@@ -588,6 +650,8 @@ static void model_copy(Model *to, const Model *from)
     memcpy(to->disk, from->disk, capacity);
     to->size = from->size;
     to->disk_size = from->disk_size;
+    memcpy(to->must, from->must, capacity);
+    to->tracked = from->tracked;
 }
 
 /* True if a fault was met. */
@@ -600,6 +664,7 @@ static bool one_run(Run *r)
     int ret;
 
     r->failed = false;
+    r->ops = 0;
     r->blk = NULL;
     r->close_ret = 0;
     if (first != STEP_OPEN && first != STEP_CREATE && open_image(r) < 0) {
@@ -682,6 +747,7 @@ static bool fits(const Scenario *sc, const ImageSpec *spec)
            (!sc->refcount_bits || sc->refcount_bits == spec->refcount_bits) &&
            (!sc->prealloc || (!spec->data_file && (!spec->backing || spec->extended_l2))) &&
            (!sc->lazy || spec->lazy_refcounts) && (!sc->no_data_file || !spec->data_file) &&
+           (!sc->bitmaps || !spec->v2) &&
            (!sc->shared || (spec->refcount_bits > 1 && !spec->v2)) &&
            (!sc->plain || (!spec->data_file && !spec->extended_l2 && spec->refcount_bits == 16));
 }
@@ -700,8 +766,8 @@ static void sweep(const Scenario *sc, const ImageSpec *spec)
     g_strlcpy(r.spec.options, sc->options ? sc->options : "", sizeof(r.spec.options));
     capacity = MAX(60 * (int64_t)spec->cluster_size + 1024,
                    sc->clusters * 2 * (int64_t)spec->cluster_size + 40000);
-    start = (Model){ g_malloc0(capacity), g_malloc0(capacity) };
-    r.m = (Model){ g_malloc0(capacity), g_malloc0(capacity) };
+    start = (Model){ g_malloc0(capacity), g_malloc0(capacity), .must = g_malloc0(capacity) };
+    r.m = (Model){ g_malloc0(capacity), g_malloc0(capacity), .must = g_malloc0(capacity) };
     r.want = g_malloc0(capacity);
     r.held = g_malloc0(capacity);
     r.got = g_malloc0(capacity);
@@ -726,6 +792,8 @@ static void sweep(const Scenario *sc, const ImageSpec *spec)
     fake_forget_all();
     g_free(start.mem);
     g_free(start.disk);
+    g_free(start.must);
+    g_free(r.m.must);
     g_free(r.m.mem);
     g_free(r.m.disk);
     g_free(r.want);
