@@ -41,6 +41,10 @@ bool qcow2_compact_map_sub(CompactMap *m, uint64_t c, uint64_t n);
 void qcow2_compact_map_sum_up(CompactMap *m);
 /* The first free cluster (of @n in a row) in [@from, @below); 0: none. Not taken yet. */
 uint64_t qcow2_compact_map_find(CompactMap *m, uint64_t from, uint64_t n, uint64_t below);
+static inline uint64_t qcow2_compact_map_refs(const CompactMap *m, uint64_t c)
+{
+    return m->refs[c];
+}
 static inline bool qcow2_compact_map_bit(const uint8_t *bits, uint64_t c)
 {
     return bits[c / 8] >> c % 8 & 1;
