@@ -127,6 +127,11 @@ int coroutine_fn work_lane_co_run(WorkLane *l, ThreadPoolFunc *fn, void *opaque)
     return j.ret;
 }
 
+unsigned work_lane_backlog(const WorkLane *l)
+{
+    return atomic_load_explicit(&l->active, memory_order_relaxed);
+}
+
 bool work_lane_pays(WorkLane *l)
 {
     bool pays;

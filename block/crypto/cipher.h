@@ -28,6 +28,8 @@ typedef struct CryptCipher CryptCipher;
 CryptCipher *crypt_cipher_new(const CryptAlg *a, CryptMode mode, const uint8_t *key, GError **errp);
 void crypt_cipher_free(CryptCipher *c); /* wipes the key; NULL is fine */
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(CryptCipher, crypt_cipher_free)
+/* Is it one that processors have instructions for? */
+bool crypt_cipher_quick(const CryptCipher *c);
 size_t crypt_cipher_iv_len(const CryptCipher *c); /* a block */
 
 /* @units of @unit bytes each (whole blocks; CTR: any), each with its IV: @ivs is an array of them.

@@ -68,6 +68,11 @@ void crypt_sectors_free(CryptSectors *s)
     }
 }
 
+bool crypt_sectors_quick(const CryptSectors *s)
+{
+    return crypt_cipher_quick(s->cipher);
+}
+
 static void fill_ivs(const CryptSectors *s, uint64_t sector, size_t n, uint8_t *ivs)
 {
     size_t len = crypt_cipher_iv_len(s->cipher);

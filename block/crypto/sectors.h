@@ -23,6 +23,8 @@ typedef struct CryptSectors CryptSectors;
 CryptSectors *crypt_sectors_new(const CryptSpec *spec, const uint8_t *key, GError **errp);
 void crypt_sectors_free(CryptSectors *s); /* wipes the keys; NULL is fine */
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(CryptSectors, crypt_sectors_free)
+/* Has the processor instructions for it, so that 64 KiB take some tens of microseconds? */
+bool crypt_sectors_quick(const CryptSectors *s);
 
 /* @len bytes, whole sectors, the first of which is number @sector. @dst may be @src. */
 void crypt_sectors_run(const CryptSectors *s, bool encrypt, uint64_t sector, uint8_t *dst,

@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Open volumes.  Short requests are encrypted where they are; longer ones in parts, by one lane of
- * the thread pool per core: whatever is under way, no more threads than cores are busy.
+ * the thread pool for each core but one.  That one is the caller's: while all lanes have work
+ * enough, the next part is done where it is, so that all cores have work and no more threads than
+ * cores want them; with many requests under way few parts change threads at all.  A cipher without
+ * instructions of its own would hold up the loop for too long: all of it goes to the lanes then.
  */
 #include "volume-int.h"
 
@@ -11,8 +14,10 @@
 #include <stdatomic.h>
 #include <string.h>
 
-#define INLINE_MAX (32 * KiB) /* takes some microseconds, as long as waking a thread */
-#define PART (128 * KiB)
+#define INLINE_MAX (8 * KiB) /* takes a microsecond or two, as long as passing it on */
+#define SHORT_MAX (32 * KiB) /* some microseconds, as long as waking a thread */
+#define PART (64 * KiB)
+#define BACKLOG (2 * PART) /* keeps a lane busy while the caller does a part */
 #define LANES_MAX 32
 #define AES_KEY 16
 
@@ -20,6 +25,7 @@ struct CryptVolume {
     bool luks;
     Luks l;                /* its key stays for changes of key slots */
     CryptSectors *sectors; /* NULL: locked */
+    bool quick;            /* the caller takes part */
     unsigned nlanes;
     WorkLane *lanes[LANES_MAX];
     atomic_uint next; /* lane */
@@ -29,7 +35,10 @@ struct CryptVolume {
 
 static int make_lanes(CryptVolume *v, GError **errp)
 {
-    v->nlanes = MIN(g_get_num_processors(), LANES_MAX);
+    unsigned cores = MIN(g_get_num_processors(), LANES_MAX);
+
+    v->quick = crypt_sectors_quick(v->sectors);
+    v->nlanes = v->quick && cores > 1 ? cores - 1 : cores;
     for (unsigned i = 0; i < v->nlanes; i++) {
         v->lanes[i] = work_lane_new();
         if (!v->lanes[i]) {
@@ -118,13 +127,36 @@ static int part_job(void *opaque)
     return 0;
 }
 
+/* The one with the least to do, from the next in turn on. */
+static WorkLane *choose_lane(CryptVolume *v)
+{
+    unsigned first = atomic_fetch_add_explicit(&v->next, 1, memory_order_relaxed) % v->nlanes;
+    WorkLane *best = v->lanes[first];
+
+    for (unsigned i = 1; i < v->nlanes && work_lane_backlog(best); i++) {
+        WorkLane *l = v->lanes[(first + i) % v->nlanes];
+
+        best = work_lane_backlog(l) < work_lane_backlog(best) ? l : best;
+    }
+    return best;
+}
+
+/* Is @lane the place for @len bytes, rather than the caller? */
+static bool lane_wants(const CryptVolume *v, WorkLane *lane, size_t len)
+{
+    if (v->quick && work_lane_backlog(lane) * len >= BACKLOG) {
+        return false;
+    }
+    return len > SHORT_MAX || work_lane_pays(lane);
+}
+
 static int coroutine_fn co_part(void *opaque)
 {
     Part *p = opaque;
     CryptVolume *v = (CryptVolume *)p->v;
-    unsigned lane = atomic_fetch_add_explicit(&v->next, 1, memory_order_relaxed) % v->nlanes;
+    WorkLane *lane = choose_lane(v);
 
-    return work_lane_co_run(v->lanes[lane], part_job, p);
+    return lane_wants(v, lane, p->len) ? work_lane_co_run(lane, part_job, p) : part_job(p);
 }
 
 static void coroutine_fn co_run_parts(const Part *all)

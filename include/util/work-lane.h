@@ -18,6 +18,8 @@ WorkLane *work_lane_new(void); /* NULL without memory */
 void work_lane_unref(WorkLane *l);
 /* Run @fn in the lane; the coroutine sleeps; @fn's return value. Any event loop. */
 int coroutine_fn work_lane_co_run(WorkLane *l, ThreadPoolFunc *fn, void *opaque);
+/* Jobs that wait in it, and the one that runs; a guess at once. Any thread. */
+unsigned work_lane_backlog(const WorkLane *l);
 /* For a job that takes hardly longer than waking a thread: do others come while such a job runs, so
  * that the lane is of use? Learns from the jobs so far, and tries again now and then. Any thread.
  */
