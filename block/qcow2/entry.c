@@ -4,11 +4,69 @@
 
 #include "l2-table.h"
 
+#define HEX "%#" G_GINT64_MODIFIER "x"
+
+/* @why, and where the entry is. */
+static int coroutine_fn co_corrupt_at(Qcow2 *q, uint64_t guest, const char *why)
+{
+    uint64_t i = geo_l1_index(&q->geo, guest);
+    uint64_t table = i < q->l1_size ? atomic_load(&q->l1[i]) & QCOW2_OFFSET_MASK : 0;
+
+    return qcow2_health_co_corrupt_by(&q->health, "%s (L2 offset: " HEX ", L2 index: " HEX ")", why,
+                                      table, geo_l2_index(&q->geo, guest));
+}
+
+static int coroutine_fn co_misplaced(Qcow2 *q, L2Entry e, uint64_t guest)
+{
+    return qcow2_health_co_corrupt_by(
+        &q->health,
+        "External data file host cluster offset " HEX " does not match guest cluster offset: " HEX
+        ", L2 index: " HEX ")",
+        qcow2_l2_host(&q->geo, e), geo_cluster_start(&q->geo, guest), geo_l2_index(&q->geo, guest));
+}
+
+#define PACKED "Compressed cluster entry found in image with external data file"
+
+int coroutine_fn qcow2_entry_co_unreadable(Qcow2 *q, L2Entry e, uint64_t guest)
+{
+    g_autofree char *why = NULL;
+
+    switch (qcow2_l2_defect(&q->geo, e, guest)) {
+    case L2_UNALIGNED:
+        why = g_strdup_printf("Cluster allocation offset " HEX " unaligned",
+                              qcow2_l2_host(&q->geo, e));
+        return co_corrupt_at(q, guest, why);
+    case L2_MISPLACED:
+        return co_misplaced(q, e, guest);
+    case L2_PACKED:
+        return co_corrupt_at(q, guest, PACKED);
+    case L2_BITMAP:
+        return co_corrupt_at(q, guest, "Invalid cluster entry found ");
+    case L2_SOUND:
+        break;
+    }
+    return co_corrupt_at(q, guest, "Zero cluster entry found in pre-v3 image");
+}
+
 int coroutine_fn qcow2_entry_co_check(Qcow2 *q, L2Entry e, uint64_t guest)
 {
-    const char *defect = qcow2_l2_defect(&q->geo, e, guest);
+    bool zero = q->geo.version >= 3 && !q->geo.extended_l2 && (e.desc & L2E_ZERO);
 
-    return defect ? qcow2_health_co_corrupt(&q->health, "L2 entry", guest, defect) : 0;
+    switch (qcow2_l2_defect(&q->geo, e, guest)) {
+    case L2_SOUND:
+        return 0;
+    case L2_UNALIGNED:
+        return qcow2_health_co_corrupt_by(
+            &q->health, "%s cluster offset " HEX " unaligned (guest offset: " HEX ")",
+            zero ? "Preallocated zero" : "Data", qcow2_l2_host(&q->geo, e), guest);
+    case L2_MISPLACED:
+        return co_misplaced(q, e, guest);
+    case L2_PACKED:
+        return co_corrupt_at(q, guest, PACKED);
+    case L2_BITMAP:
+        return co_corrupt_at(q, guest, "Invalid cluster entry found");
+    }
+    g_assert_not_reached();
 }
 
 bool qcow2_entry_is_replaced(const Geometry *g, L2Entry e)

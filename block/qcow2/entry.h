@@ -5,7 +5,11 @@
 
 #include "qcow2.h"
 
-/* -EIO with the image marked corrupt if @e has invalid bits. */
+/* -EIO with the image marked corrupt, in the words of the reference's reads: cluster @guest's entry
+ * @e is a defect one, or SC_INVALID. */
+int coroutine_fn qcow2_entry_co_unreadable(Qcow2 *q, L2Entry e, uint64_t guest);
+/* The same, in the words of its writes, if @e has invalid bits. What cannot be read (a zero flag in
+ * version 2) may be let go of. */
 int coroutine_fn qcow2_entry_co_check(Qcow2 *q, L2Entry e, uint64_t guest);
 /* May the host cluster of @e be written in place? */
 static inline bool qcow2_entry_in_place(const Geometry *g, L2Entry e)

@@ -63,7 +63,10 @@ static ScKind kind_std(const Geometry *g, L2Entry e)
 {
     bool host = qcow2_l2_has_host(g, e);
 
-    if (g->version >= 3 && (e.desc & L2E_ZERO)) {
+    if (e.desc & L2E_ZERO) {
+        if (g->version < 3) {
+            return SC_INVALID;
+        }
         return host ? SC_ZERO_ALLOC : SC_ZERO_PLAIN;
     }
     return host ? SC_NORMAL : SC_UNALLOCATED_PLAIN;
@@ -124,29 +127,26 @@ ScKind qcow2_l2_run(const Geometry *g, L2Entry e, unsigned sc, uint64_t guest, u
     return kind;
 }
 
-const char *qcow2_l2_defect(const Geometry *g, L2Entry e, uint64_t guest)
+L2Defect qcow2_l2_defect(const Geometry *g, L2Entry e, uint64_t guest)
 {
     uint64_t host = e.desc & QCOW2_OFFSET_MASK;
 
     if (e.desc & L2E_COMPRESSED) {
         /* COPIED there is wrong, and check says so; it changes nothing: no compressed cluster is
          * written in place. */
-        return g->external_data ? "compressed cluster in an image with an external data file"
-                                : NULL;
+        return g->external_data ? L2_PACKED : L2_SOUND;
     }
     if (host & (g->cluster_size - 1)) {
-        return "host cluster offset is not aligned to a cluster";
+        return L2_UNALIGNED;
     }
     if (g->external_data && qcow2_l2_has_host(g, e) && host != geo_cluster_start(g, guest)) {
-        return "host cluster offset in the external data file is not the guest's";
+        return L2_MISPLACED;
     }
-    if (g->extended_l2 && (alloc_bits(e) & zero_bits(e))) {
-        return "subcluster both allocated and zero";
+    if (g->extended_l2 &&
+        ((alloc_bits(e) & zero_bits(e)) || (alloc_bits(e) && !qcow2_l2_has_host(g, e)))) {
+        return L2_BITMAP;
     }
-    if (g->extended_l2 && alloc_bits(e) && !qcow2_l2_has_host(g, e)) {
-        return "subcluster allocated without a host cluster";
-    }
-    return NULL;
+    return L2_SOUND;
 }
 
 void qcow2_l2_compressed_range(const Geometry *g, L2Entry e, uint64_t *host, uint64_t *bytes)

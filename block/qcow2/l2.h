@@ -21,7 +21,8 @@ typedef enum ScKind {
     SC_ZERO_ALLOC,        /* reads zero, host cluster reserved */
     SC_NORMAL,
     SC_COMPRESSED,
-    SC_INVALID,
+    SC_INVALID, /* a bitmap's defect; or a zero flag in version 2, of an entry that is sound to let
+                   go of: not readable */
 } ScKind;
 
 #define L2E_COPIED (UINT64_C(1) << 63)
@@ -47,9 +48,16 @@ static inline bool qcow2_l2_copied(L2Entry e)
     return e.desc & L2E_COPIED;
 }
 
-/* Unaligned offset, both bits of a subcluster, … NULL if sound, else what is wrong. Reserved bits
- * are no reason not to read (check reports them). */
-const char *qcow2_l2_defect(const Geometry *g, L2Entry e, uint64_t guest);
+/* What is wrong with an entry. */
+typedef enum L2Defect {
+    L2_SOUND, /* nothing; reserved bits are no reason not to read (check reports them) */
+    L2_UNALIGNED,
+    L2_MISPLACED, /* in the external data file elsewhere than the guest's offset */
+    L2_PACKED,    /* compressed, in an image with an external data file */
+    L2_BITMAP,    /* both bits of a subcluster, or one is allocated without a host cluster */
+} L2Defect;
+
+L2Defect qcow2_l2_defect(const Geometry *g, L2Entry e, uint64_t guest);
 
 /* Compressed descriptor. */
 void qcow2_l2_compressed_range(const Geometry *g, L2Entry e, uint64_t *host, uint64_t *bytes);

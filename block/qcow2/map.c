@@ -7,6 +7,7 @@
  */
 #include "map.h"
 
+#include "entry.h"
 #include "l2-table.h"
 
 #include <errno.h>
@@ -60,18 +61,18 @@ static void check_extent(const Geometry *g, const void *data, unsigned index, ui
 }
 #endif
 
-/* NULL, or what is wrong with the first entry. */
-static const char *decode(Qcow2 *q, const void *data, unsigned index, unsigned entries,
-                          uint64_t guest, uint64_t bytes, Extent *x)
+/* L2_SOUND, or what is wrong with the first entry. */
+static L2Defect decode(Qcow2 *q, const void *data, unsigned index, unsigned entries, uint64_t guest,
+                       uint64_t bytes, Extent *x)
 {
     const Geometry *g = &q->geo;
     unsigned sc = geo_sc_index(g, guest), n;
-    const char *defect;
+    L2Defect defect;
     uint64_t len;
 
     x->entry = qcow2_l2_load(g, data, index);
     defect = qcow2_l2_defect(g, x->entry, guest);
-    if (unlikely(defect)) {
+    if (unlikely(defect != L2_SOUND)) {
         return defect;
     }
     x->kind = qcow2_l2_run(g, x->entry, sc, guest, &n);
@@ -82,7 +83,7 @@ static const char *decode(Qcow2 *q, const void *data, unsigned index, unsigned e
     }
     x->bytes = MIN(len, bytes);
     ORACLE(check_extent(g, data, index, guest, x));
-    return NULL;
+    return L2_SOUND;
 }
 
 /* No L2 table: unallocated up to the next one. */
@@ -99,15 +100,17 @@ static void no_table(Qcow2 *q, uint64_t guest, uint64_t bytes, Extent *x)
     *x = (Extent){ .kind = SC_UNALLOCATED_PLAIN, .bytes = MIN(bytes, (i << shift) - guest) };
 }
 
-int coroutine_fn qcow2_map_co_find(Qcow2 *q, uint64_t guest, uint64_t bytes, Extent *x)
+/* *@defect: what the first entry's is. */
+static int coroutine_fn co_find(Qcow2 *q, uint64_t guest, uint64_t bytes, Extent *x,
+                                L2Defect *defect)
 {
     const Geometry *g = &q->geo;
     uint64_t l1_index = geo_l1_index(g, guest), table, at;
     unsigned entries = qcow2_l2_table_slice_entries(q);
-    const char *defect;
     MetaSlice *s;
     int ret;
 
+    *defect = L2_SOUND;
     if (unlikely(l1_index >= q->l1_size)) {
         *x = (Extent){ .kind = SC_UNALLOCATED_PLAIN, .bytes = bytes };
         return 0;
@@ -126,7 +129,7 @@ int coroutine_fn qcow2_map_co_find(Qcow2 *q, uint64_t guest, uint64_t bytes, Ext
     at = geo_l2_index(g, guest);
     s = qcow2_cache_peek_begin(q->l2_cache, table + at * g->l2_entry_size);
     if (likely(s != NULL)) {
-        defect = decode(q, s->data, (unsigned)(at % entries), entries, guest, bytes, x);
+        *defect = decode(q, s->data, (unsigned)(at % entries), entries, guest, bytes, x);
         qcow2_cache_peek_end(q->l2_cache);
     } else {
         ret = qcow2_l2_table_co_load(q, l1_index, table, at, &s);
@@ -134,12 +137,27 @@ int coroutine_fn qcow2_map_co_find(Qcow2 *q, uint64_t guest, uint64_t bytes, Ext
             return ret;
         }
         qcow2_cache_lock(q->l2_cache);
-        defect = decode(q, s->data, (unsigned)(at % entries), entries, guest, bytes, x);
+        *defect = decode(q, s->data, (unsigned)(at % entries), entries, guest, bytes, x);
         qcow2_cache_peek_end(q->l2_cache);
         qcow2_cache_put(q->l2_cache, s);
     }
-    if (unlikely(defect)) {
-        return qcow2_health_co_corrupt(&q->health, "L2 entry", (int64_t)guest, defect);
-    }
     return 0;
+}
+
+int coroutine_fn qcow2_map_co_find(Qcow2 *q, uint64_t guest, uint64_t bytes, Extent *x)
+{
+    L2Defect defect;
+    int ret = co_find(q, guest, bytes, x, &defect);
+
+    return unlikely(ret == 0 && defect != L2_SOUND) ? qcow2_entry_co_unreadable(q, x->entry, guest)
+                                                    : ret;
+}
+
+int coroutine_fn qcow2_map_co_find_to_write(Qcow2 *q, uint64_t guest, uint64_t bytes, Extent *x)
+{
+    L2Defect defect;
+    int ret = co_find(q, guest, bytes, x, &defect);
+
+    return unlikely(ret == 0 && defect != L2_SOUND) ? qcow2_entry_co_check(q, x->entry, guest)
+                                                    : ret;
 }

@@ -16,8 +16,10 @@ typedef struct Extent {
 
 /* Longest run from @guest, at most @bytes, that is one kind and, where a host offset counts,
  * contiguous on the host; may end at a slice boundary. No allocation and no yield on a cache hit.
- * SC_INVALID never returned: corrupt is reported, -EIO. The caller is pinned, as long as it uses
- * what was found; no lock is needed. */
+ * A defect entry is reported, -EIO; SC_INVALID is a zero flag in version 2. The caller is pinned,
+ * as long as it uses what was found; no lock is needed. */
 int coroutine_fn qcow2_map_co_find(Qcow2 *q, uint64_t guest, uint64_t bytes, Extent *ret);
+/* The same for a write: what is defect is reported in other words. */
+int coroutine_fn qcow2_map_co_find_to_write(Qcow2 *q, uint64_t guest, uint64_t bytes, Extent *ret);
 
 #endif

@@ -6,6 +6,7 @@
 #include "callbacks.h"
 #include "compress.h"
 #include "crypt.h"
+#include "entry.h"
 #include "map.h"
 
 #include "util/co-pieces.h"
@@ -59,7 +60,7 @@ static int coroutine_fn co_read_extent(Qcow2 *q, const Extent *x, uint64_t guest
     case SC_INVALID:
         break;
     }
-    return -EIO;
+    return qcow2_entry_co_unreadable(q, x->entry, guest);
 }
 
 /* ---- Requests of several extents ---- */

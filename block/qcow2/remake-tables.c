@@ -63,7 +63,8 @@ static int coroutine_fn co_old_entry(OldTables *o, uint64_t c, L2Entry *e)
     ret = co_old_table(o, o->slice.old[t], &table);
     if (ret == 0) {
         *e = qcow2_l2_load(g, table, index);
-        if (qcow2_l2_defect(g, *e, start + (c << g->cluster_bits))) {
+        if (qcow2_l2_defect(g, *e, start + (c << g->cluster_bits)) ||
+            (!g->extended_l2 && qcow2_l2_kind(g, *e, 0, start) == SC_INVALID)) {
             ret = -EIO; /* (the check before has said so, but of invalid bitmaps in snapshots) */
         }
     }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Block status: what a run's kind means to others, exact to the subcluster. */
 #include "callbacks.h"
+#include "entry.h"
 #include "map.h"
 #include "raw-file.h"
 #include "refcount.h"
@@ -106,7 +107,7 @@ int coroutine_fn qcow2_co_block_status(BlockDriverState *bs, bool want_zero, int
     case SC_UNALLOCATED_PLAIN:
         break;
     case SC_INVALID:
-        return -EIO;
+        return qcow2_entry_co_unreadable(q, x.entry, (uint64_t)offset);
     }
     if (!q->data || bs->encrypted) {
         status &= ~(BLK_OFFSET_VALID | BLK_RECURSE);

@@ -330,7 +330,7 @@ static int64_t coroutine_fn co_find_in_place(Qcow2 *q, uint64_t offset, uint64_t
 {
     Extent x;
     const char *what;
-    int ret = qcow2_map_co_find(q, offset, bytes, &x);
+    int ret = qcow2_map_co_find_to_write(q, offset, bytes, &x);
 
     if (ret < 0) {
         return ret;

@@ -30,7 +30,7 @@ typedef struct Piece {
 static void fail(Copy *c, int ret, const char *what, int64_t offset)
 {
     c->ret = ret;
-    img_error("error while %s at byte %" G_GINT64_FORMAT ": %s", what, offset, strerror(-ret));
+    img_error("error while %s %" G_GINT64_FORMAT ": %s", what, offset, strerror(-ret));
 }
 
 static CopySource *source_at(Copy *c, int64_t offset)
@@ -138,7 +138,7 @@ static bool coroutine_fn co_take(Copy *c, Piece *p)
 
         ok = ret == 0;
         if (ret < 0) {
-            fail(c, ret, "reading block status", p->offset);
+            fail(c, ret, "reading block status at offset", p->offset);
         }
     }
     co_mutex_unlock(&c->hand_out);
@@ -312,7 +312,7 @@ static void coroutine_fn co_copy_piece(Copy *c, const Piece *p, uint8_t *buf, ui
             ret = co_read_base(c, p->offset, p->bytes, base);
         }
         if (ret < 0) {
-            fail(c, ret, "reading", p->offset);
+            fail(c, ret, "reading at byte", p->offset);
         }
     }
     if (!c->out_of_order) {
@@ -329,7 +329,7 @@ static void coroutine_fn co_copy_piece(Copy *c, const Piece *p, uint8_t *buf, ui
     if (ret < 0 &&
         (c->ret == 0 ||
          c->out_of_order)) { /* in order, what comes after a failure is not to be written */
-        fail(c, ret, "writing", p->offset);
+        fail(c, ret, "writing at byte", p->offset);
     }
     if (data || !c->counted) {
         c->done += p->bytes;
@@ -346,7 +346,7 @@ static void coroutine_fn worker(void *opaque)
     Piece p;
 
     if (!buf || (c->base_blk && !base)) {
-        fail(c, -ENOMEM, "reading", c->next);
+        fail(c, -ENOMEM, "reading at byte", c->next);
     }
     while (co_take(c, &p)) {
         co_copy_piece(c, &p, buf, base);
@@ -413,7 +413,7 @@ bool copy_run(Copy *c)
         if (co) {
             coroutine_enter(co);
         } else {
-            fail(c, -ENOMEM, "reading", c->next);
+            fail(c, -ENOMEM, "reading at byte", c->next);
             c->running--;
         }
     }
@@ -421,7 +421,7 @@ bool copy_run(Copy *c)
     if (c->ret == 0) {
         ret = co_run_sync(finish_fn, c);
         if (ret < 0) {
-            fail(c, ret, "writing", c->total);
+            fail(c, ret, "writing at byte", c->total);
         }
     }
     return c->ret == 0;

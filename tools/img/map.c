@@ -117,7 +117,7 @@ static int map_range(BlockBackend *blk, int64_t start, int64_t end, bool json)
     while (start < end) {
         ret = get_entry(blk, start, MIN(end - start, INT64_C(1) << 30), &next);
         if (ret < 0) {
-            img_error("Failed to read image metadata: %s", strerror(-ret));
+            img_error("Could not read file metadata: %s", strerror(-ret));
             return 1;
         }
         start += next.length;
