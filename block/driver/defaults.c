@@ -179,19 +179,20 @@ static int no_get_info(BlockDriverState *bs, BlockDriverInfo *info)
 }
 
 static int coroutine_fn no_co_snapshot_create(BlockDriverState *bs, const BlockSnapshotInfo *info,
-                                              GError **errp)
+                                              const BlockHold *hold, GError **errp)
 {
     return error_set(errp, ENOTSUP, "Operation not supported");
 }
 
 static int coroutine_fn no_co_snapshot_apply(BlockDriverState *bs, const char *id_or_name,
-                                             GError **errp)
+                                             const BlockHold *hold, GError **errp)
 {
     return error_set(errp, ENOTSUP, "Block driver does not support snapshots");
 }
 
 static int coroutine_fn no_co_snapshot_delete(BlockDriverState *bs, const char *id,
-                                              const char *name, GError **errp)
+                                              const char *name, const BlockHold *hold,
+                                              GError **errp)
 {
     return error_set(errp, ENOTSUP,
                      "Block format '%s' used by device '' does not support internal snapshot "
@@ -372,21 +373,22 @@ static GArray *pass_list_snapshots(BlockDriverState *bs)
 }
 
 static int coroutine_fn pass_co_snapshot_create(BlockDriverState *bs, const BlockSnapshotInfo *info,
-                                                GError **errp)
+                                                const BlockHold *hold, GError **errp)
 {
-    return bdrv_co_snapshot_create(bs->file, info, errp);
+    return bdrv_co_snapshot_create(bs->file, info, hold, errp);
 }
 
 static int coroutine_fn pass_co_snapshot_apply(BlockDriverState *bs, const char *id_or_name,
-                                               GError **errp)
+                                               const BlockHold *hold, GError **errp)
 {
-    return bdrv_co_snapshot_apply(bs->file, id_or_name, errp);
+    return bdrv_co_snapshot_apply(bs->file, id_or_name, hold, errp);
 }
 
 static int coroutine_fn pass_co_snapshot_delete(BlockDriverState *bs, const char *id,
-                                                const char *name, GError **errp)
+                                                const char *name, const BlockHold *hold,
+                                                GError **errp)
 {
-    return bdrv_co_snapshot_delete(bs->file, id, name, errp);
+    return bdrv_co_snapshot_delete(bs->file, id, name, hold, errp);
 }
 
 static int coroutine_fn pass_co_snapshot_load(BlockDriverState *bs, const char *id,

@@ -2,7 +2,6 @@
 /* Changes of entries in flight: see inflight.h. */
 #include "inflight.h"
 
-#include "l2-table.h"
 #include "rules.h"
 
 /* They are a proper list of proper ranges. */
@@ -52,9 +51,7 @@ uint64_t qcow2_inflight_next(Qcow2 *q, uint64_t at)
     return next;
 }
 
-/* One that touches [start, end), in whole pieces of @unit. */
-static InflightAlloc *find(Qcow2 *q, uint64_t start, uint64_t end, uint64_t unit)
-    REQUIRES_LOCK(q->alloc.meta_lock)
+InflightAlloc *qcow2_inflight_find(Qcow2 *q, uint64_t start, uint64_t end, uint64_t unit)
 {
     InflightAlloc *a = q->inflight_allocs;
 
@@ -66,33 +63,14 @@ static InflightAlloc *find(Qcow2 *q, uint64_t start, uint64_t end, uint64_t unit
     return RULE_BROKEN(ALLOCS_WAIT) ? NULL : a;
 }
 
-int coroutine_fn qcow2_inflight_co_get_idle(Qcow2 *q, uint64_t start, uint64_t end,
-                                            InflightLook *look, MetaSlice **s, unsigned *index,
-                                            uint64_t *room)
+bool coroutine_fn qcow2_inflight_co_wait(Qcow2 *q, uint64_t guest)
 {
-    unsigned cb = q->geo.cluster_bits, entries = qcow2_l2_table_slice_entries(q);
+    InflightAlloc *a = qcow2_inflight_find(q, guest, guest + 1, q->geo.cluster_size);
 
-    for (;;) {
-        uint64_t unit = q->geo.cluster_size;
-        int ret = qcow2_l2_table_co_get_writable(q, start, s, index);
-        InflightAlloc *other;
-
-        if (ret < 0) {
-            return ret;
-        }
-        *room = MIN(((start >> cb) + entries - *index) << cb, end);
-        ret = look ? look(q, start, *s, *index, &unit) : 0;
-        other = ret == 0 ? find(q, start, *room, unit) : NULL;
-        if (ret == 0 && !other) {
-            return 0;
-        }
-        if (other) {
-            co_queue_wait(&other->waiters, &q->alloc.meta_lock); /* INV-WR-2 */
-        }
-        qcow2_cache_put(q->l2_cache,
-                        *s); /* the lock was let go of: it may not be the one any more */
-        if (ret) {
-            return ret;
-        }
+    if (!a || RULE_BROKEN(FLAGS_BACK_AT_REST)) {
+        return false;
     }
+    CASE_MET(FLAG_WAITED);
+    co_queue_wait(&a->waiters, &q->alloc.meta_lock);
+    return true;
 }

@@ -31,6 +31,14 @@ void qcow2_inflight_end(Qcow2 *q, InflightAlloc *a) REQUIRES_LOCK(q->alloc.meta_
 /* Where the first one from @at on begins; UINT64_MAX: none. */
 uint64_t qcow2_inflight_next(Qcow2 *q, uint64_t at) REQUIRES_LOCK(q->alloc.meta_lock);
 
+/* One that touches [start, end), in whole pieces of @unit; NULL: none. */
+InflightAlloc *qcow2_inflight_find(Qcow2 *q, uint64_t start, uint64_t end, uint64_t unit)
+    REQUIRES_LOCK(q->alloc.meta_lock);
+/* Waits, with the lock dropped, for the end of a change in flight of @guest's cluster. False: there
+ * is none, and the lock was kept. */
+bool coroutine_fn qcow2_inflight_co_wait(Qcow2 *q, uint64_t guest)
+    REQUIRES_LOCK(q->alloc.meta_lock);
+
 /* One look at the entry at @index of @s, each time it may have changed: < 0 fails with it, > 0 ends
  * the wait with it; 0 goes on, and says in *@unit how large aligned pieces (a cluster, a
  * subcluster) others may not be changing. */
@@ -38,9 +46,10 @@ typedef int coroutine_fn InflightLook(Qcow2 *q, uint64_t start, const MetaSlice 
                                       uint64_t *unit);
 
 /*
- * The writable slice of @start's entry, at *@index, held, with no change in flight over [@start,
- * *@room): as much of [@start, @end) as the slice describes. Waits for what is in flight, with the
- * lock dropped. @look: NULL: whole clusters. When not 0 is returned, nothing is held.
+ * inflight-idle.c: the writable slice of @start's entry, at *@index, held, with no change in flight
+ * over [@start, *@room): as much of [@start, @end) as the slice describes. Waits for what is in
+ * flight, with the lock dropped. @look: NULL: whole clusters. When not 0 is returned, nothing is
+ * held.
  */
 int coroutine_fn qcow2_inflight_co_get_idle(Qcow2 *q, uint64_t start, uint64_t end,
                                             InflightLook *look, MetaSlice **s, unsigned *index,

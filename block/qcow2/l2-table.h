@@ -5,8 +5,8 @@
 
 #include "qcow2.h"
 
-/* The slice with entry @at of the L2 table at @table, held; refuses a table that lies past the end
- * of the file. */
+/* l2-load.c: the slice with entry @at of the L2 table at @table, held; refuses a table that lies
+ * past the end of the file. */
 int coroutine_fn qcow2_l2_table_co_load(Qcow2 *q, uint64_t l1_index, uint64_t table, uint64_t at,
                                         MetaSlice **slice);
 /* The slice and index for the entry of @guest; *@slice NULL if there is no L2 table. */

@@ -16,6 +16,7 @@
 #include "rebuild.h"
 #include "refcount.h"
 #include "rules.h"
+#include "sharing.h"
 #include "snapshot.h"
 #include "track.h"
 
@@ -126,6 +127,7 @@ static void free_state(Qcow2 *q)
 
     qcow2_clean_stop(q);
     qcow2_snapshot_free_all(q);
+    qcow2_sharing_fini(q);
     qcow2_caches_swap(q, &caches);
     qcow2_caches_free(&caches);
     g_clear_pointer(&q->quarantine, qcow2_quarantine_free);

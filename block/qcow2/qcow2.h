@@ -29,6 +29,15 @@
 
 #include <errno.h>
 
+/* sharing.h; changes under alloc.meta_lock */
+typedef struct SharingState {
+    atomic_bool on;         /* tables may be pending */
+    _Atomic uint8_t *state; /* of each L1 entry; replaced while requests are held back */
+    uint32_t n;             /* of them */
+    int failed;             /* one could not be counted: there will be no snapshot */
+    uint32_t failed_at;     /* ... that one; its flags may have gone */
+} SharingState;
+
 typedef struct Qcow2 {
     BlockDriverState *bs;
     BdrvChild *file;    /* metadata (and data) */
@@ -38,7 +47,9 @@ typedef struct Qcow2 {
     Qcow2Header hdr; /* alloc.meta_lock; the feature bits: header.lock */
     HeaderFile header;
     Health health;
-    struct Snapshot *snapshots; /* alone on the image; hdr.nb_snapshots of them */
+    /* hdr.nb_snapshots of them; changed by one operation at a time (block/driver.h) */
+    struct Snapshot *snapshots;
+    SharingState sharing;
 
     /* L1: host byte order, entries as on disk (flags included). Changed under meta_lock with
      * atomic stores; read anywhere with atomic loads. l1 is replaced (INV-TR-1) under meta_lock. */

@@ -75,6 +75,14 @@
       "a snapshot's counts and tables are on disk before the header names it")                     \
     X(GONE_BEFORE_COUNTS_FALL, "snapshot-ops",                                                     \
       "a snapshot has left the header before its counts fall")                                     \
+    X(HELD_AT_INSTANT, "snapshot-beside",                                                          \
+      "no request is in flight at the instant of which a snapshot is")                             \
+    X(COUNTED_BEFORE_CHANGED, "snapshot-beside",                                                   \
+      "a table that a snapshot is to share is counted before a request changes it")                \
+    X(PENDING_NOT_IN_PLACE, "snapshot-beside",                                                     \
+      "what a snapshot is to share is not overwritten before its table is counted")                \
+    X(FLAGS_BACK_AT_REST, "snapshot-beside",                                                       \
+      "COPIED does not come back to an entry that a request is about to replace")                  \
     X(FLAGS_REBUILT, "snapshot-ops", "who rebuilds counts puts the COPIED flags right, too")       \
     X(BITMAPS_SETTLED, "bitmaps-fault",                                                            \
       "a list of bitmaps whose switch failed is the old one before the disk changes")              \
@@ -126,6 +134,8 @@
     X(REBUILT_IN_PLACE, "counts rebuilt over the old ones: no room elsewhere")                     \
     X(REFBLOCKS_DROPPED, "refcount blocks that count nothing given back")                          \
     X(FLAGS_CHANGED, "COPIED flags changed for a snapshot")                                        \
+    X(COUNTED_FOR_REQUEST, "a table counted for a snapshot because a request is to change it")     \
+    X(FLAG_WAITED, "a COPIED flag that came back when a request had ended")                        \
     X(TABLE_COPIED, "an L2 table copied because a snapshot shares it")                             \
     X(TABLE_ZEROED, "an L2 table zeroed on disk")                                                  \
     X(BITS_TOGETHER, "regions of a bitmap set for several requests with one sync")                 \

@@ -3,6 +3,7 @@
 #include "share.h"
 
 #include "entry.h"
+#include "inflight.h"
 #include "l1.h"
 #include "l2-table.h"
 #include "refcount.h"
@@ -11,27 +12,70 @@
 
 /* ---- What a table refers to ---- */
 
-static int compare_clusters(gconstpointer a, gconstpointer b)
+/* Host clusters [first, first + n); once for each reference. */
+typedef struct HostRun {
+    uint64_t first, n;
+    bool packed; /* compressed data lies in them */
+} HostRun;
+
+static HostRun *run_at(const GArray *all, guint i)
 {
-    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+    return &g_array_index(all, HostRun, i);
+}
+
+static int compare_runs(gconstpointer a, gconstpointer b)
+{
+    uint64_t x = ((const HostRun *)a)->first, y = ((const HostRun *)b)->first;
 
     return x < y ? -1 : x > y;
 }
 
+/* @b goes on where @a ends, and takes its place. */
+static bool merge(HostRun *a, const HostRun *b)
+{
+    if (a->first + a->n != b->first || a->packed != b->packed) {
+        return false;
+    }
+    a->n += b->n;
+    return true;
+}
+
+static void add_run(GArray *all, HostRun r)
+{
+    if (!all->len || !merge(run_at(all, all->len - 1), &r)) {
+        g_array_append_val(all, r);
+    }
+}
+
 static void add_clusters(const Geometry *g, GArray *all, L2Entry e)
 {
-    uint64_t host, bytes = g->cluster_size;
+    HostRun r = { .n = 1, .packed = e.desc & L2E_COMPRESSED };
+    uint64_t host, bytes;
 
-    if (e.desc & L2E_COMPRESSED) {
+    if (r.packed) {
         qcow2_l2_compressed_range(g, e, &host, &bytes);
+        r.first = host >> g->cluster_bits;
+        r.n = ((host + bytes - 1) >> g->cluster_bits) - r.first + 1;
     } else if (qcow2_l2_has_host(g, e)) {
-        host = qcow2_l2_host(g, e);
+        r.first = qcow2_l2_host(g, e) >> g->cluster_bits;
     } else {
         return;
     }
-    for (uint64_t c = host >> g->cluster_bits; c <= (host + bytes - 1) >> g->cluster_bits; c++) {
-        g_array_append_val(all, c);
+    add_run(all, r);
+}
+
+/* In their order on the host, as long as they get. */
+static void sort_runs(GArray *all)
+{
+    guint kept = 0;
+
+    g_array_sort(all, compare_runs);
+    for (guint i = 1; i < all->len; i++) {
+        if (!merge(run_at(all, kept), run_at(all, i))) {
+            *run_at(all, ++kept) = *run_at(all, i);
+        }
     }
+    g_array_set_size(all, kept + 1);
 }
 
 /* The next slice of the table at @table, which entry @at is in; held. */
@@ -50,12 +94,12 @@ static uint64_t guest_of(const Qcow2 *q, uint64_t l1_index, uint64_t entry)
     return (l1_index << q->geo.l2_bits | entry) << q->geo.cluster_bits;
 }
 
-/* Sorted; a cluster that several compressed ones share is there as often; with the table's own. */
+/* Of the table at @table, and its own, sorted; a cluster that several compressed ones share is
+ * there as often. */
 static int coroutine_fn co_collect(Qcow2 *q, uint64_t l1_index, uint64_t table, GArray *all)
     REQUIRES_LOCK(q->alloc.meta_lock)
 {
     unsigned n = qcow2_l2_table_slice_entries(q);
-    uint64_t own = table >> q->geo.cluster_bits;
     int ret = 0;
 
     for (uint64_t at = 0; at < UINT64_C(1) << q->geo.l2_bits && ret == 0; at += n) {
@@ -63,7 +107,7 @@ static int coroutine_fn co_collect(Qcow2 *q, uint64_t l1_index, uint64_t table, 
 
         ret = next_slice(q, l1_index, table, at, &s);
         if (ret < 0) {
-            break;
+            return ret;
         }
         for (unsigned i = 0; i < n && ret == 0; i++) {
             L2Entry e = qcow2_l2_load(&q->geo, s->data, i);
@@ -77,25 +121,9 @@ static int coroutine_fn co_collect(Qcow2 *q, uint64_t l1_index, uint64_t table, 
         }
         qcow2_cache_put(q->l2_cache, s);
     }
-    g_array_append_val(all, own);
-    g_array_sort(all, compare_clusters);
+    add_run(all, (HostRun){ .first = table >> q->geo.cluster_bits, .n = 1 });
+    sort_runs(all);
     return ret;
-}
-
-static uint64_t cluster_at(const GArray *all, guint i)
-{
-    return g_array_index(all, uint64_t, i);
-}
-
-/* How many from @i on follow each other. */
-static guint run_length(const GArray *all, guint i)
-{
-    guint n = 1;
-
-    while (i + n < all->len && cluster_at(all, i + n) == cluster_at(all, i) + n) {
-        n++;
-    }
-    return n;
 }
 
 /* ---- Counts ---- */
@@ -107,10 +135,10 @@ static int coroutine_fn co_change_counts(Qcow2 *q, const GArray *all, guint max,
     int ret = 0;
 
     for (*done = 0; *done < max && ret == 0;) {
-        guint n = MIN(run_length(all, *done), max - *done);
+        const HostRun *r = run_at(all, *done);
 
-        ret = qcow2_refcount_co_change(&q->alloc, cluster_at(all, *done), n, delta);
-        *done += ret == 0 ? n : 0;
+        ret = qcow2_refcount_co_change(&q->alloc, r->first, r->n, delta);
+        *done += ret == 0 ? 1 : 0;
     }
     return ret;
 }
@@ -152,6 +180,11 @@ static int coroutine_fn reader_co_get(Qcow2 *q, CountReader *r, uint64_t cluster
 
 /* ---- COPIED ---- */
 
+typedef struct Flagging {
+    ShareCount *co_count;
+    void *opaque;
+} Flagging;
+
 /* @reader's count of @cluster. */
 static int coroutine_fn co_read_count(Qcow2 *q, uint64_t cluster, uint64_t *count, void *reader)
     REQUIRES_LOCK(q->alloc.meta_lock)
@@ -166,36 +199,73 @@ static int coroutine_fn co_count_shared(Qcow2 *q, uint64_t cluster, uint64_t *co
     return 0;
 }
 
-/* 1: flags changed; 0: none; or -errno. */
-static int coroutine_fn co_flag_slice(Qcow2 *q, MetaSlice *s, ShareCount *co_count, void *opaque)
+/* Which of entries [@first, @first + @n) of the slice say the wrong thing, as bits. -EAGAIN: one of
+ * them is about to be changed by a request, whose end was waited for: look again (INV-SH-3). */
+static int coroutine_fn co_find_wrong(Qcow2 *q, MetaSlice *s, unsigned first, unsigned n,
+                                      uint64_t guest, const Flagging *f, uint64_t *wrong)
     REQUIRES_LOCK(q->alloc.meta_lock)
 {
-    bool changed = false;
     uint64_t count;
-    int ret = 0;
 
-    for (unsigned i = 0; i < qcow2_l2_table_slice_entries(q) && ret == 0; i++) {
-        L2Entry e = qcow2_l2_load(&q->geo, s->data, i);
+    *wrong = 0;
+    for (unsigned i = 0; i < n; i++) {
+        L2Entry e = qcow2_l2_load(&q->geo, s->data, first + i);
+        int ret;
 
         if ((e.desc & L2E_COMPRESSED) || !qcow2_l2_has_host(&q->geo, e)) {
             continue;
         }
-        ret = co_count(q, qcow2_l2_host(&q->geo, e) >> q->geo.cluster_bits, &count, opaque);
-        if (ret < 0 || (count == 1) == qcow2_l2_copied(e)) {
+        ret = f->co_count(q, qcow2_l2_host(&q->geo, e) >> q->geo.cluster_bits, &count, f->opaque);
+        if (ret < 0) {
+            return ret;
+        }
+        if ((count == 1) == qcow2_l2_copied(e)) {
             continue;
         }
-        e.desc ^= L2E_COPIED;
-        qcow2_cache_modify_begin(q->l2_cache, s);
-        qcow2_l2_store(&q->geo, s->data, i, e);
-        qcow2_cache_modify_end(q->l2_cache, s);
-        changed = true;
+        if (qcow2_inflight_co_wait(q, guest + ((uint64_t)i << q->geo.cluster_bits))) {
+            return -EAGAIN;
+        }
+        *wrong |= UINT64_C(1) << i;
     }
-    return ret < 0 ? ret : changed;
+    return 0;
+}
+
+#define CHUNK 64u /* entries that are looked at, then changed, at a time */
+
+/* 1: flags changed; 0: none; or -errno. @guest: of the slice's first entry. */
+static int coroutine_fn co_flag_slice(Qcow2 *q, MetaSlice *s, uint64_t guest, const Flagging *f)
+    REQUIRES_LOCK(q->alloc.meta_lock)
+{
+    unsigned entries = qcow2_l2_table_slice_entries(q);
+    bool changed = false;
+
+    for (unsigned at = 0; at < entries; at += CHUNK) {
+        uint64_t wrong;
+        int ret = co_find_wrong(q, s, at, MIN(CHUNK, entries - at),
+                                guest + ((uint64_t)at << q->geo.cluster_bits), f, &wrong);
+
+        if (ret < 0) {
+            return ret;
+        }
+        if (!wrong) {
+            continue;
+        }
+        changed = true;
+        qcow2_cache_modify_begin(q->l2_cache, s);
+        for (; wrong; wrong &= wrong - 1) {
+            unsigned i = at + (unsigned)__builtin_ctzll(wrong);
+            L2Entry e = qcow2_l2_load(&q->geo, s->data, i);
+
+            e.desc ^= L2E_COPIED;
+            qcow2_l2_store(&q->geo, s->data, i, e);
+        }
+        qcow2_cache_modify_end(q->l2_cache, s);
+    }
+    return changed;
 }
 
 static int coroutine_fn co_flag_table(Qcow2 *q, uint64_t l1_index, uint64_t table,
-                                      ShareCount *co_count, void *opaque)
-    REQUIRES_LOCK(q->alloc.meta_lock)
+                                      const Flagging *f) REQUIRES_LOCK(q->alloc.meta_lock)
 {
     unsigned n = qcow2_l2_table_slice_entries(q);
     bool changed = false;
@@ -205,7 +275,7 @@ static int coroutine_fn co_flag_table(Qcow2 *q, uint64_t l1_index, uint64_t tabl
         int ret = next_slice(q, l1_index, table, at, &s);
 
         if (ret == 0) {
-            ret = co_flag_slice(q, s, co_count, opaque);
+            ret = co_flag_slice(q, s, guest_of(q, l1_index, at), f);
             qcow2_cache_put(q->l2_cache, s);
         }
         if (ret < 0) {
@@ -235,7 +305,7 @@ int coroutine_fn qcow2_share_co_mend_by(Qcow2 *q, uint64_t l1_index, ShareCount 
     if (!table) {
         return 0;
     }
-    changed = co_flag_table(q, l1_index, table, co_count, opaque);
+    changed = co_flag_table(q, l1_index, table, &(Flagging){ co_count, opaque });
     ret = changed < 0 ? changed : co_count(q, table >> q->geo.cluster_bits, &count, opaque);
     if (ret < 0) {
         return ret;
@@ -249,18 +319,22 @@ int coroutine_fn qcow2_share_co_mend_by(Qcow2 *q, uint64_t l1_index, ShareCount 
 
 int coroutine_fn qcow2_share_co_mend(Qcow2 *q, uint64_t l1_index)
 {
-    CountReader r = { .q = q };
-    int ret = flags_done(qcow2_share_co_mend_by(q, l1_index, co_read_count, &r));
+    int ret;
 
-    reader_clear(&r);
-    return ret;
+    do { /* (others may have put another table there while we waited) */
+        CountReader r = { .q = q };
+
+        ret = qcow2_share_co_mend_by(q, l1_index, co_read_count, &r);
+        reader_clear(&r);
+    } while (ret == -EAGAIN);
+    return flags_done(ret);
 }
 
 /* ---- One more, one less ---- */
 
 int coroutine_fn qcow2_share_co_add(Qcow2 *q, uint64_t l1_index, uint64_t table)
 {
-    g_autoptr(GArray) all = g_array_new(FALSE, FALSE, sizeof(uint64_t));
+    g_autoptr(GArray) all = g_array_new(FALSE, FALSE, sizeof(HostRun));
     guint done, undone;
     int ret = co_collect(q, l1_index, table, all);
 
@@ -270,7 +344,8 @@ int coroutine_fn qcow2_share_co_add(Qcow2 *q, uint64_t l1_index, uint64_t table)
     ret = co_change_counts(q, all, all->len, 1, &done);
     if (ret == 0 && !RULE_BROKEN(FLAGS_BEFORE_SNAPSHOT)) {
         /* INV-SH-1 */
-        ret = flags_done(co_flag_table(q, l1_index, table, co_count_shared, NULL));
+        ret = flags_done(
+            co_flag_table(q, l1_index, table, &(Flagging){ .co_count = co_count_shared }));
     }
     if (ret < 0) {
         (void)co_change_counts(q, all, done, -1, &undone); /* at worst a leak */
@@ -278,41 +353,70 @@ int coroutine_fn qcow2_share_co_add(Qcow2 *q, uint64_t l1_index, uint64_t table)
     return ret;
 }
 
-/* [@first, @first + @n) was counted once, by what let go of it. */
-static void let_go(Qcow2 *q, uint64_t table, uint64_t first, uint64_t n)
-    REQUIRES_LOCK(q->alloc.meta_lock)
+/* @r was counted once, by what let go of it. What was unpacked from there is forgotten before it is
+ * used again: the quarantine sees to that. */
+static void let_go(Qcow2 *q, uint64_t table, const HostRun *r) REQUIRES_LOCK(q->alloc.meta_lock)
 {
-    uint64_t at = first << q->geo.cluster_bits;
+    uint64_t at = r->first << q->geo.cluster_bits, bytes = r->n << q->geo.cluster_bits;
 
-    if (table >= at && table - at < n << q->geo.cluster_bits) {
+    if (table >= at && table - at < bytes) {
         qcow2_cache_drop(q->l2_cache, table, q->geo.cluster_size);
     }
-    qcow2_quarantine_add(q->quarantine, at, n << q->geo.cluster_bits, q->discard_snapshot);
+    if (r->packed) {
+        qcow2_quarantine_add_compressed(q->quarantine, at, bytes, q->discard_snapshot);
+    } else {
+        qcow2_quarantine_add(q->quarantine, at, bytes, q->discard_snapshot);
+    }
+}
+
+/* The part of @r, from its beginning, of which all are counted once, or none: its length. */
+static int coroutine_fn co_alike(CountReader *reader, const HostRun *r, uint64_t *n, bool *last)
+    REQUIRES_LOCK(reader->q->alloc.meta_lock)
+{
+    uint64_t count;
+    int ret = reader_co_get(reader->q, reader, r->first, &count);
+
+    *last = count == 1;
+    for (*n = 1; *n < r->n && ret == 0; ++*n) {
+        ret = reader_co_get(reader->q, reader, r->first + *n, &count);
+        if (ret < 0 || (count == 1) != *last) {
+            break;
+        }
+    }
+    return ret;
+}
+
+static int coroutine_fn co_remove_run(CountReader *reader, uint64_t table, HostRun r)
+    REQUIRES_LOCK(reader->q->alloc.meta_lock)
+{
+    Qcow2 *q = reader->q;
+    int ret = 0;
+
+    while (r.n && ret == 0) {
+        HostRun part = r;
+        bool last;
+
+        ret = co_alike(reader, &r, &part.n, &last);
+        if (ret == 0 && last) {
+            let_go(q, table, &part);
+        } else if (ret == 0) {
+            ret = qcow2_refcount_co_change(&q->alloc, part.first, part.n, -1);
+        }
+        r.first += part.n;
+        r.n -= part.n;
+    }
+    return ret;
 }
 
 int coroutine_fn qcow2_share_co_remove(Qcow2 *q, uint64_t l1_index, uint64_t table)
 {
-    g_autoptr(GArray) all = g_array_new(FALSE, FALSE, sizeof(uint64_t));
+    g_autoptr(GArray) all = g_array_new(FALSE, FALSE, sizeof(HostRun));
+    CountReader reader = { .q = q };
     int ret = co_collect(q, l1_index, table, all);
 
-    for (guint i = 0, n; i < all->len && ret == 0; i += n) {
-        CountReader r = { .q = q };
-        uint64_t count, other;
-        guint max = run_length(all, i);
-
-        ret = reader_co_get(q, &r, cluster_at(all, i), &count);
-        for (n = 1; n < max && ret == 0; n++) {
-            ret = reader_co_get(q, &r, cluster_at(all, i + n), &other);
-            if ((other == 1) != (count == 1)) {
-                break;
-            }
-        }
-        reader_clear(&r);
-        if (ret == 0 && count == 1) {
-            let_go(q, table, cluster_at(all, i), n);
-        } else if (ret == 0) {
-            ret = qcow2_refcount_co_change(&q->alloc, cluster_at(all, i), n, -1);
-        }
+    for (guint i = 0; i < all->len && ret == 0; i++) {
+        ret = co_remove_run(&reader, table, *run_at(all, i));
     }
+    reader_clear(&reader);
     return ret;
 }

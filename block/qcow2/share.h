@@ -8,6 +8,8 @@
  *           only when the count says 1.
  * INV-SH-2  A count is never less than the references: it rises before the reference is on disk and
  *           falls after the reference has left it.
+ * INV-SH-3  COPIED does not come back to an entry that a request is about to replace (inflight.h):
+ *           others would overwrite in place what that request has read to be copied.
  */
 #ifndef QCOW2_SHARE_H
 #define QCOW2_SHARE_H
@@ -26,11 +28,11 @@ int coroutine_fn qcow2_share_co_remove(Qcow2 *q, uint64_t l1_index, uint64_t tab
 /* How many refer to @cluster: 0, or -errno. With meta_lock. */
 typedef int coroutine_fn ShareCount(Qcow2 *q, uint64_t cluster, uint64_t *count, void *opaque);
 /* COPIED is set for what L1 entry @l1_index of the active table reaches and @co_count counts once,
- * and cleared for what else it reaches. 1: some
- * flag changed; 0: none did; or -errno. */
+ * and cleared for what else it reaches. 1: some flag changed; 0: none did; or -errno; -EAGAIN:
+ * meta_lock was let go of to wait for a request (INV-SH-3), and not all is done. */
 int coroutine_fn qcow2_share_co_mend_by(Qcow2 *q, uint64_t l1_index, ShareCount *co_count,
                                         void *opaque) REQUIRES_LOCK(q->alloc.meta_lock);
-/* The same by the refcounts. */
+/* The same by the refcounts, and to its end. */
 int coroutine_fn qcow2_share_co_mend(Qcow2 *q, uint64_t l1_index) REQUIRES_LOCK(q->alloc.meta_lock);
 
 #endif

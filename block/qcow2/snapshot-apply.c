@@ -6,6 +6,9 @@
  * written and synced; then one write of the header names it, with its length and the disk's size;
  * then what the old one named is counted once less. So the disk is the old one or the new one,
  * whole, at every instant (snapshot-change.h has the rest of the order).
+ *
+ * Requests are held back for the flush and the header's write only. What they wrote before is gone,
+ * what they write afterwards goes to the new disk.
  */
 #include "snapshot-apply.h"
 
@@ -85,9 +88,26 @@ static int coroutine_fn co_switch(Qcow2 *q, const NewActive *a)
     return ret;
 }
 
+/* At one instant. *@old: what the active table was until then. */
+static int coroutine_fn co_switch_held(Qcow2 *q, const NewActive *a, uint64_t **old)
+{
+    int ret = qcow2_flush_co_all(q); /* nothing is dirty, and nothing in quarantine */
+
+    if (ret < 0) {
+        return ret;
+    }
+    *old = qcow2_snapshot_change_copy_l1(q);
+    ret = *old ? co_switch(q, a) : -ENOMEM;
+    if (ret == 0) {
+        atomic_store(&q->bs->total_bytes, (int64_t)ALIGN_DOWN(q->hdr.size, UINT64_C(512)));
+        atomic_store(&q->preallocated, 0);
+    }
+    return ret;
+}
+
 /* What the snapshot's tables refer to is counted; the new L1 table gets its place and the
  * header. */
-static int coroutine_fn co_activate(Qcow2 *q, NewActive *a)
+static int coroutine_fn co_activate(Qcow2 *q, NewActive *a, const BlockHold *hold, uint64_t **old)
 {
     int ret = qcow2_snapshot_change_co_add(q, a->l1, a->entries);
 
@@ -97,7 +117,11 @@ static int coroutine_fn co_activate(Qcow2 *q, NewActive *a)
     ret = qcow2_snapshot_change_co_write_l1(q, a->l1, a->entries, &a->offset);
     ret = ret < 0 ? ret : qcow2_flush_co_metadata(q, true);
     ret = ret < 0 ? ret : qcow2_health_co_sync(&q->health, q->file->bs);
-    ret = ret < 0 ? ret : co_switch(q, a);
+    if (ret == 0) {
+        hold->co_begin(hold->opaque);
+        ret = co_switch_held(q, a, old);
+        hold->end(hold->opaque);
+    }
     if (ret < 0) {
         qcow2_snapshot_change_co_drop(q, a->offset, a->entries * 8);
         qcow2_snapshot_change_co_undo(q, a->l1, a->entries);
@@ -105,17 +129,15 @@ static int coroutine_fn co_activate(Qcow2 *q, NewActive *a)
     return ret;
 }
 
-static int coroutine_fn co_apply(Qcow2 *q, NewActive *a)
+static int coroutine_fn co_apply(Qcow2 *q, NewActive *a, const BlockHold *hold)
 {
     uint64_t n = q->l1_size;
-    g_autofree uint64_t *old = qcow2_snapshot_change_copy_l1(q);
-    int ret = old ? co_activate(q, a) : -ENOMEM;
+    g_autofree uint64_t *old = NULL;
+    int ret = co_activate(q, a, hold, &old);
 
     if (ret == 0) {
         change_metadata(q, old, n, false);
         (void)qcow2_snapshot_change_co_remove(q, old, n); /* what fails leaks */
-        atomic_fetch_add(&q->compressed_gen, 1);          /* before its clusters are used again */
-        atomic_store(&q->preallocated, 0);
     }
     return ret;
 }
@@ -146,7 +168,7 @@ static int coroutine_fn co_prepare(Qcow2 *q, const char *id_or_name, NewActive *
 }
 
 int coroutine_fn qcow2_snapshot_apply_co_run(BlockDriverState *bs, const char *id_or_name,
-                                             GError **errp)
+                                             const BlockHold *hold, GError **errp)
 {
     Qcow2 *q = bs->opaque;
     NewActive a = { 0 };
@@ -157,10 +179,9 @@ int coroutine_fn qcow2_snapshot_apply_co_run(BlockDriverState *bs, const char *i
     }
     ret = qcow2_snapshot_change_co_begin(q, QCOW2_CHANGE_DISK | QCOW2_CHANGE_IMAGE);
     if (ret == 0) {
-        ret = co_apply(q, &a);
+        ret = co_apply(q, &a, hold);
         ret = qcow2_snapshot_change_co_end(q, ret);
     }
     g_free(a.l1);
-    atomic_store(&bs->total_bytes, (int64_t)ALIGN_DOWN(q->hdr.size, UINT64_C(512)));
     return ret < 0 ? error_set_errno(errp, ret, "Failed to load snapshot") : 0;
 }

@@ -7,6 +7,6 @@
 
 /* BlockSnapshotOps.co_apply */
 int coroutine_fn qcow2_snapshot_apply_co_run(BlockDriverState *bs, const char *id_or_name,
-                                             GError **errp);
+                                             const BlockHold *hold, GError **errp);
 
 #endif

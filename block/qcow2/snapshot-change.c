@@ -7,10 +7,12 @@
 #include "dirty.h"
 #include "flush.h"
 #include "header-layout.h"
+#include "l2-table.h"
 #include "refcount.h"
 #include "room.h"
 #include "rules.h"
 #include "share.h"
+#include "sharing.h"
 #include "util/bytes.h"
 
 #include <errno.h>
@@ -59,39 +61,137 @@ uint64_t *qcow2_snapshot_change_copy_l1(Qcow2 *q)
     return l1;
 }
 
-static int coroutine_fn co_count_one(Qcow2 *q, uint64_t i, uint64_t table, bool more, bool mend)
+/* L2 tables in their order on the host, so that they are read and written in it. */
+typedef struct TableOrder {
+    uint64_t *index; /* of L1 entries */
+    uint64_t n;
+} TableOrder;
+
+static int by_place(gconstpointer a, gconstpointer b, gpointer l1)
 {
-    int ret = qcow2_room_co_make(q), mended = 0;
+    uint64_t x = ((const uint64_t *)l1)[*(const uint64_t *)a];
+    uint64_t y = ((const uint64_t *)l1)[*(const uint64_t *)b];
+
+    return x < y ? -1 : x > y;
+}
+
+static int order_tables(TableOrder *o, const uint64_t *l1, uint64_t n)
+{
+    o->index = g_try_new(uint64_t, MAX(n, 1));
+    o->n = 0;
+    if (!o->index) {
+        return -ENOMEM;
+    }
+    for (uint64_t i = 0; i < n; i++) {
+        if (l1[i]) {
+            o->index[o->n++] = i;
+        }
+    }
+    if (o->n) {
+        g_qsort_with_data(o->index, (gint)o->n, sizeof(*o->index), by_place, (gpointer)l1);
+    }
+    return 0;
+}
+
+/* The table is in the cache, most likely, when the lock is taken. Whatever fails does so again. */
+static void coroutine_fn co_fetch(Qcow2 *q, uint64_t i, uint64_t table)
+{
+    unsigned n = qcow2_l2_table_slice_entries(q);
+    MetaSlice *s;
+
+    for (uint64_t at = 0; at < UINT64_C(1) << q->geo.l2_bits; at += n) {
+        if (geo_in_cluster(&q->geo, table) || qcow2_l2_table_co_load(q, i, table, at, &s) < 0) {
+            return;
+        }
+        qcow2_cache_put(q->l2_cache, s);
+    }
+}
+
+/* Before a table is looked at: requests of this loop get their turn, and there is room for what
+ * will be dirty. Sooner than requests make some, so that they need not wait for a flush. */
+static int coroutine_fn co_make_room(Qcow2 *q)
+{
+    MetaCache *l2 = q->l2_cache, *ref = q->alloc.ref_cache;
+    int ret = 0;
+
+    co_reschedule_self();
+    if (qcow2_cache_dirty_bytes(l2) > qcow2_cache_budget(l2) / 4 ||
+        qcow2_cache_dirty_bytes(ref) > qcow2_cache_budget(ref) / 4) {
+        ret = qcow2_flush_co_metadata(q, true);
+    }
+    return ret < 0 ? ret : qcow2_room_co_make(q);
+}
+
+static int coroutine_fn co_mend(Qcow2 *q, uint64_t i)
+{
+    int ret;
 
     co_mutex_lock(&q->alloc.meta_lock);
-    if (more) {
-        ret = ret < 0 ? ret : qcow2_share_co_add(q, i, table);
-    } else {
-        /* (Whether there is room or not: dirty slices may exceed the cache.) */
-        ret = qcow2_share_co_remove(q, i, table);
-    }
-    if (mend) {
-        mended = qcow2_share_co_mend(q, i);
-    }
+    ret = qcow2_share_co_mend(q, i);
     co_mutex_unlock(&q->alloc.meta_lock);
-    if (mended < 0) {
+    if (ret < 0) {
         q->stays_dirty = true; /* COPIED is missing somewhere: no harm, and the next writer looks */
+    }
+    return ret;
+}
+
+/* (Whether there is room or not: dirty slices may exceed the cache.) */
+static int coroutine_fn co_remove_one(Qcow2 *q, uint64_t i, uint64_t table)
+{
+    int ret, mended;
+
+    (void)co_make_room(q);
+    co_fetch(q, i, table);
+    co_mutex_lock(&q->alloc.meta_lock);
+    ret = qcow2_share_co_remove(q, i, table);
+    co_mutex_unlock(&q->alloc.meta_lock);
+    mended = co_mend(q, i);
+    if (ret < 0) {
+        q->stays_dirty = true;
     }
     return ret < 0 ? ret : mended;
 }
 
-int coroutine_fn qcow2_snapshot_change_co_remove(Qcow2 *q, const uint64_t *l1, uint64_t n)
+/* Of L1 entry @i of @l1. */
+typedef bool WantsTable(const Qcow2 *q, uint64_t i);
+
+static bool wants_all(const Qcow2 *q, uint64_t i)
 {
-    int ret = 0;
+    return true;
+}
 
-    for (uint64_t i = 0; i < n; i++) {
-        int r = l1[i] ? co_count_one(q, i, l1[i], false, true) : 0;
+static int coroutine_fn co_remove(Qcow2 *q, const uint64_t *l1, uint64_t n, WantsTable *wants)
+{
+    g_autofree uint64_t *index = NULL;
+    TableOrder o;
+    int ret = order_tables(&o, l1, n);
 
-        if (r < 0) {
-            q->stays_dirty = true;
-        }
+    index = o.index;
+    if (ret < 0) {
+        q->stays_dirty = true;
+    }
+    for (uint64_t k = 0; k < o.n; k++) {
+        uint64_t i = o.index[k];
+        int r = wants(q, i) ? co_remove_one(q, i, l1[i]) : 0;
+
         ret = ret < 0 ? ret : r;
     }
+    return ret;
+}
+
+int coroutine_fn qcow2_snapshot_change_co_remove(Qcow2 *q, const uint64_t *l1, uint64_t n)
+{
+    return co_remove(q, l1, n, wants_all);
+}
+
+static int coroutine_fn co_add_one(Qcow2 *q, uint64_t i, uint64_t table)
+{
+    int ret = co_make_room(q);
+
+    co_fetch(q, i, table);
+    co_mutex_lock(&q->alloc.meta_lock);
+    ret = ret < 0 ? ret : qcow2_share_co_add(q, i, table);
+    co_mutex_unlock(&q->alloc.meta_lock);
     return ret;
 }
 
@@ -101,28 +201,65 @@ int coroutine_fn qcow2_snapshot_change_co_add(Qcow2 *q, const uint64_t *l1, uint
     int ret = 0;
 
     for (i = 0; i < n && ret == 0; i++) {
-        ret = l1[i] ? co_count_one(q, i, l1[i], true, false) : 0;
+        ret = l1[i] ? co_add_one(q, i, l1[i]) : 0;
     }
     if (ret < 0) {
         (void)qcow2_snapshot_change_co_remove(q, l1, i - 1);
-        co_mutex_lock(&q->alloc.meta_lock);
-        if (qcow2_share_co_mend(q, i - 1) < 0) {
-            q->stays_dirty = true;
-        }
-        co_mutex_unlock(&q->alloc.meta_lock);
+        (void)co_mend(q, i - 1);
     }
     return ret;
 }
 
-void coroutine_fn qcow2_snapshot_change_co_undo(Qcow2 *q, const uint64_t *l1, uint64_t n)
+int coroutine_fn qcow2_snapshot_change_co_share(Qcow2 *q, const uint64_t *l1, uint32_t n)
+{
+    g_autofree uint64_t *index = NULL;
+    TableOrder o;
+    int ret = order_tables(&o, l1, n);
+
+    index = o.index;
+    for (uint64_t k = 0; k < o.n && ret == 0; k++) {
+        uint64_t i = o.index[k];
+
+        if (qcow2_sharing_is_pending(q, i)) {
+            ret = co_make_room(q);
+        }
+        if (qcow2_sharing_is_pending(q, i)) {
+            co_fetch(q, i, l1[i]);
+        }
+        ret = ret < 0 ? ret : qcow2_sharing_co_count(q, i);
+    }
+    qcow2_sharing_co_end(q);
+    return ret;
+}
+
+/* Where the header may name what is given up, once it does not. */
+static int coroutine_fn co_leave_doubt(Qcow2 *q)
 {
     bool doubt;
 
     co_mutex_lock(&q->alloc.meta_lock);
     doubt = q->header_in_doubt;
     co_mutex_unlock(&q->alloc.meta_lock);
-    if ((doubt && qcow2_flush_co_metadata(q, true) < 0) ||
-        qcow2_snapshot_change_co_remove(q, l1, n) < 0) {
+    return doubt ? qcow2_flush_co_metadata(q, true) : 0;
+}
+
+void coroutine_fn qcow2_snapshot_change_co_unshare(Qcow2 *q, const uint64_t *l1, uint32_t n)
+{
+    int ret = co_leave_doubt(q);
+
+    qcow2_sharing_co_end(q);
+    ret = ret < 0 ? ret : co_remove(q, l1, n, qcow2_sharing_has_counted);
+    if (ret == 0 && q->sharing.failed) {
+        ret = co_mend(q, q->sharing.failed_at);
+    }
+    if (ret < 0) {
+        q->stays_dirty = true;
+    }
+}
+
+void coroutine_fn qcow2_snapshot_change_co_undo(Qcow2 *q, const uint64_t *l1, uint64_t n)
+{
+    if (co_leave_doubt(q) < 0 || qcow2_snapshot_change_co_remove(q, l1, n) < 0) {
         q->stays_dirty = true;
     }
 }

@@ -9,14 +9,16 @@
  * such bit, counts are too high and flags missing meanwhile: leaks, and clusters that the next
  * write copies without need; never data that two own without knowing (INV-SH-1, INV-SH-2).
  *
- * The caller is alone on the image.
+ * Guest requests run beside all of it; nothing else changes the image. Counts move table by table,
+ * each in one hold of meta_lock. What a request lets go of meanwhile has its count until it leaves
+ * quarantine, so whoever takes a count away last sets the cluster free, in either order.
  */
 #ifndef QCOW2_SNAPSHOT_CHANGE_H
 #define QCOW2_SNAPSHOT_CHANGE_H
 
 #include "snapshot.h"
 
-/* Nothing is in quarantine, the image is announced as changed (@what, change.h), and dirty. */
+/* The image is announced as changed (@what, change.h), and dirty. */
 int coroutine_fn qcow2_snapshot_change_co_begin(Qcow2 *q, unsigned what)
     EXCLUDES_LOCK(q->flush_lock, q->alloc.meta_lock);
 /* All is on disk, what was let go of is free, the dirty bit as it was, or it stays, if that fails.
@@ -27,8 +29,17 @@ int coroutine_fn qcow2_snapshot_change_co_end(Qcow2 *q, int ret)
 
 /* The active L1 table, as offsets; g_free(). NULL: no memory. */
 uint64_t *qcow2_snapshot_change_copy_l1(Qcow2 *q);
-/* The tables that @l1 (@n entries, offsets) names are counted once more (qcow2_share_co_add()), all
- * or none. */
+/* The active L1 table is @l1 at an instant that qcow2_sharing_begin() was told of: its tables are
+ * counted once more, those that requests change first (sharing.h). On failure some are:
+ * qcow2_snapshot_change_co_unshare(). */
+int coroutine_fn qcow2_snapshot_change_co_share(Qcow2 *q, const uint64_t *l1, uint32_t n)
+    EXCLUDES_LOCK(q->flush_lock, q->alloc.meta_lock);
+/* There will be no such snapshot: as if they had not been counted. What fails is left to the next
+ * writer. */
+void coroutine_fn qcow2_snapshot_change_co_unshare(Qcow2 *q, const uint64_t *l1, uint32_t n)
+    EXCLUDES_LOCK(q->flush_lock, q->alloc.meta_lock);
+/* The tables of a snapshot, which @l1 (@n entries, offsets) names, are counted once more
+ * (qcow2_share_co_add()), all or none. */
 int coroutine_fn qcow2_snapshot_change_co_add(Qcow2 *q, const uint64_t *l1, uint64_t n)
     EXCLUDES_LOCK(q->flush_lock, q->alloc.meta_lock);
 /* Once less; those of the first @n that fail are left too high (a leak), and the first error is

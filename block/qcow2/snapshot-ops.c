@@ -2,8 +2,9 @@
 /*
  * Internal snapshots: created, deleted, read. The orders are snapshot-change.h's.
  *
- * A new one is a copy of the active L1 table, and what that names is counted once more. Deleted,
- * its entry in the table of snapshots goes first, then what it named is counted once less.
+ * A new one is a copy of the active L1 table as it was at one instant, and what that names is
+ * counted once more, while requests run (sharing.h). Deleted, its entry in the table of snapshots
+ * goes first, then what it named is counted once less.
  */
 #include "callbacks.h"
 #include "change.h"
@@ -11,6 +12,7 @@
 #include "flush.h"
 #include "l1.h"
 #include "rules.h"
+#include "sharing.h"
 #include "snapshot-apply.h"
 #include "snapshot-change.h"
 
@@ -43,20 +45,6 @@ static Snapshot describe(const Qcow2 *q, const BlockSnapshotInfo *info)
                        .vm_clock_nsec = info->vm_clock_nsec,
                        .icount = info->icount,
                        .extra_len = SNAPSHOT_KNOWN_EXTRA };
-}
-
-/* Others name the tables too, from now on. */
-static void coroutine_fn co_clear_l1_flags(Qcow2 *q)
-{
-    co_mutex_lock(&q->alloc.meta_lock);
-    for (uint32_t i = 0; i < q->l1_size; i++) {
-        uint64_t e = atomic_load(&q->l1[i]);
-
-        if (e & L2E_COPIED) {
-            qcow2_l1_set(q, i, e & ~L2E_COPIED);
-        }
-    }
-    co_mutex_unlock(&q->alloc.meta_lock);
 }
 
 /* The list with @s at its end; its elements' texts are theirs. */
@@ -97,20 +85,37 @@ static int coroutine_fn co_register(Qcow2 *q, Snapshot *s, const uint64_t *l1)
     return 0;
 }
 
-static int coroutine_fn co_take(Qcow2 *q, Snapshot *s)
+/* The instant of which it is: *@l1 is what the active table is then, and @s says the rest. */
+static int coroutine_fn co_freeze(Qcow2 *q, const BlockSnapshotInfo *info, const BlockHold *hold,
+                                  Snapshot *s, uint64_t **l1)
 {
-    g_autofree uint64_t *l1 = qcow2_snapshot_change_copy_l1(q);
-    int ret = l1 ? qcow2_snapshot_change_co_add(q, l1, s->l1_size) : -ENOMEM;
+    int ret;
+
+    if (!RULE_BROKEN(HELD_AT_INSTANT)) {
+        hold->co_begin(hold->opaque); /* INV-SHR-2 */
+    }
+    *s = describe(q, info);
+    *l1 = qcow2_snapshot_change_copy_l1(q);
+    ret = *l1 ? qcow2_sharing_begin(q, *l1, s->l1_size) : -ENOMEM;
+    if (!RULE_BROKEN(HELD_AT_INSTANT)) {
+        hold->end(hold->opaque);
+    }
+    return ret;
+}
+
+static int coroutine_fn co_take(Qcow2 *q, const BlockSnapshotInfo *info, const BlockHold *hold,
+                                Snapshot *s)
+{
+    g_autofree uint64_t *l1 = NULL;
+    int ret = co_freeze(q, info, hold, s, &l1);
 
     if (ret < 0) {
         return ret;
     }
-    if (!RULE_BROKEN(FLAGS_BEFORE_SNAPSHOT)) {
-        co_clear_l1_flags(q);
-    }
-    ret = co_register(q, s, l1);
+    ret = qcow2_snapshot_change_co_share(q, l1, s->l1_size);
+    ret = ret < 0 ? ret : co_register(q, s, l1);
     if (ret < 0) {
-        qcow2_snapshot_change_co_undo(q, l1, s->l1_size);
+        qcow2_snapshot_change_co_unshare(q, l1, s->l1_size);
     }
     return ret;
 }
@@ -144,18 +149,18 @@ static int check_new(const Qcow2 *q, const BlockSnapshotInfo *info)
 }
 
 static int coroutine_fn qcow2_co_snapshot_create(BlockDriverState *bs,
-                                                 const BlockSnapshotInfo *info, GError **errp)
+                                                 const BlockSnapshotInfo *info,
+                                                 const BlockHold *hold, GError **errp)
 {
     Qcow2 *q = bs->opaque;
-    Snapshot s;
+    Snapshot s = { 0 };
     int ret = check_new(q, info);
 
     ret = ret < 0 ? ret : qcow2_snapshot_change_co_begin(q, QCOW2_CHANGE_IMAGE);
     if (ret < 0) {
         return error_set(errp, -ret, "%s", g_strerror(-ret));
     }
-    s = describe(q, info);
-    ret = co_take(q, &s);
+    ret = co_take(q, info, hold, &s);
     if (ret < 0) {
         qcow2_snapshot_clear(&s);
     } else {
@@ -208,7 +213,8 @@ static int coroutine_fn co_delete(Qcow2 *q, uint32_t at, const uint64_t *l1)
 }
 
 static int coroutine_fn qcow2_co_snapshot_delete(BlockDriverState *bs, const char *id,
-                                                 const char *name, GError **errp)
+                                                 const char *name, const BlockHold *hold,
+                                                 GError **errp)
 {
     Qcow2 *q = bs->opaque;
     int64_t at = qcow2_snapshot_find(q, id, name);
@@ -225,7 +231,6 @@ static int coroutine_fn qcow2_co_snapshot_delete(BlockDriverState *bs, const cha
     ret = qcow2_snapshot_change_co_begin(q, QCOW2_CHANGE_IMAGE);
     if (ret == 0) {
         ret = co_delete(q, (uint32_t)at, l1);
-        atomic_fetch_add(&q->compressed_gen, 1); /* before its clusters are used again */
         ret = qcow2_snapshot_change_co_end(q, ret);
     }
     return ret < 0 ? error_set_errno(errp, ret, "Failed to remove snapshot from snapshot list") : 0;

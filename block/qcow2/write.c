@@ -27,6 +27,7 @@
 #include "refcount.h"
 #include "room.h"
 #include "rules.h"
+#include "sharing.h"
 #include "track.h"
 #include "util/co-pieces.h"
 
@@ -328,10 +329,15 @@ static int coroutine_fn co_run_planned(Qcow2 *q, WriteRun *r, IOVector *v, unsig
 static int64_t coroutine_fn co_find_in_place(Qcow2 *q, uint64_t offset, uint64_t bytes,
                                              uint64_t *host)
 {
-    Extent x;
+    Extent x; /* under one L2 table */
     const char *what;
-    int ret = qcow2_map_co_find_to_write(q, offset, bytes, &x);
+    int ret;
 
+    if (qcow2_sharing_is_pending(q, geo_l1_index(&q->geo, offset)) &&
+        !RULE_BROKEN(PENDING_NOT_IN_PLACE) && !RULE_BROKEN(COUNTED_BEFORE_CHANGED)) {
+        return 0; /* INV-SHR-1 */
+    }
+    ret = qcow2_map_co_find_to_write(q, offset, bytes, &x);
     if (ret < 0) {
         return ret;
     }

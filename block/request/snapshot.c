@@ -24,18 +24,20 @@ static int coroutine_fn co_look_at_length(BlockDriverState *bs, int64_t before, 
                : ret;
 }
 
-int coroutine_fn bdrv_co_snapshot_create(BdrvChild *c, const BlockSnapshotInfo *info, GError **errp)
+int coroutine_fn bdrv_co_snapshot_create(BdrvChild *c, const BlockSnapshotInfo *info,
+                                         const BlockHold *hold, GError **errp)
 {
     int ret = check_writable(c, errp);
 
     if (ret < 0) {
         return ret;
     }
-    ret = c->bs->drv->snapshot->co_create(c->bs, info, errp);
+    ret = c->bs->drv->snapshot->co_create(c->bs, info, hold, errp);
     return bdrv_co_write_done(c->bs, 0, ret, false);
 }
 
-int coroutine_fn bdrv_co_snapshot_apply(BdrvChild *c, const char *id_or_name, GError **errp)
+int coroutine_fn bdrv_co_snapshot_apply(BdrvChild *c, const char *id_or_name,
+                                        const BlockHold *hold, GError **errp)
 {
     int64_t before = bdrv_co_getlength(c->bs);
     int ret = check_writable(c, errp);
@@ -43,20 +45,20 @@ int coroutine_fn bdrv_co_snapshot_apply(BdrvChild *c, const char *id_or_name, GE
     if (ret < 0) {
         return ret;
     }
-    ret = c->bs->drv->snapshot->co_apply(c->bs, id_or_name, errp);
+    ret = c->bs->drv->snapshot->co_apply(c->bs, id_or_name, hold, errp);
     ret = bdrv_co_write_done(c->bs, 0, ret, false);
     return co_look_at_length(c->bs, before, ret, errp);
 }
 
 int coroutine_fn bdrv_co_snapshot_delete(BdrvChild *c, const char *id, const char *name,
-                                         GError **errp)
+                                         const BlockHold *hold, GError **errp)
 {
     int ret = check_writable(c, errp);
 
     if (ret < 0) {
         return ret;
     }
-    ret = c->bs->drv->snapshot->co_delete(c->bs, id, name, errp);
+    ret = c->bs->drv->snapshot->co_delete(c->bs, id, name, hold, errp);
     return bdrv_co_write_done(c->bs, 0, ret, false);
 }
 

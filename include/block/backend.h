@@ -162,7 +162,8 @@ BlockDriverState *blk_node_child(BlockDriverState *bs, unsigned n, const char **
 BlockDriverState *blk_node_backing(BlockDriverState *bs);
 /* Of BlockSnapshotInfo; g_array_unref(). */
 GArray *blk_list_snapshots(BlockDriverState *bs);
-/* Internal snapshots, as BlockSnapshotOps (block/driver.h) has them; requests wait meanwhile. */
+/* Internal snapshots, as BlockSnapshotOps (block/driver.h) has them: requests run meanwhile, but
+ * for instants (a load is alone on the image); what needs the image alone waits. */
 int coroutine_fn blk_co_snapshot_create(BlockBackend *blk, const BlockSnapshotInfo *info,
                                         GError **errp);
 int coroutine_fn blk_co_snapshot_apply(BlockBackend *blk, const char *id_or_name, GError **errp);

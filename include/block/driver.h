@@ -74,21 +74,32 @@ struct BlockDriverState {
     struct BdrvCore *core; /* request tracking, parents, wait queues; private to block/ */
 };
 
+/* Holds all requests to a node back: none is in flight from co_begin to end. Not nested. */
+typedef struct BlockHold {
+    void coroutine_fn (*co_begin)(void *opaque);
+    void (*end)(void *opaque);
+    void *opaque;
+} BlockHold;
+
 /*
- * Internal snapshots: states of the disk (and of a machine) that an image keeps in itself. The
- * caller is alone on the image. On failure the image is as it was, at worst with leaks.
+ * Internal snapshots: states of the disk (and of a machine) that an image keeps in itself. Guest
+ * requests (reads, writes, zeroes, discards, flushes) run meanwhile, but for instants for which
+ * the driver takes @hold; nothing else is done to the image. A snapshot is of one instant between
+ * the call and the return, and so is the change of the disk to one. On failure the image is as it
+ * was, at worst with leaks.
  */
 typedef struct BlockSnapshotOps {
     /* Of the disk as it is now. @info->id "" or NULL: the image finds one. On stable storage when
      * it returns. */
     int coroutine_fn (*co_create)(BlockDriverState *bs, const BlockSnapshotInfo *info,
-                                  GError **errp);
+                                  const BlockHold *hold, GError **errp);
     /* The disk becomes what the snapshot (its id, or else its name) holds, its size too. */
-    int coroutine_fn (*co_apply)(BlockDriverState *bs, const char *id_or_name, GError **errp);
+    int coroutine_fn (*co_apply)(BlockDriverState *bs, const char *id_or_name,
+                                 const BlockHold *hold, GError **errp);
     /* The first that has @id and @name, each if not NULL. -ENOENT: there is none. */
     int coroutine_fn (*co_delete)(BlockDriverState *bs, const char *id, const char *name,
-                                  GError **errp);
-    /* The same one is what a read-only node shows from now on. */
+                                  const BlockHold *hold, GError **errp);
+    /* The same one is what a read-only node shows from now on. Alone on the image. */
     int coroutine_fn (*co_load)(BlockDriverState *bs, const char *id, const char *name,
                                 GError **errp);
 } BlockSnapshotOps;

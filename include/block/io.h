@@ -44,12 +44,13 @@ int coroutine_fn bdrv_co_amend(BdrvChild *c, Options *opts, const BlockAmend *ho
 /* Alone on the image, too (blk_compact). */
 int coroutine_fn bdrv_co_compact(BlockDriverState *bs, unsigned flags, BlockProgressFunc *progress,
                                  void *opaque, GError **errp);
-/* Internal snapshots, as BlockSnapshotOps has them; alone on the image, too (blk_snapshot_…). */
+/* Internal snapshots, as BlockSnapshotOps has them (blk_snapshot_…). */
 int coroutine_fn bdrv_co_snapshot_create(BdrvChild *c, const BlockSnapshotInfo *info,
-                                         GError **errp);
-int coroutine_fn bdrv_co_snapshot_apply(BdrvChild *c, const char *id_or_name, GError **errp);
+                                         const BlockHold *hold, GError **errp);
+int coroutine_fn bdrv_co_snapshot_apply(BdrvChild *c, const char *id_or_name,
+                                        const BlockHold *hold, GError **errp);
 int coroutine_fn bdrv_co_snapshot_delete(BdrvChild *c, const char *id, const char *name,
-                                         GError **errp);
+                                         const BlockHold *hold, GError **errp);
 int coroutine_fn bdrv_co_snapshot_load(BdrvChild *c, const char *id, const char *name,
                                        GError **errp);
 /* Whole flush of a node: to_os, children, to_disk, flushed. */

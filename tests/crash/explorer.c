@@ -305,10 +305,12 @@ static void one_event(Walk *w, uint32_t i)
     case EV_TRUNCATE:
     case EV_SYNCED:
     case EV_POWER:
-        try_states(w, i, newest);
+        if (!finished(w)) {
+            try_states(w, i, newest);
+        }
         break;
     case EV_OP_DONE:
-        if (fewer || program_op(w->x->run->p, e->ref)->type == OP_CREATE) {
+        if (!finished(w) && (fewer || program_op(w->x->run->p, e->ref)->type == OP_CREATE)) {
             try_states(w, i, -1);
         }
         break;
@@ -363,10 +365,12 @@ void explore(Explorer *x)
     Walk w;
 
     walk_init(&w, x);
-    for (uint32_t i = 1; i < n && !finished(&w); i++) {
+    for (uint32_t i = 1; i < n && !x->why; i++) {
         one_event(&w, i);
     }
-    if (!finished(&w) && n > 1 && !dies(x->run->p)) { /* closed, and everything reached the disk */
+    /* Closed, and everything reached the disk: looked at whatever the number of states was. */
+    if (!x->why && n > 1 && !dies(x->run->p)) {
+        x->max_states = MAX(x->max_states, x->states + 1);
         set_all(&w, CHOICE_KEEP);
         w.check.no_leaks = true;
         try_state(&w, n - 1);

@@ -41,6 +41,7 @@ typedef struct Event {
 
 typedef struct Log {
     GArray *events; /* of Event */
+    GHashTable *memo; /* NULL: nothing; what others have found out of it (snapshots.c) */
 } Log;
 
 Log *log_new(void);

@@ -125,10 +125,19 @@ static void cut_off(Model *m, uint32_t at)
 }
 
 /* The disk becomes what a snapshot of then holds. */
-static void begin_apply(Model *m, const Log *l, uint32_t op, uint32_t at)
+static void begin_apply(Model *m, Log *l, uint32_t op, uint32_t at)
 {
     const Event *e = snapshots_find(m->p, l, program_op(m->p, op)->offset);
+    const Model *then = e ? NULL : snapshots_model(m->p, l, program_op(m->p, op)->offset);
 
+    for (uint64_t i = 0; then && then != m && i < m->nsectors; i++) {
+        for (uint32_t k = 0; k < then->s[i].n; k++) {
+            add(&m->s[i], (Candidate){ .word = then->s[i].c[k].word,
+                                       .begin = at,
+                                       .end = NOT_YET,
+                                       .op = op });
+        }
+    }
     for (uint64_t i = 0; e && i < MIN(e->bytes / SECTOR, m->nsectors); i++) {
         Candidate c = { .begin = at, .end = NOT_YET, .op = op };
 
@@ -137,10 +146,11 @@ static void begin_apply(Model *m, const Log *l, uint32_t op, uint32_t at)
     }
 }
 
-static void op_begin(Model *m, const Log *l, uint32_t op, uint32_t at)
+static void op_begin(Model *m, Log *l, uint32_t op, uint32_t at)
 {
     uint32_t bit = snapshots_bit(program_op(m->p, op));
 
+    m->snapshots_change |= bit != 0;
     switch (program_op(m->p, op)->type) {
     case OP_WRITE:
     case OP_COMPRESS:
@@ -359,6 +369,9 @@ static bool op_is_certain(Model *m, const Event *e, uint32_t at)
 {
     const Op *o = program_op(m->p, e->ref);
 
+    if (m->keeps) {
+        return false;
+    }
     if (m->live) {
         return flushed(m, at + 1);
     }
@@ -375,7 +388,7 @@ static bool op_is_certain(Model *m, const Event *e, uint32_t at)
     return o->type == OP_FUA ? forced(m, o, e->ref, at) : flushed(m, e->done);
 }
 
-bool model_event(Model *m, const Log *l, uint32_t i)
+bool model_event(Model *m, Log *l, uint32_t i)
 {
     const Event *e = log_event(l, i);
 
@@ -388,6 +401,9 @@ bool model_event(Model *m, const Log *l, uint32_t i)
         return op_is_certain(m, e, i);
     case EV_OBSERVED:
         observed(m, e, i);
+        if (m->keeps) {
+            return false;
+        }
         return m->live ? flushed(m, i + 1) : program_op(m->p, e->ref)->type == OP_POWER;
     case EV_POWER:
     case EV_WRITE:

@@ -38,6 +38,7 @@ void log_free(Log *l)
 {
     if (l) {
         g_array_unref(l->events);
+        g_clear_pointer(&l->memo, g_hash_table_unref);
         g_free(l);
     }
 }

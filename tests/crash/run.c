@@ -474,7 +474,9 @@ static void special(Live *l, uint32_t index)
 /* Not together with others. */
 static bool is_alone(const Op *op)
 {
-    return op->type >= OP_RESIZE;
+    bool snapshot = op->type == OP_SNAPSHOT || op->type == OP_APPLY || op->type == OP_DELETE;
+
+    return op->type >= OP_RESIZE && !snapshot;
 }
 
 /* The lane at @first. */
@@ -516,8 +518,8 @@ static uint32_t run_batch(Live *l, uint32_t first, uint32_t end)
         n++;
     } while (at < end && n < MAX_LANES && is_with(p, first, at));
     AIO_WAIT_WHILE(aio_current(), l->busy);
-    if ((program_op(p, first)->type == OP_SNAPSHOT || program_op(p, first)->type == OP_BITMAP) &&
-        crash_log && !crash_dead && !l->r->error) {
+    if (at == first + 1 && crash_log && !crash_dead && !l->r->error &&
+        (program_op(p, first)->type == OP_SNAPSHOT || program_op(p, first)->type == OP_BITMAP)) {
         observe(l, first, 0, (uint64_t)blk_getlength(l->blk));
     }
     if (at == first + 1 && program_op(p, first)->type == OP_DISCARD && crash_log && !crash_dead &&

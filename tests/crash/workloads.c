@@ -8,6 +8,7 @@
 #include "bitmaps.h"
 #include "pieces.h"
 #include "program.h"
+#include "workload-snapshots.h"
 
 /* ---- Workloads ---- */
 
@@ -857,6 +858,7 @@ const Workload workloads[] = {
     { "header", "headers that are rewritten", make_header },
     { "header-fault", "the same, with writes below that fail", make_header_fault },
     { "snapshot-ops", "internal snapshots made, applied, deleted", make_snapshot_ops },
+    { "snapshot-beside", "the same while requests run", make_snapshot_beside },
     { "remake", "other geometries in place", make_remake },
     { "repair", "damaged images that are repaired", make_repair },
     { "encrypted", "encrypted images", make_encrypted },
