@@ -23,6 +23,7 @@ const BlockCreateOption qcow2_amend_options[] = {
     { "extended_l2", BLK_OPT_BOOL, "Extended L2 tables", NULL },
     { "compression_type", BLK_OPT_STRING, "Compression method used for image cluster compression",
       NULL },
+    { "compression_level", BLK_OPT_NUMBER, "Level of compressed writes that name none", NULL },
     { "encrypt.state", BLK_OPT_STRING, "Select new state of affected keyslots (active/inactive)",
       NULL },
     { "encrypt.keyslot", BLK_OPT_NUMBER, "Select a single keyslot to modify explicitly", NULL },
@@ -136,6 +137,23 @@ static int take_geometry(const Qcow2 *q, Options *o, AmendPlan *p, GError **errp
     return take_compression(o, p, errp);
 }
 
+/* After all that can change the type: a level that is not given is one of the type as it was. */
+static int take_level(const Qcow2 *q, Options *o, AmendPlan *p, GError **errp)
+{
+    unsigned type = p->target.compression_type;
+    uint64_t level;
+
+    if (!opts_has(o, "compression_level")) {
+        p->compression_level = type == q->hdr.compression_type ? q->hdr.compression_level : 0;
+        return 0;
+    }
+    if (!opts_take_uint(o, "compression_level", 0, &level, errp)) {
+        return -EINVAL;
+    }
+    p->compression_level = (uint32_t)level;
+    return qcow2_compress_check_level(type, level, errp);
+}
+
 /* What is given, if anything is, is what the image says. */
 static int take_backing(const Qcow2 *q, Options *o, GError **errp)
 {
@@ -206,5 +224,6 @@ int qcow2_amend_plan(const Qcow2 *q, Options *o, AmendPlan *p, GError **errp)
     if (ret == 0 && (int)p->version < q->geo.version) {
         ret = check_downgrade(q, p, errp);
     }
+    ret = ret < 0 ? ret : take_level(q, o, p, errp);
     return ret < 0 ? ret : qcow2_remake_check(q, (int)p->version, &p->target, errp);
 }

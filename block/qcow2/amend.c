@@ -16,6 +16,7 @@
 #include "crypt.h"
 #include "dirty.h"
 #include "flush.h"
+#include "header-ext.h"
 #include "header-layout.h"
 
 #include <string.h>
@@ -44,6 +45,7 @@ static bool has_features(const Qcow2 *q, const AmendPlan *p)
 {
     return (int)p->version > q->geo.version || p->lazy_refcounts != is_lazy(q) ||
            p->data_raw != q->geo.data_raw || is_other_name(q, p) ||
+           p->compression_level != q->hdr.compression_level ||
            (p->target.compression_type != q->hdr.compression_type &&
             q->hdr.header_length < HEADER_OUR_LENGTH);
 }
@@ -55,6 +57,9 @@ static int edit_features(Qcow2Header *h, void *opaque, GError **errp)
     h->version = MAX(h->version, p->version);
     h->compatible = p->lazy_refcounts ? h->compatible | QCOW2_COMPAT_LAZY_REFCOUNTS
                                       : h->compatible & ~QCOW2_COMPAT_LAZY_REFCOUNTS;
+    if (p->compression_level != h->compression_level) {
+        qcow2_header_ext_set_level(h, p->compression_level);
+    }
     if (!p->data_raw) {
         h->autoclear &= ~QCOW2_AUTOCLEAR_DATA_RAW;
     }

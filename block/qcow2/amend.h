@@ -17,6 +17,7 @@ typedef struct AmendPlan {
     char *data_file; /* NULL or empty: no name */
     bool resize;
     uint64_t size;
+    uint32_t compression_level; /* that the image remembers; 0: none */
     RemakeTarget target;
 } AmendPlan;
 

@@ -79,10 +79,14 @@ static int pack_job(void *opaque)
     return j->zstd ? pack_zstd(j) : pack_deflate(j);
 }
 
-int coroutine_fn qcow2_compress_co_pack(unsigned type, const void *in, size_t len, void *out,
-                                        size_t *packed)
+int coroutine_fn qcow2_compress_co_pack(unsigned type, unsigned level, const void *in, size_t len,
+                                        void *out, size_t *packed)
 {
-    PackJob j = { .zstd = type == QCOW2_COMPRESSION_ZSTD, .in = in, .out = out, .len = len };
+    PackJob j = { .zstd = type == QCOW2_COMPRESSION_ZSTD,
+                  .level = (int)level,
+                  .in = in,
+                  .out = out,
+                  .len = len };
     int ret = co_thread_pool_run(pack_job, &j);
 
     *packed = j.packed;
@@ -105,16 +109,31 @@ bool qcow2_compress_is_built(unsigned type)
 #endif
 }
 
+static unsigned levels(unsigned type)
+{
+    return type == QCOW2_COMPRESSION_ZSTD ? ZSTD_LEVELS : Z_BEST_COMPRESSION;
+}
+
 int qcow2_compress_check_level(unsigned type, uint64_t level, GError **errp)
 {
-    bool zstd = type == QCOW2_COMPRESSION_ZSTD;
-    int most = zstd ? ZSTD_LEVELS : Z_BEST_COMPRESSION;
-
-    return level > (unsigned)most
+    return level > levels(type)
                ? error_set(errp, EINVAL,
-                           "Compression level must be between 1 and %d for compression type '%s'",
-                           most, zstd ? "zstd" : "zlib")
+                           "Compression level must be between 1 and %u for compression type '%s'",
+                           levels(type), type == QCOW2_COMPRESSION_ZSTD ? "zstd" : "zlib")
                : 0;
+}
+
+unsigned qcow2_compress_level(const Qcow2Header *h, unsigned type)
+{
+    return h->compression_level <= levels(type) ? h->compression_level : 0;
+}
+
+/* For a write. */
+static int level_of(const Qcow2 *q)
+{
+    return q->compression_level < 0
+               ? (int)qcow2_compress_level(&q->hdr, q->hdr.compression_type)
+               : q->compression_level;
 }
 
 int qcow2_compress_init(Qcow2 *q)
@@ -225,7 +244,7 @@ static int coroutine_fn co_write_one(Qcow2 *q, uint64_t guest, IOVector *v, size
     size_t size = q->geo.cluster_size;
     g_autofree uint8_t *in = g_try_malloc(size), *out = g_try_malloc(size);
     PackJob j = { .zstd = q->hdr.compression_type == QCOW2_COMPRESSION_ZSTD,
-                  .level = (int)q->compression_level,
+                  .level = level_of(q),
                   .in = in,
                   .out = out,
                   .len = size };

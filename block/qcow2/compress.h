@@ -9,8 +9,11 @@
 bool qcow2_compress_is_built(unsigned type);
 /* @len bytes of @in, by a thread of the pool, to *@packed < @len bytes of @out. -E2BIG: they do not
  * get smaller. */
-int coroutine_fn qcow2_compress_co_pack(unsigned type, const void *in, size_t len, void *out,
-                                        size_t *packed);
+int coroutine_fn qcow2_compress_co_pack(unsigned type, unsigned level, const void *in, size_t len,
+                                        void *out, size_t *packed);
+/* The level that the image remembers, for type @type; 0: the type's own, also where it remembers
+ * one that the type does not have. */
+unsigned qcow2_compress_level(const Qcow2Header *h, unsigned type);
 /* Whether compression type @type has a level @level; 0 is its own default. */
 int qcow2_compress_check_level(unsigned type, uint64_t level, GError **errp);
 int qcow2_compress_init(Qcow2 *q);

@@ -26,6 +26,7 @@ const BlockCreateOption qcow2_create_options[] = {
       "Preallocation mode (allowed values: off, metadata, falloc, full)", NULL },
     { "compression_type", BLK_OPT_STRING, "Compression method used for image cluster compression",
       "zlib" },
+    { "compression_level", BLK_OPT_NUMBER, "Level of compressed writes that name none", NULL },
     { "size", BLK_OPT_SIZE, "Virtual disk size", NULL },
     { "compat", BLK_OPT_STRING, "Compatibility level (v2 [0.10] or v3 [1.1])", NULL },
     { "backing_file", BLK_OPT_STRING, "File name of a base image", NULL },
@@ -252,7 +253,8 @@ int qcow2_create_options_take(Options *o, Qcow2CreateParams *p, GError **errp)
                                &p->compression, errp);
     ret = ret < 0 ? ret : qcow2_create_options_cluster_bits(o, &p->cluster_bits, errp);
     ret = ret < 0 ? ret : qcow2_create_options_refcount_order(o, 16, &p->refcount_order, errp);
-    if (ret < 0 || !opts_take_bool(o, "extended_l2", false, &p->extended_l2, errp) ||
+    if (ret < 0 || !opts_take_uint(o, "compression_level", 0, &p->compression_level, errp) ||
+        !opts_take_bool(o, "extended_l2", false, &p->extended_l2, errp) ||
         !opts_take_bool(o, "lazy_refcounts", false, &p->lazy_refcounts, errp) ||
         !opts_take_bool(o, "data_file_raw", false, &p->data_file_raw, errp)) {
         return -EINVAL;
@@ -263,6 +265,9 @@ int qcow2_create_options_take(Options *o, Qcow2CreateParams *p, GError **errp)
     }
     p->prealloc = (BlockPrealloc)prealloc;
     ret = check_together(p, errp);
+    if (ret == 0) {
+        ret = qcow2_compress_check_level((unsigned)p->compression, p->compression_level, errp);
+    }
     if (p->data_file_raw && p->prealloc == BLK_PREALLOC_OFF && !p->crypt) {
         p->prealloc = BLK_PREALLOC_METADATA; /* the data file is the disk: every cluster is there */
     }

@@ -121,6 +121,7 @@ static void fill_header(const Qcow2CreateParams *p, const Geometry *g, const Lay
     h->reftable_clusters = (uint32_t)l->reftable_clusters;
     h->refcount_order = g->refcount_order;
     h->compression_type = (uint8_t)p->compression;
+    h->compression_level = (uint32_t)p->compression_level;
     h->incompatible = (p->data_file ? QCOW2_INCOMPAT_DATA_FILE : 0) |
                       (p->compression ? QCOW2_INCOMPAT_COMPRESSION : 0) |
                       (p->extended_l2 ? QCOW2_INCOMPAT_EXTL2 : 0);

@@ -10,7 +10,8 @@ typedef struct Qcow2CreateParams {
     int version;
     unsigned cluster_bits, refcount_order;
     bool extended_l2, lazy_refcounts, data_file_raw;
-    int compression; /* Qcow2CompressionType */
+    int compression;            /* Qcow2CompressionType */
+    uint64_t compression_level; /* that the image remembers; 0: none */
     BlockPrealloc prealloc;
     char *backing_file, *backing_format, *data_file;
     CryptCreate *crypt; /* NULL: not encrypted */

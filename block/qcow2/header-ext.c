@@ -15,6 +15,7 @@
 #define EXT_BITMAPS UINT32_C(0x23852875)
 #define EXT_CRYPTO UINT32_C(0x0537be77)
 #define EXT_DATA_FILE UINT32_C(0x44415441)
+#define EXT_COMPRESSION_LEVEL UINT32_C(0x434c564c) /* "CLVL": ours alone; docs/qcow2-format.md */
 
 #define FEATURE_ENTRY 48
 #define FEATURE_NAME 46
@@ -158,6 +159,13 @@ static int parse_one(Qcow2Header *h, uint32_t type, const uint8_t *data, uint32_
     case EXT_DATA_FILE:
         g_free(h->data_file);
         h->data_file = g_strndup((const char *)data, len);
+        return 0;
+    case EXT_COMPRESSION_LEVEL:
+        if (len == 4 && ldbe32(data)) {
+            h->compression_level = ldbe32(data);
+        } else {
+            keep_unknown(h, type, data, len, room); /* of some form to come */
+        }
         return 0;
     default:
         keep_unknown(h, type, data, len, room);
@@ -315,6 +323,15 @@ static void put_crypto(Out *o, const Qcow2Header *h)
     }
 }
 
+static void put_level(Out *o, const Qcow2Header *h)
+{
+    uint8_t *p = put_head(o, EXT_COMPRESSION_LEVEL, 4);
+
+    if (p) {
+        stbe32(p, h->compression_level);
+    }
+}
+
 static void put_bitmaps(Out *o, const Qcow2Header *h)
 {
     uint8_t *p = put_head(o, EXT_BITMAPS, 24);
@@ -326,13 +343,24 @@ static void put_bitmaps(Out *o, const Qcow2Header *h)
     }
 }
 
-void qcow2_header_ext_drop_old_bitmaps(Qcow2Header *h)
+static void drop_unknown(Qcow2Header *h, uint32_t type)
 {
     for (guint i = h->unknown_exts->len; i-- > 0;) {
-        if (g_array_index(h->unknown_exts, HeaderExt, i).type == EXT_BITMAPS) {
+        if (g_array_index(h->unknown_exts, HeaderExt, i).type == type) {
             g_array_remove_index(h->unknown_exts, i);
         }
     }
+}
+
+void qcow2_header_ext_drop_old_bitmaps(Qcow2Header *h)
+{
+    drop_unknown(h, EXT_BITMAPS);
+}
+
+void qcow2_header_ext_set_level(Qcow2Header *h, uint32_t level)
+{
+    drop_unknown(h, EXT_COMPRESSION_LEVEL);
+    h->compression_level = level;
 }
 
 size_t qcow2_header_ext_put(const Qcow2Header *h, uint8_t *buf, size_t len, size_t at, bool names)
@@ -351,6 +379,9 @@ size_t qcow2_header_ext_put(const Qcow2Header *h, uint8_t *buf, size_t len, size
     }
     if (h->crypto_offset) {
         put_crypto(&o, h);
+    }
+    if (h->compression_level) {
+        put_level(&o, h);
     }
     for (guint i = 0; h->unknown_exts && i < h->unknown_exts->len; i++) {
         const HeaderExt *e = &g_array_index(h->unknown_exts, HeaderExt, i);

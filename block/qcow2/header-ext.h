@@ -13,6 +13,8 @@ size_t qcow2_header_ext_put(const Qcow2Header *h, uint8_t *buf, size_t len, size
 /* What names bitmaps that are not to be believed (their autoclear bit is gone) is left out from now
  * on. */
 void qcow2_header_ext_drop_old_bitmaps(Qcow2Header *h);
+/* The level of compression that the image remembers, 0: none, in place of any that it has. */
+void qcow2_header_ext_set_level(Qcow2Header *h, uint32_t level);
 /* Where the extensions in @buf end, the end mark included; they begin at @at. */
 size_t qcow2_header_ext_end(const uint8_t *buf, size_t len, size_t at);
 /* "a, b, Unknown incompatible feature: 40" for @bits, from the image's own feature table.

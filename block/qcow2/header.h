@@ -47,6 +47,7 @@ typedef struct Qcow2Header {
     uint8_t padding[7]; /* after it: of fields to come, so it is kept */
     uint8_t *unknown_fields;
     size_t unknown_fields_len; /* header bytes past those known, kept */
+    uint32_t compression_level; /* of its extension, whatever it says; 0: none */
     char *backing_file, *backing_format, *data_file;
     bool has_bitmaps;
     uint32_t nb_bitmaps;

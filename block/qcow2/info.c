@@ -2,6 +2,7 @@
 /* Facts for `info`. */
 #include "bitmap.h"
 #include "callbacks.h"
+#include "compress.h"
 #include "crypt.h"
 #include "snapshot.h"
 
@@ -29,11 +30,15 @@ Options *qcow2_get_specific_info(BlockDriverState *bs, GError **errp)
 {
     Qcow2 *q = bs->opaque;
     const Qcow2Header *h = &q->hdr;
+    unsigned level = qcow2_compress_level(h, h->compression_type);
     Options *o = opts_new();
 
     opts_set(o, "compat", h->version == 2 ? "0.10" : "1.1");
     opts_set(o, "compression-type",
              h->compression_type == QCOW2_COMPRESSION_ZSTD ? "zstd" : "zlib");
+    if (level) { /* (nothing that others do not know, where it is not used) */
+        opts_set_int(o, "compression-level", level);
+    }
     if (h->version >= 3) {
         opts_set_bool(o, "lazy-refcounts", h->compatible & QCOW2_COMPAT_LAZY_REFCOUNTS);
     }

@@ -115,7 +115,7 @@ void qcow2_open_apply_options(Qcow2 *q, const Qcow2Options *opt)
     q->discard_passthrough = opt->discard_request;
     q->alloc.discard_other = opt->discard_other;
     q->discard_no_unref = opt->discard_no_unref;
-    q->compression_level = (unsigned)opt->compression_level;
+    q->compression_level = opt->level_given ? (int)opt->compression_level : -1;
     q->discard_snapshot = opt->discard_snapshot;
     qcow2_metadata_look_for(q->metadata, opt->overlap_kinds);
     qcow2_clean_start(q, opt->clean_interval_s);

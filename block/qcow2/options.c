@@ -121,6 +121,7 @@ int qcow2_options_take(const Geometry *g, Options *o, int flags, Qcow2Options *r
 
     memset(r, 0, sizeof(*r));
     r->lazy_given = opts_has(o, "lazy-refcounts");
+    r->level_given = opts_has(o, "compression-level");
     ret = take_cache(g, o, r, errp);
     ret = ret < 0 ? ret : take_overlap(o, r, errp);
     if (ret < 0) {

@@ -11,6 +11,7 @@ typedef struct Qcow2Options {
     uint64_t clean_interval_s;
     bool lazy_refcounts, lazy_given;
     bool discard_request, discard_other, discard_no_unref;
+    bool level_given;
     uint64_t compression_level; /* of compressed writes; 0: the type's own */
     bool discard_snapshot;      /* of what the deletion of a snapshot lets go of */
     unsigned overlap_kinds;     /* MetadataKind */

@@ -89,7 +89,8 @@ typedef struct Qcow2 {
     /* Of the open, or the reopen, which nothing else runs beside. */
     bool opened_empty; /* no L2 table was there at the open: nothing is allocated but by writes */
     bool lazy_refcounts;
-    unsigned compression_level; /* of compressed writes; 0: the type's own */
+    /* Of compressed writes; 0: the type's own; -1: what the image says. */
+    int compression_level;
     bool discard_passthrough, discard_no_unref, discard_snapshot;
     bool at_snapshot;      /* what is read is a snapshot: nothing is written */
     bool stays_dirty;      /* counts or flags are wrong: the next writer puts them right */

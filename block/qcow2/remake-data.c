@@ -430,13 +430,15 @@ static int coroutine_fn co_store_plain(RemakeCluster *c, uint8_t *data)
 static int coroutine_fn co_pack(RemakeCluster *c)
 {
     uint64_t size = c->r->rules.to.cluster_size;
+    unsigned type = c->r->target.compression_type;
+    unsigned level = qcow2_compress_level(&c->r->q->hdr, type);
     uint8_t *in = bdrv_try_blockalign(c->r->q->data->bs, size);
     g_autofree uint8_t *out = g_try_malloc(size);
     size_t packed;
     int ret = in && out ? co_read_content(c, 0, size, in) : -ENOMEM;
 
     if (ret == 0) {
-        ret = qcow2_compress_co_pack(c->r->target.compression_type, in, size, out, &packed);
+        ret = qcow2_compress_co_pack(type, level, in, size, out, &packed);
         if (ret == 0) {
             ret = co_store_packed(c, out, packed);
         } else if (ret == -E2BIG) {

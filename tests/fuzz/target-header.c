@@ -64,7 +64,8 @@ static void check_again(const Qcow2Header *h, uint64_t length)
                    h->nb_snapshots == n.nb_snapshots && h->snapshots_offset == n.snapshots_offset &&
                    h->incompatible == n.incompatible && h->compatible == n.compatible &&
                    h->autoclear == n.autoclear && h->refcount_order == n.refcount_order &&
-                   h->compression_type == n.compression_type,
+                   h->compression_type == n.compression_type &&
+                   h->compression_level == n.compression_level,
                "a field is not the same again");
     FUZZ_CHECK(h->has_bitmaps == n.has_bitmaps && h->unknown_fields_len == n.unknown_fields_len &&
                    h->unknown_exts->len == n.unknown_exts->len,

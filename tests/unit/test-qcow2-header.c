@@ -65,6 +65,7 @@ static void assert_same(const Qcow2Header *a, const Qcow2Header *b)
     SAME(autoclear);
     SAME(refcount_order);
     SAME(compression_type);
+    SAME(compression_level);
     SAME(has_bitmaps);
     SAME(nb_bitmaps);
     SAME(bitmap_dir_size);
@@ -135,6 +136,10 @@ static void test_v3(void)
     }
     h.refcount_order = 4;
     g_assert_cmpint(b[104], ==, 1);
+    h.compression_level = 19;
+    round_trip(&h, b);
+    h.compression_level = UINT32_MAX; /* no level, and kept as it is */
+    round_trip(&h, b);
     qcow2_header_clear(&h);
 }
 
