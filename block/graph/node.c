@@ -201,6 +201,18 @@ BlockDriverState *bdrv_skip_filters(BlockDriverState *bs)
     return bs;
 }
 
+bool bdrv_child_is_alone(const BdrvChild *c)
+{
+    bool alone = true;
+
+    bdrv_graph_lock();
+    for (; alone && c; c = c->bs->file) {
+        alone = c->bs->core->parents->len == 1;
+    }
+    bdrv_graph_unlock();
+    return alone;
+}
+
 bool bdrv_unwritten_reads_zero(BlockDriverState *bs)
 {
     return bs->drv->unwritten_reads_zero(bs);

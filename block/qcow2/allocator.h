@@ -44,6 +44,7 @@ typedef struct Allocator {
     uint64_t reftable_sealed_offset GUARDED_BY(meta_lock);
     MetaCache *ref_cache; /* another one after a reopen */
 
+    bool freed GUARDED_BY(meta_lock); /* some count fell to 0 since the file was cut (tail.h) */
     uint64_t free_hint GUARDED_BY(meta_lock); /* cluster from which on free ones are looked for */
     uint64_t compress_next GUARDED_BY(meta_lock); /* next byte for compressed data, 0: none */
 #ifdef CONFIG_ORACLES

@@ -29,6 +29,7 @@
 #include "reap.h"
 #include "reftable.h"
 #include "rules.h"
+#include "tail.h"
 #include "track.h"
 
 #include <errno.h>
@@ -446,6 +447,9 @@ int coroutine_fn qcow2_co_flush_to_os(BlockDriverState *bs)
         return 0;
     }
     ret = qcow2_track_co_flush(q);
+    if (RULE_BROKEN(CUT_AFTER_LEFT)) {
+        qcow2_tail_co_cut_early(q); /* (a close flushes first) */
+    }
     ret = ret < 0 ? ret : qcow2_flush_co_metadata(q, true);
     /* What the flush set free: on failure that stays in quarantine, and the flush itself is
      * done. */

@@ -18,6 +18,7 @@
 #include "rules.h"
 #include "sharing.h"
 #include "snapshot.h"
+#include "tail.h"
 #include "track.h"
 
 #include <errno.h>
@@ -228,7 +229,7 @@ int coroutine_fn qcow2_open_co_finish_writing(Qcow2 *q)
          * dirty if that fails. */
         ret = q->stays_dirty ? qcow2_rebuild_co_refcounts(q, NULL) : qcow2_dirty_co_clear(q);
     }
-    return ret;
+    return ret < 0 ? ret : qcow2_tail_co_finish(q); /* last: nothing depends on it */
 }
 
 int coroutine_fn qcow2_co_close(BlockDriverState *bs)

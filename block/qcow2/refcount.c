@@ -139,6 +139,7 @@ static int coroutine_fn check_delta(Allocator *a, MetaSlice *s, uint64_t cluster
 /* Nobody counts on @cluster any more. */
 static void note_freed(Allocator *a, uint64_t cluster) REQUIRES_LOCK(a->meta_lock)
 {
+    a->freed = true;
     a->free_hint = MIN(a->free_hint, cluster); /* INV-ALLOC-1 */
     if (a->compress_next && a->compress_next >> a->geo->cluster_bits == cluster) {
         a->compress_next = 0; /* INV-ALLOC-3 */

@@ -97,6 +97,8 @@
     X(COMPACT_COPIED, "compact", "a cluster is at its new place on disk before references to it")  \
     X(COMPACT_SWITCHED, "compact",                                                                 \
       "references to a cluster's new place are on disk before the old one is given back")          \
+    X(CUT_AFTER_LEFT, "tail",                                                                      \
+      "tables on disk have left the end of the file before it is cut")                             \
     X(ZERO_BESIDE_DATA, "large-clusters",                                                          \
       "only what is filled in becomes zero beside data that is there")                             \
     X(CIPHER_NOT_ZERO, "encrypted",                                                                \

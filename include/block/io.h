@@ -124,6 +124,9 @@ bool bdrv_unwritten_always_zero(BlockDriverState *bs);
 /* Skip filters (blkdebug, throttle…). */
 BlockDriverState *bdrv_skip_filters(BlockDriverState *bs);
 
+/* Nobody but the holder of @c uses what is below it, down to the protocol, through the graph. */
+bool bdrv_child_is_alone(const BdrvChild *c);
+
 /* A point that blkdebug rules and breakpoints name. Cheap when no blkdebug is below. */
 void coroutine_fn bdrv_co_debug_event(BdrvChild *c, BlkdebugEvent event);
 
