@@ -173,6 +173,15 @@ static int coroutine_fn punch_unlocked(Qcow2 *q, uint64_t start, uint64_t end)
     return ret;
 }
 
+void coroutine_fn qcow2_discard_co_punch_kept(Qcow2 *q, uint64_t start, uint64_t end)
+{
+    unsigned pin = qcow2_pin_enter(q->pin);
+
+    g_assert(!q->geo.external_data);
+    (void)punch_unlocked(q, start, end);
+    qcow2_pin_leave(q->pin, pin);
+}
+
 /* As much of [start, end) as one L2 slice describes. */
 static int64_t coroutine_fn discard_slice(Qcow2 *q, uint64_t start, uint64_t end, DiscardOp *op)
     REQUIRES_LOCK(q->alloc.meta_lock)

@@ -9,4 +9,9 @@
 int coroutine_fn qcow2_discard_co_forget(Qcow2 *q, uint64_t start, uint64_t end)
     EXCLUDES_LOCK(q->alloc.meta_lock);
 
+/* Give back the space of host clusters that keep their place, where entries of guest [start, end)
+ * read zero. The lock is dropped meanwhile; others do not change these entries. Best effort. */
+void coroutine_fn qcow2_discard_co_punch_kept(Qcow2 *q, uint64_t start, uint64_t end)
+    REQUIRES_LOCK(q->alloc.meta_lock);
+
 #endif

@@ -76,9 +76,15 @@ bool qcow2_entry_is_replaced(const Geometry *g, L2Entry e)
 
 bool qcow2_entry_reads_zero(Qcow2 *q, L2Entry e, uint64_t start, uint64_t end)
 {
+    return qcow2_entry_reads_zero_over(q, e, start, end, false);
+}
+
+bool qcow2_entry_reads_zero_over(Qcow2 *q, L2Entry e, uint64_t start, uint64_t end, bool below)
+{
     const Geometry *g = &q->geo;
     BlockDriverState *backing = bdrv_backing_bs(q->bs);
-    bool defers_to_zero = !backing || (int64_t)start >= atomic_load(&backing->total_bytes);
+    bool defers_to_zero =
+        below || !backing || (int64_t)start >= atomic_load(&backing->total_bytes);
 
     g_assert(start <= end);
     g_assert(start == end || geo_cluster_start(g, start) == geo_cluster_start(g, end - 1));

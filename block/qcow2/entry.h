@@ -24,6 +24,8 @@ static inline bool qcow2_entry_is_same(L2Entry a, L2Entry b)
 bool qcow2_entry_is_replaced(const Geometry *g, L2Entry e);
 /* All of guest [start, end), within the cluster of @e, reads zero without looking at data. */
 bool qcow2_entry_reads_zero(Qcow2 *q, L2Entry e, uint64_t start, uint64_t end);
+/* The same; @below: what the backing file has there reads zero. */
+bool qcow2_entry_reads_zero_over(Qcow2 *q, L2Entry e, uint64_t start, uint64_t end, bool below);
 
 /* Cluster @guest's entry, the @index-th of slice @s, becomes @e; what that lets go of goes to
  * quarantine in the same hold of the lock (INV-W-4), unless it is defect. */

@@ -130,6 +130,8 @@
     X(FLATTENED, "a vector with too many elements to add to")                                      \
     X(REPLACED, "a cluster replaced that goes to quarantine")                                      \
     X(ZERO_EDGE, "a part of a subcluster zero because its rest is")                                \
+    X(ZERO_EDGE_BELOW, "... because the backing file reads zero there")                            \
+    X(ZERO_KEPT, "a zero write that unmaps and keeps the place")                                   \
     X(PUNCHED_IN_PLACE, "a discard that punches what keeps its place")                             \
     X(LAST_SUBCLUSTER, "a discard that takes the last of a cluster")                               \
     X(EDGE_PLACED, "the last cluster given a place before a larger disk is preallocated")          \
