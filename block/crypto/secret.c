@@ -172,7 +172,7 @@ static bool decrypt(Secrets *s, const Definition *d, SecureBuf *b, GError **errp
         error_set(errp, EINVAL, "IV should be %d bytes in length not %zu", IV_BYTES, iv.len);
         return false;
     }
-    if (!decode_in_place(b, errp)) {
+    if (d->base64 && !decode_in_place(b, errp)) {
         return false;
     }
     ok = crypt_decrypt_secret(key, iv.data, b->data, b->len, &plain, errp);
@@ -189,7 +189,7 @@ bool block_secret_define(Secrets *s, Options *def, GError **errp)
     if (!take_definition(def, &d, errp) || !load(&d, &b, errp)) {
         return false;
     }
-    /* (What is encrypted is in base64 always; "format" is of what comes out.) */
+    /* (Of an encrypted one "format" is that of what goes in.) */
     if (d.keyid ? !decrypt(s, &d, &b, errp) : d.base64 && !decode_in_place(&b, errp)) {
         return false;
     }

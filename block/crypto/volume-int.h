@@ -15,6 +15,7 @@ struct CryptCreate {
 #define CRYPT_DEFAULT_ITER_MS 2000
 
 /* volume-options.c: what an amendment is to do, taken out of @o. */
-int crypt_volume_take_change(Options *o, Secrets *secrets, LuksChange *c, GError **errp);
+int crypt_volume_take_change(Options *o, Secrets *secrets, const char *prefix, LuksChange *c,
+                             GError **errp);
 
 #endif

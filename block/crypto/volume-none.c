@@ -82,7 +82,8 @@ void coroutine_fn crypt_volume_co_run(const CryptVolume *v, bool encrypt, uint64
 }
 
 int coroutine_fn crypt_volume_co_amend(CryptVolume *v, const CryptHeaderIo *io, Options *o,
-                                       Secrets *secrets, bool force, GError **errp)
+                                       Secrets *secrets, const char *prefix, bool force,
+                                       GError **errp)
 {
     return refuse(errp);
 }

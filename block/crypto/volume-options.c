@@ -148,7 +148,32 @@ int crypt_volume_take_key(Options *o, Secrets *secrets, bool luks, const char *p
 
 /* ---- To be amended ---- */
 
-static int take_slot(Options *o, LuksChange *c, GError **errp)
+/* A number as opts_take_uint(), named in full where it is none. */
+static bool take_number(Options *o, const char *prefix, const char *key, uint64_t def,
+                        uint64_t *ret, GError **errp)
+{
+    g_autofree char *full = g_strconcat(prefix, key, NULL), *value = opts_take_str(o, key);
+
+    if (value) {
+        opts_set(o, full, value);
+    }
+    return opts_take_uint(o, full, def, ret, errp);
+}
+
+static int take_iter_time(Options *o, const char *prefix, LuksChange *c, GError **errp)
+{
+    g_autofree char *value = g_strdup(opts_peek(o, "iter-time"));
+
+    c->iter_given = value;
+    if (!take_number(o, prefix, "iter-time", CRYPT_DEFAULT_ITER_MS, &c->iter_ms, errp)) {
+        return -EINVAL;
+    }
+    return value && c->iter_ms > INT64_MAX && *value != '-'
+               ? error_set(errp, EINVAL, "Parameter 'iter-time' expects integer")
+               : 0;
+}
+
+static int take_slot(Options *o, const char *prefix, LuksChange *c, GError **errp)
 {
     uint64_t slot;
 
@@ -156,7 +181,7 @@ static int take_slot(Options *o, LuksChange *c, GError **errp)
     if (!opts_has(o, "keyslot")) {
         return 0;
     }
-    if (!opts_take_uint(o, "keyslot", 0, &slot, errp)) {
+    if (!take_number(o, prefix, "keyslot", 0, &slot, errp)) {
         return -EINVAL;
     }
     if (slot >= LUKS_SLOTS) {
@@ -176,20 +201,20 @@ static int take_secret(Options *o, const char *key, Secrets *secrets, const Secu
     return id && !*pass ? -EINVAL : 0;
 }
 
-int crypt_volume_take_change(Options *o, Secrets *secrets, LuksChange *c, GError **errp)
+int crypt_volume_take_change(Options *o, Secrets *secrets, const char *prefix, LuksChange *c,
+                             GError **errp)
 {
     int state, ret;
 
     if (!opts_has(o, "state")) {
         return error_set(errp, EINVAL, "Parameter 'state' is missing");
     }
-    c->iter_given = opts_has(o, "iter-time");
-    if (!opts_take_enum(o, "state", slot_states, 0, &state, errp) ||
-        !opts_take_uint(o, "iter-time", CRYPT_DEFAULT_ITER_MS, &c->iter_ms, errp)) {
+    if (!opts_take_enum(o, "state", slot_states, 0, &state, errp)) {
         return -EINVAL;
     }
     c->activate = state == 0;
-    ret = take_slot(o, c, errp);
+    ret = take_iter_time(o, prefix, c, errp);
+    ret = ret < 0 ? ret : take_slot(o, prefix, c, errp);
     ret = ret < 0 ? ret : take_secret(o, "new-secret", secrets, &c->new_pass, errp);
     return ret < 0 ? ret : take_secret(o, "old-secret", secrets, &c->old_pass, errp);
 }

@@ -198,7 +198,8 @@ void coroutine_fn crypt_volume_co_run(const CryptVolume *v, bool encrypt, uint64
 /* ---- Key slots ---- */
 
 int coroutine_fn crypt_volume_co_amend(CryptVolume *v, const CryptHeaderIo *io, Options *o,
-                                       Secrets *secrets, bool force, GError **errp)
+                                       Secrets *secrets, const char *prefix, bool force,
+                                       GError **errp)
 {
     LuksChange c = { .force = force };
     int ret;
@@ -206,7 +207,7 @@ int coroutine_fn crypt_volume_co_amend(CryptVolume *v, const CryptHeaderIo *io, 
     if (!v->luks) {
         return error_set(errp, ENOTSUP, "Only LUKS encryption options can be amended");
     }
-    ret = crypt_volume_take_change(o, secrets, &c, errp);
+    ret = crypt_volume_take_change(o, secrets, prefix, &c, errp);
     return ret < 0 ? ret : luks_co_change(&v->l, io, &c, errp);
 }
 

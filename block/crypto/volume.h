@@ -66,8 +66,10 @@ void coroutine_fn crypt_volume_co_run(const CryptVolume *v, bool encrypt, uint64
                                       uint8_t *dst, const uint8_t *src, size_t len);
 
 /* Change key slots as "state", "new-secret", "old-secret", "keyslot" and "iter-time" of @o, which
- * it takes, say. Alone on the volume. What is on disk when: INV-LUKS-2 to 4 (luks.h). */
+ * it takes, say; @prefix as above. Alone on the volume. What is on disk when: INV-LUKS-2 to 4
+ * (luks.h). */
 int coroutine_fn crypt_volume_co_amend(CryptVolume *v, const CryptHeaderIo *io, Options *o,
-                                       Secrets *secrets, bool force, GError **errp);
+                                       Secrets *secrets, const char *prefix, bool force,
+                                       GError **errp);
 
 #endif

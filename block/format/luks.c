@@ -198,9 +198,9 @@ static int coroutine_fn luks_co_amend(BlockDriverState *bs, Options *opts, const
     CryptHeaderIo io;
     int ret = co_header_io(s->header, &io);
 
-    return ret < 0
-               ? error_set_errno(errp, ret, "Unable to read LUKS header")
-               : crypt_volume_co_amend(s->volume, &io, opts, opts_secrets(opts), how->force, errp);
+    return ret < 0 ? error_set_errno(errp, ret, "Unable to read LUKS header")
+                   : crypt_volume_co_amend(s->volume, &io, opts, opts_secrets(opts), "", how->force,
+                                           errp);
 }
 
 static int luks_get_info(BlockDriverState *bs, BlockDriverInfo *info)

@@ -321,7 +321,7 @@ int coroutine_fn qcow2_co_pwritev_compressed(BlockDriverState *bs, int64_t offse
     uint64_t guest = (uint64_t)offset, end = guest + v->size;
     int ret = qcow2_health_may_write(&q->health);
 
-    if (g->external_data || q->crypt) { /* what is compressed is not encrypted */
+    if (g->external_data) {
         return -ENOTSUP;
     }
     if (ret == 0 && v->size == 0) { /* the end mark: the file ends with a whole sector */
@@ -334,6 +334,9 @@ int coroutine_fn qcow2_co_pwritev_compressed(BlockDriverState *bs, int64_t offse
     if (geo_in_cluster(g, guest) ||
         (geo_in_cluster(g, end) && end != (uint64_t)atomic_load(&q->bs->total_bytes))) {
         return -EINVAL;
+    }
+    if (q->crypt) { /* the format leaves what is compressed readable */
+        return -ENOTSUP;
     }
     ret = ret < 0 ? ret : qcow2_change_co_begin(q, QCOW2_CHANGE_DISK | QCOW2_CHANGE_IMAGE);
     ret = ret < 0 ? ret : qcow2_track_co_begin(q, guest, v->size);

@@ -130,5 +130,5 @@ int coroutine_fn qcow2_crypt_co_amend(Qcow2 *q, Options *o, Secrets *secrets, bo
     int ret = qcow2_change_co_begin(q, QCOW2_CHANGE_IMAGE);
 
     return ret < 0 ? error_set_errno(errp, ret, "Could not update qcow2 header")
-                   : crypt_volume_co_amend(q->crypt, &io, o, secrets, force, errp);
+                   : crypt_volume_co_amend(q->crypt, &io, o, secrets, "encrypt.", force, errp);
 }

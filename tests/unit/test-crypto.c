@@ -215,9 +215,12 @@ static void test_encrypted_secret(void)
 {
     g_autoptr(Secrets) s = secrets_new();
     const char *iv = "iv=aXZpdml2aXZpdml2aXZpMQ==";
-    g_autofree char *good = g_strconcat("id=s,keyid=k,data=nrgv9iLZuWtNZXNsx+zt9w==,", iv, NULL);
-    g_autofree char *other = g_strconcat("id=t,keyid=l,data=nrgv9iLZuWtNZXNsx+zt9w==,", iv, NULL);
-    g_autofree char *bad = g_strconcat("id=t,keyid=k,data=YWJj,", iv, NULL);
+    g_autofree char *good =
+        g_strconcat("id=s,keyid=k,data=nrgv9iLZuWtNZXNsx+zt9w==,format=base64,", iv, NULL);
+    g_autofree char *other =
+        g_strconcat("id=t,keyid=l,data=nrgv9iLZuWtNZXNsx+zt9w==,format=base64,", iv, NULL);
+    g_autofree char *bad = g_strconcat("id=t,keyid=k,data=YWJj,format=base64,", iv, NULL);
+    g_autofree char *raw = g_strconcat("id=t,keyid=k,data=YWJj,", iv, NULL);
 
     g_assert_cmpstr(define(s, "id=k,data=0123456789abcdef0123456789abcdef"), ==, "");
     g_assert_cmpstr(define(s, "id=l,data=short"), ==, "");
@@ -225,6 +228,7 @@ static void test_encrypted_secret(void)
     assert_secret(s, "s", "abc");
     g_assert_cmpstr(define(s, other), ==, "Key should be 32 bytes in length");
     g_assert_cmpstr(define(s, bad), ==, "Length 3 must be a multiple of block size 16");
+    g_assert_cmpstr(define(s, raw), ==, "Length 4 must be a multiple of block size 16");
     g_assert_cmpstr(define(s, "id=t,keyid=k,data=YWJj"), ==, "IV is required to decrypt secret");
     g_assert_cmpstr(define(s, "id=t,keyid=k,data=YWJj,iv=YQ=="), ==,
                     "IV should be 16 bytes in length not 1");

@@ -126,7 +126,7 @@ static int run(const AmendArgs *a, int argc, char **argv)
         img_usage_error("amend", "Must specify options (-o)");
     }
     progress_init(a->progress && !a->quiet, 1.0);
-    if (a->format && !name && img_is_help(a->options)) {
+    if (a->format && img_is_help(a->options)) {
         return print_amend_options(a->format);
     }
     if (!name) {

@@ -45,6 +45,14 @@ static bool check_elements(const char *s, GError **errp)
     return true;
 }
 
+/* What is wrong with JSON, as the reference says it of objects. */
+static const char *text_of(const GError *err)
+{
+    static const char prefix[] = "Could not parse the JSON options: ";
+
+    return err->message + (g_str_has_prefix(err->message, prefix) ? strlen(prefix) : 0);
+}
+
 static bool parse(Options *o, const char *value, GError **errp)
 {
     return *value == '{' ? opts_parse_json(o, value, errp)
@@ -73,7 +81,7 @@ bool object_take(const ToolArg *a, void *record, void *field, const char *value)
         secrets = secrets_new();
     }
     if (!ok || !block_secret_define(secrets, o, &err)) {
-        tool_error("%s", err->message);
+        tool_error("%s", text_of(err));
         g_error_free(err);
         return false;
     }
