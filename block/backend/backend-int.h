@@ -47,6 +47,10 @@ void blk_drain_end(BlockBackend *blk);
 void coroutine_fn blk_co_alone_begin(BlockBackend *blk);
 void coroutine_fn blk_co_alone_end(BlockBackend *blk);
 
+/* Guest requests run, but for instants; what needs the image alone waits (INV-DRAIN-2). */
+BlockHold coroutine_fn blk_co_beside_begin(BlockBackend *blk);
+void coroutine_fn blk_co_beside_end(BlockBackend *blk);
+
 /* 0: the request is counted, and leaves by blk_leave(); -ESHUTDOWN: it is not, the image is being
  * closed. */
 static inline int coroutine_fn blk_co_enter(BlockBackend *blk)

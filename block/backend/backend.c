@@ -423,22 +423,31 @@ int coroutine_fn blk_co_pwritev_compressed(BlockBackend *blk, int64_t offset, IO
     return ret;
 }
 
+/* Other permissions; for an instant no request looks at them. */
+static bool coroutine_fn co_set_perm(BlockBackend *blk, const BlockHold *hold, unsigned perm,
+                                     GError **errp)
+{
+    bool ok;
+
+    hold->co_begin(hold->opaque);
+    ok = bdrv_child_set_perm(blk->root, perm, blk->root->shared, errp);
+    hold->end(hold->opaque);
+    return ok;
+}
+
 int coroutine_fn blk_co_truncate(BlockBackend *blk, int64_t bytes, bool exact,
                                  BlockPrealloc prealloc, unsigned flags, GError **errp)
 {
+    BlockHold hold = blk_co_beside_begin(blk);
+    unsigned perm = blk->root->perm;
     int ret = -EPERM;
-    unsigned perm, shared;
 
-    blk_co_alone_begin(blk); /* nothing else runs on the image */
-    perm = blk->root->perm;
-    shared = blk->root->shared;
-    if ((perm & BLK_PERM_RESIZE) ||
-        bdrv_child_set_perm(blk->root, perm | BLK_PERM_RESIZE, shared, errp)) {
-        ret = bdrv_co_truncate(blk->root, bytes, exact, prealloc, flags, errp);
+    if ((perm & BLK_PERM_RESIZE) || co_set_perm(blk, &hold, perm | BLK_PERM_RESIZE, errp)) {
+        ret = bdrv_co_truncate_beside(blk->root, bytes, exact, prealloc, flags, &hold, errp);
         if (!(perm & BLK_PERM_RESIZE)) {
-            (void)bdrv_child_set_perm(blk->root, perm, shared, NULL);
+            (void)co_set_perm(blk, &hold, perm, NULL);
         }
     }
-    blk_co_alone_end(blk);
+    blk_co_beside_end(blk);
     return ret;
 }

@@ -136,6 +136,27 @@ void coroutine_fn blk_co_alone_end(BlockBackend *blk) UNCHECKED_LOCKS
     co_mutex_unlock(&blk->exclusive);
 }
 
+static void coroutine_fn co_hold(void *opaque)
+{
+    blk_co_drain_begin(opaque);
+}
+
+static void end_hold(void *opaque)
+{
+    blk_drain_end(opaque);
+}
+
+BlockHold coroutine_fn blk_co_beside_begin(BlockBackend *blk) UNCHECKED_LOCKS
+{
+    co_mutex_lock(&blk->exclusive);
+    return (BlockHold){ .co_begin = co_hold, .end = end_hold, .opaque = blk };
+}
+
+void coroutine_fn blk_co_beside_end(BlockBackend *blk) UNCHECKED_LOCKS
+{
+    co_mutex_unlock(&blk->exclusive);
+}
+
 static int coroutine_fn drain_fn(void *opaque)
 {
     blk_co_drain_begin(opaque);

@@ -2,54 +2,32 @@
 /* Internal snapshots, for users. */
 #include "block/backend/backend-int.h"
 
-static void coroutine_fn co_hold(void *opaque)
-{
-    blk_co_drain_begin(opaque);
-}
-
-static void end_hold(void *opaque)
-{
-    blk_drain_end(opaque);
-}
-
-/* Guest requests run; resizes, checks and the like wait (INV-DRAIN-2). */
-static BlockHold coroutine_fn co_begin(BlockBackend *blk) UNCHECKED_LOCKS
-{
-    co_mutex_lock(&blk->exclusive);
-    return (BlockHold){ .co_begin = co_hold, .end = end_hold, .opaque = blk };
-}
-
-static void coroutine_fn co_end(BlockBackend *blk) UNCHECKED_LOCKS
-{
-    co_mutex_unlock(&blk->exclusive);
-}
-
 int coroutine_fn blk_co_snapshot_create(BlockBackend *blk, const BlockSnapshotInfo *info,
                                         GError **errp)
 {
-    BlockHold hold = co_begin(blk);
+    BlockHold hold = blk_co_beside_begin(blk);
     int ret = bdrv_co_snapshot_create(blk->root, info, &hold, errp);
 
-    co_end(blk);
+    blk_co_beside_end(blk);
     return ret;
 }
 
 int coroutine_fn blk_co_snapshot_apply(BlockBackend *blk, const char *id_or_name, GError **errp)
 {
-    BlockHold hold = co_begin(blk);
+    BlockHold hold = blk_co_beside_begin(blk);
     int ret = bdrv_co_snapshot_apply(blk->root, id_or_name, &hold, errp);
 
-    co_end(blk);
+    blk_co_beside_end(blk);
     return ret;
 }
 
 int coroutine_fn blk_co_snapshot_delete(BlockBackend *blk, const char *id, const char *name,
                                         GError **errp)
 {
-    BlockHold hold = co_begin(blk);
+    BlockHold hold = blk_co_beside_begin(blk);
     int ret = bdrv_co_snapshot_delete(blk->root, id, name, &hold, errp);
 
-    co_end(blk);
+    blk_co_beside_end(blk);
     return ret;
 }
 

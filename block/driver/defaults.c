@@ -334,6 +334,13 @@ static int coroutine_fn pass_co_block_status(BlockDriverState *bs, bool want_zer
     return BLK_RAW | BLK_OFFSET_VALID;
 }
 
+static int coroutine_fn no_co_truncate_beside(BlockDriverState *bs, int64_t bytes, bool exact,
+                                              BlockPrealloc prealloc, const BlockHold *hold,
+                                              GError **errp)
+{
+    return -ENOTSUP;
+}
+
 static int coroutine_fn pass_co_truncate(BlockDriverState *bs, int64_t bytes, bool exact,
                                          BlockPrealloc prealloc, unsigned flags, GError **errp)
 {
@@ -482,6 +489,7 @@ static void complete_by_kind(BlockDriver *d)
                              : d->protocol_name ? all_is_data_here
                                                 : all_is_data);
     DEFAULT(co_truncate, filter ? pass_co_truncate : no_co_truncate);
+    DEFAULT(co_truncate_beside, no_co_truncate_beside);
     DEFAULT(co_getlength, filter ? pass_co_getlength : known_length);
     DEFAULT(co_check, filter ? pass_co_check : no_co_check);
     DEFAULT(co_compact, filter ? pass_co_compact : no_co_compact);

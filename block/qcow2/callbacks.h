@@ -36,6 +36,9 @@ int coroutine_fn qcow2_co_flush_to_os(BlockDriverState *bs);
 /* truncate.c, vmstate.c, check.c */
 int coroutine_fn qcow2_co_truncate(BlockDriverState *bs, int64_t bytes, bool exact,
                                    BlockPrealloc prealloc, unsigned flags, GError **errp);
+int coroutine_fn qcow2_co_truncate_beside(BlockDriverState *bs, int64_t bytes, bool exact,
+                                          BlockPrealloc prealloc, const BlockHold *hold,
+                                          GError **errp);
 int coroutine_fn qcow2_co_vmstate(BlockDriverState *bs, int64_t pos, IOVector *v, bool save);
 int coroutine_fn qcow2_co_check(BlockDriverState *bs, BlockCheckResult *res, unsigned fix,
                                 BlockReportFunc *report, void *opaque);

@@ -240,7 +240,9 @@ static int coroutine_fn co_preallocate(const char *filename, const Qcow2CreatePa
     }
     ret = co_clear_data_file(root->bs->opaque, p->size, errp);
     if (ret == 0) {
-        ret = qcow2_prealloc_co_reserve(root->bs->opaque, 0, p->size, p->prealloc, errp);
+        ret = qcow2_prealloc_co_may_reserve(root->bs->opaque, p->prealloc, errp);
+        ret = ret < 0 ? ret
+                      : qcow2_prealloc_co_reserve(root->bs->opaque, 0, p->size, p->prealloc, errp);
         if (ret < 0) {
             g_prefix_error(errp, "Could not resize image: ");
         }

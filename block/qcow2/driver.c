@@ -51,6 +51,7 @@ const BlockDriver bdrv_qcow2 = {
     .co_block_status = qcow2_co_block_status,
     .co_flush_to_os = qcow2_co_flush_to_os,
     .co_truncate = qcow2_co_truncate,
+    .co_truncate_beside = qcow2_co_truncate_beside,
     .co_vmstate = qcow2_co_vmstate,
     .co_check = qcow2_co_check,
     .amend_options = qcow2_amend_options,

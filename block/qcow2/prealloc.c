@@ -40,31 +40,26 @@ static int coroutine_fn write_zeroes(Qcow2 *q, uint64_t host, uint64_t bytes)
 }
 
 /*
- * Make [host, +bytes) of the file exist and read zero, with space if @mode says so. Nobody else
- * writes meanwhile (an image is made or resized alone), so that growing the file cuts nothing off.
+ * Make [host, +bytes) of the file exist and read zero, with space if @mode says so. Others may
+ * make the file longer meanwhile: so it is not set to a length here, which might cut off what they
+ * wrote.
  */
 static int coroutine_fn fill_host(Qcow2 *q, uint64_t host, uint64_t bytes, BlockPrealloc mode)
 {
-    int64_t len = bdrv_co_getlength(q->data->bs);
-    int ret = 0;
+    int64_t len;
+    int ret;
 
-    if (len < 0) {
-        return len;
-    }
     if (mode == BLK_PREALLOC_FULL) {
         return write_zeroes(q, host, bytes);
     }
     if (mode == BLK_PREALLOC_FALLOC) {
         return bdrv_co_pwrite_zeroes(q->data, host, bytes, 0);
     }
-    if ((uint64_t)len > host) { /* INV-COW-1 */
-        ret = bdrv_co_pwrite_zeroes(q->data, host, MIN(bytes, (uint64_t)len - host),
-                                    BLK_REQ_MAY_UNMAP);
-    }
-    if (ret == 0 && (uint64_t)len < host + bytes) {
-        ret = bdrv_co_truncate(q->data, (int64_t)(host + bytes), false, BLK_PREALLOC_OFF, 0, NULL);
+    ret = bdrv_co_pwrite_zeroes(q->data, host, bytes, BLK_REQ_MAY_UNMAP); /* INV-COW-1 */
+    if (ret == -EINVAL || ret == -ENOTSUP) {
+        len = bdrv_co_getlength(q->data->bs);
         /* What can't grow has no room, but perhaps before its end. */
-        ret = ret == -EINVAL || ret == -ENOTSUP ? -ENOSPC : ret;
+        ret = len >= 0 && (uint64_t)len < host + bytes ? -ENOSPC : ret;
     }
     return ret;
 }
@@ -213,24 +208,25 @@ static int coroutine_fn co_ask_for_mode(Qcow2 *q, BlockPrealloc mode, GError **e
     return ret;
 }
 
-int coroutine_fn qcow2_prealloc_co_reserve(Qcow2 *q, uint64_t guest, uint64_t bytes,
-                                           BlockPrealloc mode, GError **errp)
+int coroutine_fn qcow2_prealloc_co_may_reserve(Qcow2 *q, BlockPrealloc mode, GError **errp)
 {
-    ReserveOp op = { .mode = mode };
-    int ret;
-
     if (q->crypt && q->geo.version < 3) { /* it has no entry that is there and reads zero */
         return error_set(errp, ENOTSUP,
                          "Preallocation of encrypted images requires compatibility level 1.1 or "
                          "above");
     }
-    ret = co_ask_for_mode(q, mode, errp);
+    return co_ask_for_mode(q, mode, errp);
+}
 
-    if (ret < 0 || bytes == 0) {
-        return ret;
-    }
-    ret = qcow2_walk_co_parts(q, geo_cluster_start(&q->geo, guest),
-                              ALIGN_UP(guest + bytes, q->geo.cluster_size), reserve_part, &op);
+int coroutine_fn qcow2_prealloc_co_reserve(Qcow2 *q, uint64_t guest, uint64_t bytes,
+                                           BlockPrealloc mode, GError **errp)
+{
+    ReserveOp op = { .mode = mode };
+    int ret = bytes == 0 ? 0
+                         : qcow2_walk_co_parts(q, geo_cluster_start(&q->geo, guest),
+                                               ALIGN_UP(guest + bytes, q->geo.cluster_size),
+                                               reserve_part, &op);
+
     if (ret < 0 && op.err) {
         g_propagate_error(errp, g_steal_pointer(&op.err));
     } else if (ret < 0) {

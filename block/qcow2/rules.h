@@ -47,6 +47,8 @@
       "what a larger disk must not show is hidden before the size is written")                     \
     X(FORGOTTEN_BEFORE_SHRUNK, "resize",                                                           \
       "entries past the new end are gone before the size is written")                              \
+    X(RESIZE_HELD, "resize-beside",                                                                \
+      "requests are held back while the size changes and its last cluster is made ready")          \
     X(HEADER_TAIL_FREE, "header",                                                                  \
       "past its first sector nothing is changed that the header on disk refers to")                \
     X(HEADER_TAIL_BEFORE_SECTOR, "header",                                                         \
@@ -135,6 +137,7 @@
     X(PUNCHED_IN_PLACE, "a discard that punches what keeps its place")                             \
     X(LAST_SUBCLUSTER, "a discard that takes the last of a cluster")                               \
     X(EDGE_PLACED, "the last cluster given a place before a larger disk is preallocated")          \
+    X(GROWTH_UNDONE, "a larger disk that failed, what was reserved for it given back")             \
     X(REBUILT_IN_PLACE, "counts rebuilt over the old ones: no room elsewhere")                     \
     X(REFBLOCKS_DROPPED, "refcount blocks that count nothing given back")                          \
     X(FLAGS_CHANGED, "COPIED flags changed for a snapshot")                                        \

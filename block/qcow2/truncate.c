@@ -1,18 +1,25 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Resizing the disk.
+ * Resizing the disk, while requests of the guest run.
+ *
+ * INV-TRUNC-1  They see one size or the other, and what they do near it is the same with both: so
+ *              the size in memory changes, and the cluster that the old end lies in gets its
+ *              zeroes, only while requests are held back. What lies past the end, which none
+ *              reaches, is made ready before that (a larger disk), or taken down after it (a
+ *              smaller one).
  *
  * Growing, in the order of the disk: a larger L1 table's clusters are counted and that is flushed;
  * the table is written whole and synced (INV-W-3); the header points to it and is synced; the old
  * table goes to quarantine (INV-W-4). Then what the new area would show of a longer backing file or
- * of old content past the end is set zero, then space is reserved, and the header's size comes
- * last.
+ * of old content past the end is set zero, and space is reserved; the header's size comes last. If
+ * that fails, what was reserved is given back, as in a shrink to the old size.
  *
- * Shrinking: entries go in memory (to zero where a backing file would show), that is flushed, the
- * header's size is written and synced; then the L2 tables that describe nothing go, that is
- * flushed, and only then do refcounts fall, clusters get punched, blocks that count nothing go
- * (reftable-shrink.h), and the file is cut after the last cluster in use. If it ends in the middle,
- * what was to be cut is old or zero, and never what a backing file holds.
+ * Shrinking: no request reaches what goes; entries go in memory (to zero where a backing file
+ * would show), that is flushed, the header's size is written and synced; then the L2 tables that
+ * describe nothing go, that is flushed, and only then do refcounts fall, clusters get punched,
+ * blocks that count nothing go (reftable-shrink.h), and the file is cut after the last cluster in
+ * use. If it ends in the middle, what was to be cut is old or zero, and never what a backing file
+ * holds.
  */
 #include "callbacks.h"
 #include "change.h"
@@ -28,6 +35,28 @@
 #include "rules.h"
 #include "tail.h"
 #include "track.h"
+
+/* ---- Requests, held back ---- */
+
+/* NULL: the caller is alone on the image already. */
+static void coroutine_fn hold_begin(const BlockHold *hold)
+{
+    if (hold && !RULE_BROKEN(RESIZE_HELD)) {
+        hold->co_begin(hold->opaque);
+    }
+}
+
+static void hold_end(const BlockHold *hold)
+{
+    if (hold && !RULE_BROKEN(RESIZE_HELD)) {
+        hold->end(hold->opaque);
+    }
+}
+
+static void set_length(Qcow2 *q, uint64_t size)
+{
+    atomic_store(&q->bs->total_bytes, (int64_t)ALIGN_DOWN(size, UINT64_C(512)));
+}
 
 static int coroutine_fn write_size(Qcow2 *q, uint64_t size)
 {
@@ -162,40 +191,54 @@ static int coroutine_fn zero_rest(Qcow2 *q, uint64_t start, uint64_t size)
     return ret == -ENOTSUP ? zero_edge(q, start, MIN(end, size)) : ret; /* a compressed cluster */
 }
 
-/* The area [old, size) reads zero: the rest of the old last cluster, and a longer backing file. */
-static int coroutine_fn zero_new_area(Qcow2 *q, uint64_t old, uint64_t size)
+/* [@edge, @shown), which a backing file shows in, reads zero; without an entry of that by flags. */
+static int coroutine_fn zero_backing_by_data(Qcow2 *q, uint64_t edge, uint64_t shown)
 {
-    BlockDriverState *backing = bdrv_backing_bs(q->bs);
-    uint64_t sub = q->geo.version < 3 ? q->geo.cluster_size : q->geo.subcluster_size;
-    uint64_t edge = MIN(ALIGN_UP(old, sub), size), shown;
-    int64_t len;
-    int ret = zero_edge(q, old, edge);
+    int ret = 0;
 
-    ret = ret < 0 ? ret : zero_rest(q, edge, size);
-    if (ret < 0 || !backing) {
-        return ret;
-    }
-    len = bdrv_co_getlength(backing);
-    if (len < 0) {
-        return len;
-    }
-    shown = MIN(size, (uint64_t)len);
-    while (ret == 0 && edge < shown && q->geo.version < 3) {
-        uint64_t next = MIN(edge + sub, shown);
+    while (edge < shown && ret == 0) {
+        uint64_t next = MIN(geo_cluster_start(&q->geo, edge) + q->geo.cluster_size, shown);
 
         ret = zero_edge(q, edge, next);
         edge = next;
     }
-    if (ret == 0 && edge < shown) {
-        ret = qcow2_co_pwrite_zeroes(q->bs, edge, shown - edge, 0);
-        if (ret == -ENOTSUP) { /* its last subcluster is not zero after it: cannot be by flag */
-            uint64_t last = ALIGN_DOWN(shown, sub);
-
-            ret = last > edge ? qcow2_co_pwrite_zeroes(q->bs, edge, last - edge, 0) : 0;
-            ret = ret < 0 ? ret : zero_edge(q, MAX(edge, last), shown);
-        }
-    }
     return ret;
+}
+
+/* The part of [@edge, @end) that a backing file is long enough to show in reads zero. */
+static int coroutine_fn zero_backing(Qcow2 *q, uint64_t edge, uint64_t end)
+{
+    BlockDriverState *backing = bdrv_backing_bs(q->bs);
+    uint64_t shown, last;
+    int64_t len = backing ? bdrv_co_getlength(backing) : 0;
+    int ret;
+
+    if (len < 0) {
+        return (int)len;
+    }
+    shown = MIN(end, (uint64_t)len);
+    if (edge >= shown || q->geo.version < 3) {
+        return zero_backing_by_data(q, edge, shown);
+    }
+    ret = qcow2_co_pwrite_zeroes(q->bs, (int64_t)edge, (int64_t)(shown - edge), 0);
+    if (ret != -ENOTSUP) {
+        return ret;
+    }
+    /* Its last subcluster is not zero after it: cannot be by flag. */
+    last = ALIGN_DOWN(shown, q->geo.subcluster_size);
+    ret = last > edge ? qcow2_co_pwrite_zeroes(q->bs, (int64_t)edge, (int64_t)(last - edge), 0) : 0;
+    return ret < 0 ? ret : zero_edge(q, MAX(edge, last), shown);
+}
+
+/* Past the old end, in its cluster: [old, @end) reads zero. */
+static int coroutine_fn zero_last_cluster(Qcow2 *q, uint64_t old, uint64_t end)
+{
+    uint64_t sub = q->geo.version < 3 ? q->geo.cluster_size : q->geo.subcluster_size;
+    uint64_t edge = MIN(ALIGN_UP(old, sub), end);
+    int ret = zero_edge(q, old, edge);
+
+    ret = ret < 0 ? ret : zero_rest(q, edge, end);
+    return ret < 0 ? ret : zero_backing(q, edge, end);
 }
 
 /* The old last cluster, before clusters are preallocated: an entry that begins to show its place
@@ -246,42 +289,75 @@ static int coroutine_fn grow_data_file(Qcow2 *q, uint64_t old, uint64_t size, bo
     return (uint64_t)len == size ? 0 : bdrv_co_truncate(q->data, size, exact, prealloc, 0, errp);
 }
 
-static int coroutine_fn grow(Qcow2 *q, uint64_t old, uint64_t size, bool exact,
-                             BlockPrealloc prealloc, GError **errp)
-{
-    int ret = forget_past_end(q, old);
+typedef struct Resize {
+    Qcow2 *q;
+    uint64_t old, size;
+    uint64_t edge; /* where the cluster that the old end lies in ends, or the new disk */
+    bool exact;
+    BlockPrealloc prealloc;
+    const BlockHold *hold;
+    int64_t data_length; /* of an external data file, before */
+    bool announced;      /* the header may have the new size */
+} Resize;
 
-    g_assert(size > old);
-    if (q->geo.data_raw && prealloc == BLK_PREALLOC_OFF) {
-        prealloc = BLK_PREALLOC_METADATA;
-    }
-    ret = ret < 0 ? ret : qcow2_l1_co_grow(q, geo_l1_entries(&q->geo, size));
+static int coroutine_fn co_reserve(const Resize *r, uint64_t start, uint64_t end, GError **errp)
+{
+    return r->prealloc == BLK_PREALLOC_OFF
+               ? 0
+               : qcow2_prealloc_co_reserve(r->q, start, end - start, r->prealloc, errp);
+}
+
+/* What lies past the cluster of the old end. */
+static int coroutine_fn grow_beside(Resize *r, GError **errp)
+{
+    Qcow2 *q = r->q;
+    int ret = forget_past_end(q, r->old);
+
+    ret = ret < 0 ? ret : qcow2_l1_co_grow(q, geo_l1_entries(&q->geo, r->size));
     if (ret < 0) {
         return error_set_errno(errp, ret, "Failed to grow the L1 table");
     }
     if (q->geo.external_data) {
-        ret = grow_data_file(q, old, size, exact, prealloc, errp);
+        ret = grow_data_file(q, r->old, r->size, r->exact, r->prealloc, errp);
         if (ret < 0) {
             return ret;
         }
     }
-    ret = zero_new_area(q, old, size);
+    ret = zero_backing(q, r->edge, r->size);
     if (ret < 0) {
         return error_set_errno(errp, ret, "Failed to zero out the new area");
     }
-    if (prealloc != BLK_PREALLOC_OFF) {
-        ret = place_edge(q, old, size);
+    ret = co_reserve(r, r->edge, r->size, errp);
+    if (ret < 0) {
+        return ret;
+    }
+    ret = r->hold ? qcow2_flush_co_metadata(q, true) : 0; /* less to do while all wait */
+    return ret < 0 ? error_set_errno(errp, ret, "Failed to update the image size") : 0;
+}
+
+/* The rest, and the size. */
+static int coroutine_fn grow_held(Resize *r, GError **errp)
+{
+    Qcow2 *q = r->q;
+    int ret = zero_last_cluster(q, r->old, r->edge);
+
+    if (ret < 0) {
+        return error_set_errno(errp, ret, "Failed to zero out the new area");
+    }
+    if (r->prealloc != BLK_PREALLOC_OFF) {
+        ret = place_edge(q, r->old, r->size);
         if (ret < 0) {
             return error_set_errno(errp, ret, "Allocating clusters failed");
         }
-        ret = qcow2_prealloc_co_reserve(q, old, size - old, prealloc, errp);
+        ret = co_reserve(r, r->old, r->edge, errp);
         if (ret < 0) {
             return ret;
         }
     }
     ret = RULE_BROKEN(HIDDEN_BEFORE_GROWN) ? 0 : qcow2_flush_co_metadata(q, true);
     if (ret == 0) {
-        ret = write_size(q, size);
+        r->announced = true;
+        ret = write_size(q, r->size);
     }
     return ret < 0 ? error_set_errno(errp, ret, "Failed to update the image size") : 0;
 }
@@ -300,19 +376,38 @@ static void coroutine_fn cut_file(Qcow2 *q)
     (void)qcow2_tail_co_cut(q, 0);
 }
 
-static int coroutine_fn shrink(Qcow2 *q, uint64_t old, uint64_t size, bool exact, GError **errp)
+/* Clusters that were let go of, counts of nothing and the end of the file go. Best effort. */
+static void coroutine_fn give_back(Resize *r)
 {
-    uint64_t from = ALIGN_UP(size, q->geo.cluster_size), to = ALIGN_UP(old, q->geo.cluster_size);
-    int ret = forget_past_end(q, old);
+    if (qcow2_flush_co_metadata(r->q, true) == 0) {
+        (void)qcow2_reap_co_ready(r->q);
+    }
+    hold_begin(r->hold); /* writes that make the file longer end first */
+    cut_file(r->q);
+    hold_end(r->hold);
+}
 
-    g_assert(size < old);
+static int coroutine_fn shrink(Resize *r, GError **errp)
+{
+    Qcow2 *q = r->q;
+    uint64_t from = ALIGN_UP(r->size, q->geo.cluster_size);
+    uint64_t to = ALIGN_UP(r->old, q->geo.cluster_size);
+    int ret;
+
+    g_assert(r->size < r->old);
+    hold_begin(r->hold);
+    set_length(q, r->size); /* none reaches what is past it any more */
+    hold_end(r->hold);
+    ret = forget_past_end(q, r->old);
     ret = ret == 0 && from < to ? qcow2_discard_co_forget(q, from, to) : ret;
     if (ret < 0) {
         return error_set_errno(errp, ret, "Failed to discard cropped clusters");
     }
     ret = RULE_BROKEN(FORGOTTEN_BEFORE_SHRUNK) ? 0 : qcow2_flush_co_metadata(q, true);
     if (ret == 0) {
-        ret = write_size(q, size);
+        hold_begin(r->hold);
+        ret = write_size(q, r->size);
+        hold_end(r->hold);
     }
     if (ret < 0) {
         return error_set_errno(errp, ret, "Failed to update the image size");
@@ -320,50 +415,122 @@ static int coroutine_fn shrink(Qcow2 *q, uint64_t old, uint64_t size, bool exact
     /* Done. Of the rest a failure leaks clusters, no more. */
     co_mutex_lock(&q->alloc.meta_lock);
     bdrv_co_debug_event(q->file, BLKDBG_L1_SHRINK_FREE_L2_CLUSTERS);
-    drop_tables(q, geo_l1_entries(&q->geo, size));
+    drop_tables(q, geo_l1_entries(&q->geo, r->size));
     co_mutex_unlock(&q->alloc.meta_lock);
-    if (qcow2_flush_co_metadata(q, true) == 0) {
-        (void)qcow2_reap_co_ready(q);
-    }
-    cut_file(q);
-    return q->geo.external_data ? bdrv_co_truncate(q->data, size, exact, BLK_PREALLOC_OFF, 0, errp)
-                                : 0;
+    give_back(r);
+    return q->geo.external_data
+               ? bdrv_co_truncate(q->data, (int64_t)r->size, r->exact, BLK_PREALLOC_OFF, 0, errp)
+               : 0;
 }
 
-int coroutine_fn qcow2_co_truncate(BlockDriverState *bs, int64_t bytes, bool exact,
-                                   BlockPrealloc prealloc, unsigned flags, GError **errp)
+/* ---- Either ---- */
+
+/* It has the old size: what was reserved past it goes. Best effort. */
+static void coroutine_fn undo_grow(Resize *r)
 {
-    Qcow2 *q = bs->opaque;
-    uint64_t old =
-        (uint64_t)atomic_load(&bs->total_bytes); /* not hdr.size, which may end within a sector */
+    Qcow2 *q = r->q;
+
+    if (r->prealloc == BLK_PREALLOC_OFF || r->announced || qcow2_health_may_write(&q->health) < 0 ||
+        forget_past_end(q, r->old) < 0) {
+        return;
+    }
+    CASE_MET(GROWTH_UNDONE);
+    give_back(r);
+    if (q->geo.external_data && r->data_length >= 0) {
+        g_autoptr(GError) unsaid = NULL;
+
+        hold_begin(r->hold); /* writes up to the old end may have made it longer */
+        (void)bdrv_co_truncate(q->data, MAX(r->data_length, (int64_t)r->old), false,
+                               BLK_PREALLOC_OFF, 0, &unsaid);
+        hold_end(r->hold);
+    }
+}
+
+static int coroutine_fn grow(Resize *r, GError **errp)
+{
+    int ret = grow_beside(r, errp);
+
+    g_assert(r->size > r->old);
+    if (ret == 0) {
+        hold_begin(r->hold);
+        ret = grow_held(r, errp);
+        set_length(r->q, r->q->hdr.size);
+        hold_end(r->hold);
+    }
+    if (ret < 0) {
+        undo_grow(r);
+    }
+    return ret;
+}
+
+/* What can be told before anything is done, while nobody else makes files longer. */
+static int coroutine_fn co_may_resize(Resize *r, GError **errp)
+{
+    Qcow2 *q = r->q;
+    int ret = qcow2_track_co_may_resize(q, r->size, errp);
+
+    if (ret < 0 || r->size <= r->old) {
+        return ret;
+    }
+    r->data_length = q->geo.external_data ? bdrv_co_getlength(q->data->bs) : 0;
+    return r->prealloc == BLK_PREALLOC_OFF ? 0
+                                           : qcow2_prealloc_co_may_reserve(q, r->prealloc, errp);
+}
+
+static int coroutine_fn co_resize(Resize *r, GError **errp)
+{
+    Qcow2 *q = r->q;
     int ret = qcow2_health_may_write(&q->health);
 
     if (ret < 0) {
         return error_set_errno(errp, ret, "Cannot resize image");
     }
-    if (!IS_ALIGNED(bytes, 512)) {
+    if (!IS_ALIGNED(r->size, UINT64_C(512))) {
         return error_set(errp, EINVAL, "The new size must be a multiple of 512");
     }
     if (q->hdr.nb_snapshots && q->geo.version < 3) {
         return error_set(errp, ENOTSUP, "Can't resize a v2 image which has snapshots");
     }
-    ret = qcow2_track_co_may_resize(q, (uint64_t)bytes, errp);
-    if (ret < 0) {
+    hold_begin(r->hold);
+    ret = co_may_resize(r, errp);
+    hold_end(r->hold);
+    if (ret < 0 || r->size == r->old) {
         return ret;
     }
-    if ((uint64_t)bytes == old) {
-        return 0;
-    }
-    if ((uint64_t)bytes < old && prealloc != BLK_PREALLOC_OFF) {
+    if (r->size < r->old && r->prealloc != BLK_PREALLOC_OFF) {
         return error_set(errp, EINVAL, "Preallocation can't be used for shrinking an image");
     }
     ret = qcow2_change_co_begin(q, QCOW2_CHANGE_DISK | QCOW2_CHANGE_IMAGE);
     if (ret < 0) {
         return error_set_errno(errp, ret, "Cannot resize image");
     }
-    ret = (uint64_t)bytes < old ? shrink(q, old, bytes, exact, errp)
-                                : grow(q, old, bytes, exact, prealloc, errp);
-    atomic_store(&bs->total_bytes,
-                 (int64_t)ALIGN_DOWN(q->hdr.size, UINT64_C(512))); /* also after a failure */
+    if (r->size > r->old && q->geo.data_raw && r->prealloc == BLK_PREALLOC_OFF) {
+        r->prealloc = BLK_PREALLOC_METADATA;
+    }
+    ret = r->size < r->old ? shrink(r, errp) : grow(r, errp);
+    set_length(q, q->hdr.size); /* also after a failure */
     return ret;
+}
+
+int coroutine_fn qcow2_co_truncate_beside(BlockDriverState *bs, int64_t bytes, bool exact,
+                                          BlockPrealloc prealloc, const BlockHold *hold,
+                                          GError **errp)
+{
+    Qcow2 *q = bs->opaque;
+    Resize r = { .q = q,
+                 .old = (uint64_t)atomic_load(
+                     &bs->total_bytes), /* not hdr.size, which may end within a sector */
+                 .size = (uint64_t)bytes,
+                 .exact = exact,
+                 .prealloc = prealloc,
+                 .hold = hold };
+
+    r.edge = MIN(ALIGN_UP(r.old, q->geo.cluster_size), r.size);
+    return co_resize(&r, errp);
+}
+
+int coroutine_fn qcow2_co_truncate(BlockDriverState *bs, int64_t bytes, bool exact,
+                                   BlockPrealloc prealloc, unsigned flags, GError **errp)
+{
+    return qcow2_co_truncate_beside(bs, bytes, exact, prealloc, NULL, errp);
 }

@@ -63,14 +63,9 @@ static int coroutine_fn truncate_guarded(BdrvChild *c, int64_t bytes, bool exact
     return ret;
 }
 
-int coroutine_fn bdrv_co_truncate(BdrvChild *c, int64_t bytes, bool exact, BlockPrealloc prealloc,
-                                  unsigned flags, GError **errp)
+/* What can be told before anything is done. */
+static int coroutine_fn co_check_resize(BdrvChild *c, int64_t bytes, int64_t old, GError **errp)
 {
-    BlockDriverState *bs = c->bs;
-    BlockDriverState *backing = bdrv_backing_bs(bs);
-    int64_t old = bdrv_co_getlength(bs), len, shown;
-    int ret;
-
     if (bytes < 0) {
         return error_set(errp, EINVAL, "Image size cannot be negative");
     }
@@ -80,28 +75,43 @@ int coroutine_fn bdrv_co_truncate(BdrvChild *c, int64_t bytes, bool exact, Block
                          bytes, MAX_LENGTH);
     }
     if (old < 0) {
-        return error_set_errno(errp, old, "Failed to get old image size");
+        return error_set_errno(errp, (int)old, "Failed to get old image size");
     }
-    if (bs->read_only) {
+    if (c->bs->read_only) {
         return error_set(errp, EACCES, "Image is read-only");
     }
-    if (!(c->perm & BLK_PERM_RESIZE)) {
-        return error_set(errp, EPERM, "Permission to resize is missing");
-    }
-    ret = truncate_guarded(c, bytes, exact, prealloc, flags, errp);
-    if (ret < 0) {
-        return ret;
-    }
+    return c->perm & BLK_PERM_RESIZE ? 0
+                                     : error_set(errp, EPERM, "Permission to resize is missing");
+}
+
+/* It has another length than @old. */
+static int coroutine_fn co_tell_length(BlockDriverState *bs, int64_t old, GError **errp)
+{
+    int64_t len;
+
     atomic_store(&bs->unsynced, true);
     len = bdrv_co_refresh_length(bs);
     if (len < 0) {
-        return error_set_errno(errp, len, "Could not refresh total sector count");
+        return error_set_errno(errp, (int)len, "Could not refresh total sector count");
     }
     if (len != old) {
         bdrv_co_notify_parents(bs);
     }
-    if (bytes <= old) {
-        return 0;
+    return 0;
+}
+
+int coroutine_fn bdrv_co_truncate(BdrvChild *c, int64_t bytes, bool exact, BlockPrealloc prealloc,
+                                  unsigned flags, GError **errp)
+{
+    BlockDriverState *bs = c->bs;
+    BlockDriverState *backing = bdrv_backing_bs(bs);
+    int64_t old = bdrv_co_getlength(bs), shown;
+    int ret = co_check_resize(c, bytes, old, errp);
+
+    ret = ret < 0 ? ret : truncate_guarded(c, bytes, exact, prealloc, flags, errp);
+    ret = ret < 0 ? ret : co_tell_length(bs, old, errp);
+    if (ret < 0 || bytes <= old) {
+        return ret;
     }
     shown = backing ? MIN(bytes, atomic_load(&backing->total_bytes)) : old;
     if ((flags & BLK_REQ_ZERO_WRITE) && !(bs->supported_truncate_flags & BLK_REQ_ZERO_WRITE)) {
@@ -109,4 +119,33 @@ int coroutine_fn bdrv_co_truncate(BdrvChild *c, int64_t bytes, bool exact, Block
     }
     ret = shown > old ? zero_new_area(c, old, shown) : 0;
     return ret < 0 ? error_set_errno(errp, ret, "Failed to zero the new area") : 0;
+}
+
+int coroutine_fn bdrv_co_truncate_beside(BdrvChild *c, int64_t bytes, bool exact,
+                                         BlockPrealloc prealloc, unsigned flags,
+                                         const BlockHold *hold, GError **errp)
+{
+    int64_t old = bdrv_co_getlength(c->bs);
+    GError *err = NULL;
+    int ret = co_check_resize(c, bytes, old, errp);
+
+    if (ret < 0) {
+        return ret;
+    }
+    ret = c->guard || flags
+              ? -ENOTSUP
+              : c->bs->drv->co_truncate_beside(c->bs, bytes, exact, prealloc, hold, &err);
+    if (ret == -ENOTSUP) {
+        g_clear_error(&err);
+        hold->co_begin(hold->opaque);
+        ret = bdrv_co_truncate(c, bytes, exact, prealloc, flags, errp);
+        hold->end(hold->opaque);
+        return ret;
+    }
+    if (ret < 0 && err) {
+        g_propagate_error(errp, err);
+    } else if (ret < 0) {
+        error_set_errno(errp, ret, "Failed to resize image");
+    }
+    return ret < 0 ? ret : co_tell_length(c->bs, old, errp);
 }

@@ -199,6 +199,12 @@ struct BlockDriver {
     int coroutine_fn (*co_flush_to_disk)(BlockDriverState *bs);
     int coroutine_fn (*co_truncate)(BlockDriverState *bs, int64_t bytes, bool exact,
                                     BlockPrealloc prealloc, unsigned flags, GError **errp);
+    /* The same while guest requests run, but for instants for which the driver takes @hold; nothing
+     * else is done to the image. What is new reads zero when it returns. -ENOTSUP, with nothing
+     * changed: not this way (the core holds requests back and calls co_truncate). */
+    int coroutine_fn (*co_truncate_beside)(BlockDriverState *bs, int64_t bytes, bool exact,
+                                           BlockPrealloc prealloc, const BlockHold *hold,
+                                           GError **errp);
     int64_t coroutine_fn (*co_getlength)(BlockDriverState *bs);
     int64_t coroutine_fn (*co_get_allocated_size)(BlockDriverState *bs); /* on the host */
 

@@ -57,6 +57,11 @@ int coroutine_fn bdrv_co_snapshot_load(BdrvChild *c, const char *id, const char 
 int coroutine_fn bdrv_co_flush(BlockDriverState *bs);
 int coroutine_fn bdrv_co_truncate(BdrvChild *c, int64_t bytes, bool exact, BlockPrealloc prealloc,
                                   unsigned flags, GError **errp);
+/* The same, with requests of the guest running where the driver can do that: @hold keeps them off
+ * where it can't. */
+int coroutine_fn bdrv_co_truncate_beside(BdrvChild *c, int64_t bytes, bool exact,
+                                         BlockPrealloc prealloc, unsigned flags,
+                                         const BlockHold *hold, GError **errp);
 int64_t coroutine_fn bdrv_co_getlength(BlockDriverState *bs);
 int64_t coroutine_fn bdrv_co_get_allocated_size(BlockDriverState *bs);
 /* Through BLK_RAW and BLK_RECURSE of this node's file, not its backing chain. */

@@ -183,6 +183,19 @@ static void live_close(Live *l, bool dead)
 
 /* ---- Operations ---- */
 
+/* Is a part of what @op changes past the end of a disk that is resized beside it? */
+static bool is_cut(const Program *p, const Op *op)
+{
+    uint64_t least = UINT64_MAX;
+
+    for (guint i = 0; i < p->ops->len; i++) {
+        const Op *o = program_op(p, i);
+
+        least = o->type == OP_RESIZE && o->with ? MIN(least, o->bytes) : least;
+    }
+    return op->offset + op->bytes > least;
+}
+
 /* Compressed data replaces no cluster that is written in place: as documented. @met: a write below
  * has failed since it began. On a device there may be no room. Past the end of a disk whose resize
  * failed: as it should be. */
@@ -191,6 +204,7 @@ static bool may_fail(const Live *l, const Op *op, int ret, bool met)
     bool full = l->r->p->cfg.device && op->type != OP_FLUSH;
 
     return (op->type == OP_COMPRESS && ret == -EIO) ||
+           (op->type < OP_FLUSH && ret == -EIO && is_cut(l->r->p, op)) ||
            (op->type == OP_BITMAP && bitmaps_may_fail(ret)) ||
            (op->type == OP_DISCARD && ret == -ENOTSUP) ||
            (ret == -ENOENT && op->type != OP_FLUSH) || ((met || full) && ret == -ENOSPC) ||
@@ -475,8 +489,9 @@ static void special(Live *l, uint32_t index)
 static bool is_alone(const Op *op)
 {
     bool snapshot = op->type == OP_SNAPSHOT || op->type == OP_APPLY || op->type == OP_DELETE;
+    bool beside = snapshot || (op->type == OP_RESIZE && op->with);
 
-    return op->type >= OP_RESIZE && !snapshot;
+    return op->type >= OP_RESIZE && !beside;
 }
 
 /* The lane at @first. */

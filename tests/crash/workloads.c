@@ -8,6 +8,7 @@
 #include "bitmaps.h"
 #include "pieces.h"
 #include "program.h"
+#include "workload-resize.h"
 #include "workload-snapshots.h"
 
 /* ---- Workloads ---- */
@@ -862,6 +863,7 @@ const Workload workloads[] = {
     { "convert", "a sequential copy, one flush", make_convert },
     { "compress", "compressed clusters, and writes over them", make_compress },
     { "resize", "grow and shrink", make_resize },
+    { "resize-beside", "grow and shrink beside requests", make_resize_beside },
     { "shrink", "refcount blocks that a shrink gives back", make_shrink },
     { "l1-growth", "L1 tables that grow", make_l1_growth },
     { "refcount-growth", "refcount blocks and a refcount table that grow", make_refcount_growth },

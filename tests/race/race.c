@@ -46,7 +46,7 @@ static int coroutine_fn req_co_do(Req *r)
         iov_init_buf(&v, r->buf, r->bytes);
         return blk_co_save_vmstate(blk, r->offset, &v);
     case REQ_RESIZE:
-        return blk_co_truncate(blk, r->offset, true, BLK_PREALLOC_OFF, 0, NULL);
+        return blk_co_truncate(blk, r->offset, true, (BlockPrealloc)r->bytes, 0, NULL);
     }
     return -1;
 }
@@ -378,5 +378,6 @@ int main(int argc, char **argv)
     fake_init();
     add_cases(race_cases, nrace_cases);
     add_cases(free_cases, nfree_cases);
+    add_cases(resize_cases, nresize_cases);
     return g_test_run();
 }

@@ -17,7 +17,7 @@ typedef enum ReqKind {
     REQ_COMPRESSED,
     REQ_FLUSH,
     REQ_STATE, /* of a machine, saved from byte "offset" of it on */
-    REQ_RESIZE /* to "offset" bytes */
+    REQ_RESIZE /* to "offset" bytes; "bytes": BlockPrealloc */
 } ReqKind;
 
 typedef struct Env {
@@ -72,5 +72,7 @@ extern const RaceCase race_cases[];
 extern const unsigned nrace_cases;
 extern const RaceCase free_cases[];
 extern const unsigned nfree_cases;
+extern const RaceCase resize_cases[];
+extern const unsigned nresize_cases;
 
 #endif
