@@ -12,6 +12,7 @@
     X(raw) \
     X(blkdebug) \
     X(pass) \
+    X(scratch) \
     X(qcow2) \
     CRYPTO_DRIVERS(X)
 #ifdef CONFIG_CRYPTO

@@ -12,8 +12,7 @@ typedef struct SyncArgs {
     BlockPrealloc prealloc;
     GError **errp;
     BlockCheckResult *res;
-    BlockReportFunc *report;
-    void *opaque;
+    const BlockCheckWatch *watch;
     int64_t *pnum, *map;
     BlockDriverState **file;
     int *depth;
@@ -129,7 +128,7 @@ static int coroutine_fn check_fn(void *opaque)
     int ret;
 
     blk_co_alone_begin(a->blk);
-    ret = bdrv_co_check(a->blk->bs, a->res, a->flags, a->report, a->opaque);
+    ret = bdrv_co_check(a->blk->bs, a->res, a->flags, a->watch);
     blk_co_alone_end(a->blk);
     return ret;
 }
@@ -137,7 +136,15 @@ static int coroutine_fn check_fn(void *opaque)
 int blk_check(BlockBackend *blk, BlockCheckResult *res, unsigned fix, BlockReportFunc *report,
               void *opaque)
 {
-    SyncArgs a = { .blk = blk, .res = res, .flags = fix, .report = report, .opaque = opaque };
+    BlockCheckWatch watch = { .report = report, .opaque = opaque };
+
+    return blk_check_watched(blk, res, fix, &watch);
+}
+
+int blk_check_watched(BlockBackend *blk, BlockCheckResult *res, unsigned fix,
+                      const BlockCheckWatch *watch)
+{
+    SyncArgs a = { .blk = blk, .res = res, .flags = fix, .watch = watch };
 
     return co_run_sync(check_fn, &a);
 }

@@ -162,7 +162,7 @@ static const BlockBitmapOps no_bitmaps = { no_bitmap_store, no_co_bitmap_change,
                                            none_co_bitmap_list };
 
 static int coroutine_fn no_co_check(BlockDriverState *bs, BlockCheckResult *res, unsigned fix,
-                                    BlockReportFunc *report, void *opaque)
+                                    const BlockCheckWatch *watch)
 {
     return -ENOTSUP;
 }
@@ -358,9 +358,9 @@ static bool pass_unwritten_reads_zero(BlockDriverState *bs)
 }
 
 static int coroutine_fn pass_co_check(BlockDriverState *bs, BlockCheckResult *res, unsigned fix,
-                                      BlockReportFunc *report, void *opaque)
+                                      const BlockCheckWatch *watch)
 {
-    return bdrv_co_check(bs->file->bs, res, fix, report, opaque);
+    return bdrv_co_check(bs->file->bs, res, fix, watch);
 }
 
 static int coroutine_fn pass_co_compact(BlockDriverState *bs, unsigned flags,

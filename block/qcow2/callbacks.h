@@ -41,7 +41,7 @@ int coroutine_fn qcow2_co_truncate_beside(BlockDriverState *bs, int64_t bytes, b
                                           GError **errp);
 int coroutine_fn qcow2_co_vmstate(BlockDriverState *bs, int64_t pos, IOVector *v, bool save);
 int coroutine_fn qcow2_co_check(BlockDriverState *bs, BlockCheckResult *res, unsigned fix,
-                                BlockReportFunc *report, void *opaque);
+                                const BlockCheckWatch *watch);
 /* amend-options.c, amend.c, backing-file.c */
 extern const BlockCreateOption qcow2_amend_options[];
 int coroutine_fn qcow2_co_amend(BlockDriverState *bs, Options *opts, const BlockAmend *how,

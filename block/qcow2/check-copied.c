@@ -28,7 +28,8 @@ static int coroutine_fn co_change_l2(Qcow2 *q, uint64_t at, uint64_t bytes, cons
 }
 
 /* The sectors of @table with wrong flags. */
-static int coroutine_fn co_check_l2(Check *c, uint64_t at, uint8_t *table, bool repair)
+static int coroutine_fn co_check_l2(Check *c, uint64_t at, uint64_t guest, uint8_t *table,
+                                    bool repair)
 {
     const Geometry *g = &c->q->geo;
     uint64_t first = g->cluster_size, end = 0;
@@ -46,6 +47,8 @@ static int coroutine_fn co_check_l2(Check *c, uint64_t at, uint8_t *table, bool 
         tell(c, repair,
              "data cluster: l2_entry=%" G_GINT64_MODIFIER "x refcount=%" G_GUINT64_FORMAT, e.desc,
              count);
+        qcow2_check_found(c, "OFLAG_COPIED", guest + ((uint64_t)i << g->cluster_bits),
+                          g->cluster_size, repair ? "kept (its flag corrected)" : NULL);
         e.desc ^= L2E_COPIED;
         qcow2_l2_store(g, table, i, e);
         first = MIN(first, ALIGN_DOWN(place, UINT64_C(512)));
@@ -57,6 +60,7 @@ static int coroutine_fn co_check_l2(Check *c, uint64_t at, uint8_t *table, bool 
 static int coroutine_fn co_check_l1(Check *c, uint32_t i, uint64_t e, bool repair)
 {
     uint64_t off = e & QCOW2_OFFSET_MASK, count;
+    unsigned shift;
     int ret;
 
     if (!qcow2_check_counts_is_suspect(c->counts, off, e & L2E_COPIED) ||
@@ -67,6 +71,9 @@ static int coroutine_fn co_check_l1(Check *c, uint32_t i, uint64_t e, bool repai
     tell(c, repair,
          "L2 cluster: l1_index=%u l1_entry=%" G_GINT64_MODIFIER "x refcount=%" G_GUINT64_FORMAT, i,
          e, count);
+    shift = c->q->geo.l2_bits + c->q->geo.cluster_bits;
+    qcow2_check_found(c, "OFLAG_COPIED of an L2 table", (uint64_t)i << shift, UINT64_C(1) << shift,
+                      repair ? "kept (its flag corrected)" : NULL);
     if (!repair) {
         return 0;
     }
@@ -90,7 +97,8 @@ int coroutine_fn qcow2_check_copied_co_run(Check *c, bool repair)
         if (ret == 0 &&
             g_hash_table_remove(c->suspects, GSIZE_TO_POINTER(off)) && /* once, whoever names it */
             qcow2_check_co_read(c, off, q->geo.cluster_size, table, "check_oflag_copied") == 0) {
-            ret = co_check_l2(c, off, table, repair);
+            ret = co_check_l2(c, off, (uint64_t)i << (q->geo.l2_bits + q->geo.cluster_bits), table,
+                              repair);
         }
     }
     return ret;

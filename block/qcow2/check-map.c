@@ -3,6 +3,7 @@
 #include "check.h"
 
 #include <errno.h>
+#include <string.h>
 
 int qcow2_check_refmap_init(RefMap *m, Qcow2 *q, int64_t file_length)
 {
@@ -133,13 +134,48 @@ void qcow2_check_report(Check *c, const char *fmt, ...)
     g_autofree char *line = NULL;
     va_list ap;
 
-    if (!c->report) {
+    if (!c->watch || !c->watch->report) {
         return;
     }
     va_start(ap, fmt);
     line = g_strdup_vprintf(fmt, ap);
     va_end(ap);
-    c->report(line, c->opaque);
+    c->watch->report(line, c->watch->opaque);
+}
+
+void qcow2_check_found(Check *c, const char *what, uint64_t guest, uint64_t length, const char *fmt,
+                       ...)
+{
+    g_autofree char *repair = NULL;
+    BlockFinding f = { .what = what };
+    va_list ap;
+
+    if (!c->watch || !c->watch->found) {
+        return;
+    }
+    if (fmt) {
+        va_start(ap, fmt);
+        repair = g_strdup_vprintf(fmt, ap);
+        va_end(ap);
+    }
+    f.repair = repair;
+    if (guest < c->q->hdr.size) {
+        f.guest = (int64_t)guest;
+        f.length = (int64_t)MIN(length, c->q->hdr.size - guest);
+    }
+    c->watch->found(&f, c->watch->opaque);
+}
+
+int qcow2_check_step(Check *c)
+{
+    if (!c->watch || !c->watch->progress || c->steps >= c->all_steps) {
+        return 0;
+    }
+    c->steps++;
+    if (!c->watch->progress((double)c->steps / (double)c->all_steps, c->watch->opaque) && !c->fix) {
+        c->stopped = true;
+    }
+    return c->stopped ? -ECANCELED : 0;
 }
 
 void qcow2_check_error(Check *c, bool fixable, const char *fmt, ...)
@@ -154,13 +190,16 @@ void qcow2_check_error(Check *c, bool fixable, const char *fmt, ...)
     } else {
         c->res->corruptions++;
     }
-    if (!c->report) {
+    if (!c->watch || (!c->watch->report && !c->watch->found)) {
         return;
     }
     va_start(ap, fmt);
     line = g_strdup_vprintf(fmt, ap);
     va_end(ap);
     qcow2_check_report(c, "%s%s", fixed ? "Repairing" : "ERROR", line);
+    if (!fixed) { /* else it is told when it is done */
+        qcow2_check_found(c, line + strspn(line, ": "), c->at_guest, c->at_length, NULL);
+    }
 }
 
 int coroutine_fn qcow2_check_co_read(Check *c, uint64_t offset, uint64_t bytes, void *buf,

@@ -180,7 +180,10 @@ static int coroutine_fn co_count_l2(Check *c, uint64_t table, uint64_t guest, ui
         if (refs == 1 && count_sound(c, e, active)) {
             continue;
         }
-        count_l2_entry(c, e, guest + ((uint64_t)i << g->cluster_bits), active, refs);
+        c->at_guest = guest + ((uint64_t)i << g->cluster_bits);
+        c->at_length = active ? g->cluster_size : 0;
+        count_l2_entry(c, e, c->at_guest, active, refs);
+        c->at_length = 0;
         if (active && c->counts && qcow2_check_counts_copied_is_suspect(c->counts, e)) {
             g_hash_table_add(c->suspects, GSIZE_TO_POINTER(table));
         }
@@ -255,15 +258,21 @@ static uint64_t count_l1_entry(Check *c, uint64_t e)
  * entries (of one L1 or of many snapshots) name it, or a small file would take hours. @into: table
  * -> count. */
 static int coroutine_fn co_collect_l1(Check *c, uint64_t offset, uint32_t entries, uint64_t *l1,
-                                      GHashTable *into)
+                                      bool active, GHashTable *into)
 {
     int ret = qcow2_check_co_read(c, offset, entries * UINT64_C(8), l1, "check_refcounts_l1");
 
     qcow2_check_refmap_add(c, offset, entries * UINT64_C(8));
     c->found = false;
     for (uint32_t i = 0; i < entries && ret == 0; i++) {
-        uint64_t table = count_l1_entry(c, ldbe64(&l1[i]));
-        gpointer key = GSIZE_TO_POINTER(table);
+        uint64_t table;
+        gpointer key;
+
+        c->at_guest = (uint64_t)i << (c->q->geo.l2_bits + c->q->geo.cluster_bits);
+        c->at_length = active ? UINT64_C(1) << (c->q->geo.l2_bits + c->q->geo.cluster_bits) : 0;
+        table = count_l1_entry(c, ldbe64(&l1[i]));
+        key = GSIZE_TO_POINTER(table);
+        c->at_length = 0;
 
         l1[i] = table;
         if (table) {
@@ -288,7 +297,7 @@ static int coroutine_fn co_count_l1(Check *c, uint64_t offset, uint32_t entries)
     if (ret < 0 || entries == 0) {
         return ret;
     }
-    ret = co_collect_l1(c, offset, entries, l1, tables);
+    ret = co_collect_l1(c, offset, entries, l1, true, tables);
     for (uint32_t i = 0; i < entries && ret == 0; i++) {
         gpointer key = GSIZE_TO_POINTER(l1[i]);
         uint64_t n = l1[i] ? GPOINTER_TO_SIZE(g_hash_table_lookup(tables, key)) : 0;
@@ -298,8 +307,9 @@ static int coroutine_fn co_count_l1(Check *c, uint64_t offset, uint32_t entries)
             ret =
                 co_count_l2(c, l1[i], (uint64_t)i << (g->l2_bits + g->cluster_bits), buf, true, n);
         }
+        ret = ret < 0 ? ret : qcow2_check_step(c);
     }
-    return ret == -ENOMEM ? ret : 0;
+    return ret == -ENOMEM || c->stopped ? ret : 0;
 }
 
 /* ---- Snapshots, bitmaps, refcount structures ---- */
@@ -314,7 +324,7 @@ static int coroutine_fn co_count_inactive(Check *c, GHashTable *tables)
     for (GList *l = keys; l && ret == 0; l = l->next) {
         ret = co_count_l2(c, GPOINTER_TO_SIZE(l->data), 0, buf, false,
                           GPOINTER_TO_SIZE(g_hash_table_lookup(tables, l->data)));
-        ret = ret == -ENOMEM ? ret : 0;
+        ret = ret == -ENOMEM ? ret : qcow2_check_step(c);
     }
     return ret;
 }
@@ -364,14 +374,14 @@ static int coroutine_fn co_count_snapshots(Check *c)
         }
         left -= bytes;
         l1 = g_try_malloc(bytes);
-        ret = l1 ? co_collect_l1(c, s->l1_offset, s->l1_size, l1, tables) : -ENOMEM;
+        ret = l1 ? co_collect_l1(c, s->l1_offset, s->l1_size, l1, false, tables) : -ENOMEM;
         ret = ret == -ENOMEM ? ret
                              : 0; /* what cannot be read is told, and the others are looked at */
     }
     ret = ret < 0 ? ret : co_count_inactive(c, tables);
     qcow2_check_refmap_add(c, q->hdr.snapshots_offset,
                            qcow2_snapshot_table_bytes(q->snapshots, q->hdr.nb_snapshots));
-    return ret == -ENOMEM ? ret : 0;
+    return ret == -ENOMEM || c->stopped ? ret : 0;
 }
 
 /* One bitmap: its table and the clusters that the table names. */

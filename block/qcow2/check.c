@@ -28,6 +28,9 @@ static int coroutine_fn co_compare_one(CheckCounts *n, uint64_t cluster, uint64_
     if (ret < 0 || count == refs) {
         return ret;
     }
+    if (c->miscounted) {
+        g_hash_table_insert(c->miscounted, GSIZE_TO_POINTER(cluster), GSIZE_TO_POINTER(count));
+    }
     qcow2_check_report(c,
                        "%s cluster %" G_GUINT64_FORMAT " refcount=%" G_GUINT64_FORMAT
                        " reference=%" G_GUINT64_FORMAT,
@@ -102,14 +105,14 @@ static int coroutine_fn co_count(Check *c)
 static int coroutine_fn co_count_silently(Check *c)
 {
     BlockCheckResult *res = c->res, scratch = { 0 };
-    BlockReportFunc *report = c->report;
+    const BlockCheckWatch *watch = c->watch;
     int ret;
 
     c->res = &scratch;
-    c->report = NULL;
+    c->watch = NULL;
     ret = co_count(c);
     c->res = res;
-    c->report = report;
+    c->watch = watch;
     return ret < 0 ? ret : scratch.check_errors ? -EIO : 0;
 }
 
@@ -122,6 +125,7 @@ static int coroutine_fn co_check_all(Check *c)
 
     ret = ret < 0 ? ret : co_count(c);
     ret = ret < 0 ? ret : co_compare(c->counts);
+    ret = ret < 0 ? ret : qcow2_check_findings_co_counts(c);
     c->res->corruptions += c->structure_errors + found;
     return ret < 0 ? ret : qcow2_check_copied_co_run(c, false);
 }
@@ -192,6 +196,7 @@ static int coroutine_fn co_rebuild(Check *c, BlockCheckResult *found)
     int ret;
 
     qcow2_check_report(c, "Rebuilding refcount structure");
+    qcow2_check_found(c, "refcount structures", 0, 0, "made anew");
     c->without_refcounts = true;
     ret = qcow2_repair_co_mark(c->q);
     ret = ret < 0 ? ret : co_count_silently(c);
@@ -233,7 +238,8 @@ static int coroutine_fn co_repair_counts(Check *c)
         ret = c->fix & BLK_FIX_ERRORS ? qcow2_repair_co_mark(c->q) : 0;
         ret = ret < 0 ? ret : qcow2_repair_co_counts(c);
     }
-    return ret < 0 ? ret : co_count_silently(c);
+    ret = ret < 0 ? ret : co_count_silently(c);
+    return ret < 0 ? ret : qcow2_check_findings_co_counts(c);
 }
 
 /* Flags are corrected if nothing worse is there, or all of it is to be corrected. */
@@ -288,12 +294,18 @@ static int coroutine_fn co_repair_all(Check *c)
 
 /* ---- */
 
+/* Active L1 entries, and as many again for each snapshot: a measure, no more. */
+static uint64_t all_steps(const Qcow2 *q)
+{
+    return q->hdr.l1_size * (UINT64_C(1) + q->hdr.nb_snapshots);
+}
+
 int coroutine_fn qcow2_co_check(BlockDriverState *bs, BlockCheckResult *res, unsigned fix,
-                                BlockReportFunc *report, void *opaque)
+                                const BlockCheckWatch *watch)
 {
     Qcow2 *q = bs->opaque;
     CheckCounts n = { 0 };
-    Check c = { .q = q, .res = res, .report = report, .opaque = opaque, .fix = fix, .counts = &n };
+    Check c = { .q = q, .res = res, .watch = watch, .fix = fix, .counts = &n };
     int ret = q->at_snapshot ? -ENOTSUP : bs->read_only ? 0 : qcow2_flush_co_all(q);
 
     if (ret < 0) {
@@ -302,10 +314,13 @@ int coroutine_fn qcow2_co_check(BlockDriverState *bs, BlockCheckResult *res, uns
     res->total_clusters = (int64_t)geo_clusters(&q->geo, q->hdr.size);
     c.suspects = g_hash_table_new(NULL, NULL);
     c.defects = g_hash_table_new(NULL, NULL);
+    c.miscounted = watch && watch->found ? g_hash_table_new(NULL, NULL) : NULL;
+    c.all_steps = all_steps(q);
     ret = fix ? co_repair_all(&c) : co_check_all(&c);
     qcow2_check_counts_clear(&n);
     qcow2_check_refmap_clear(&c.map);
     g_hash_table_unref(c.suspects);
     g_hash_table_unref(c.defects);
+    g_clear_pointer(&c.miscounted, g_hash_table_unref);
     return ret;
 }

@@ -41,8 +41,11 @@ typedef struct Check {
     Qcow2 *q;
     RefMap map;
     BlockCheckResult *res;
-    BlockReportFunc *report; /* may be NULL */
-    void *opaque;
+    const BlockCheckWatch *watch; /* NULL: nobody looks on */
+    uint64_t at_guest, at_length; /* what of the disk is looked at; length 0: nothing of it */
+    GHashTable *miscounted; /* with somebody who asks: cluster -> its references, before a repair */
+    uint64_t steps, all_steps; /* of the first count, for the progress */
+    bool stopped;              /* somebody wanted it to */
     CheckCounts *counts;    /* NULL: what is on disk does not matter */
     GHashTable *suspects;   /* active L2 tables with a COPIED flag that may be wrong; with counts */
     bool without_refcounts; /* the refcount structures are going to be made anew */
@@ -89,6 +92,17 @@ void qcow2_check_report(Check *c, const char *fmt, ...) G_GNUC_PRINTF(2, 3);
 /* An error, told as "ERROR" and @fmt, and counted; one that is going to be repaired (@fixable, with
  * BLK_FIX_ERRORS) as "Repairing", and as repaired. */
 void qcow2_check_error(Check *c, bool fixable, const char *fmt, ...) G_GNUC_PRINTF(3, 4);
+/* Tells @c->watch that [@guest, +@length) was found to be @what, and that repair made it what @fmt
+ * says (NULL: nothing). */
+void qcow2_check_found(Check *c, const char *what, uint64_t guest, uint64_t length, const char *fmt,
+                       ...) G_GNUC_PRINTF(5, 6);
+/* A step of the first count is done. -ECANCELED: no more of it. */
+int qcow2_check_step(Check *c);
+/* check-findings.c: tells what of the disk is in clusters with wrong counts; and what became of an
+ * entry of an L1 or L2 table. */
+int coroutine_fn qcow2_check_findings_co_counts(Check *c);
+void qcow2_check_findings_l2(Check *c, L2Entry e, L2Entry fixed, uint64_t guest, bool active);
+void qcow2_check_findings_l1(Check *c, uint64_t e, uint64_t fixed, uint32_t i, bool active);
 int qcow2_check_refmap_init(RefMap *m, Qcow2 *q, int64_t file_length);
 void qcow2_check_refmap_clear(RefMap *m);
 /* @n references to each of the clusters that [offset, offset + bytes) touches. @data: of the guest;

@@ -185,7 +185,7 @@ static int coroutine_fn co_defragment(Compact *c)
 static int coroutine_fn co_expect_sound(Qcow2 *q, GError **errp)
 {
     BlockCheckResult res = { 0 };
-    int ret = qcow2_co_check(q->bs, &res, 0, NULL, NULL);
+    int ret = qcow2_co_check(q->bs, &res, 0, NULL);
 
     if (ret < 0 || res.check_errors) {
         return error_set_errno(errp, ret < 0 ? ret : -EIO, "Could not check the image");

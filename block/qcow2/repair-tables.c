@@ -102,6 +102,9 @@ static int coroutine_fn co_walk_l1(Check *c, const L1Place *p, RepairL1 *repair,
     for (uint32_t i = 0; i < p->entries && ret == 0; i++) {
         uint64_t e = ldbe64(&l1[i]), fixed = repair(c, e, tables);
 
+        if (fixed != e) {
+            qcow2_check_findings_l1(c, e, fixed, i, p->active);
+        }
         if (fixed != e && p->active) {
             ret = qcow2_repair_co_set_l1(c->q, i, fixed);
         } else if (fixed != e) {
@@ -114,20 +117,23 @@ static int coroutine_fn co_walk_l1(Check *c, const L1Place *p, RepairL1 *repair,
 
 /* ---- L2 ---- */
 
-static uint64_t guest_of(const Qcow2 *q, uint64_t table)
+static uint64_t guest_of(const Qcow2 *q, uint64_t table, bool *active)
 {
+    *active = true;
     for (uint32_t i = 0; i < q->l1_size; i++) {
         if ((atomic_load(&q->l1[i]) & QCOW2_OFFSET_MASK) == table) {
             return (uint64_t)i << (q->geo.l2_bits + q->geo.cluster_bits);
         }
     }
+    *active = false;
     return 0;
 }
 
 static int coroutine_fn co_repair_l2(Check *c, uint64_t table, uint8_t *buf)
 {
     const Geometry *g = &c->q->geo;
-    uint64_t guest = guest_of(c->q, table), first = g->cluster_size, end = 0;
+    bool active;
+    uint64_t guest = guest_of(c->q, table, &active), first = g->cluster_size, end = 0;
     int ret = qcow2_check_co_read(c, table, g->cluster_size, buf, "check_refcounts_l2");
 
     for (unsigned i = 0; i < 1u << g->l2_bits && ret == 0; i++) {
@@ -140,6 +146,7 @@ static int coroutine_fn co_repair_l2(Check *c, uint64_t table, uint8_t *buf)
                                              co_take_leaked(c, host));
         if (fixed.desc != e.desc || fixed.bitmap != e.bitmap) {
             qcow2_l2_store(g, buf, i, fixed);
+            qcow2_check_findings_l2(c, e, fixed, guest + ((uint64_t)i << g->cluster_bits), active);
             first = MIN(first, ALIGN_DOWN(at, UINT64_C(512)));
             end = ALIGN_UP(at + 1, UINT64_C(512));
         }

@@ -111,6 +111,11 @@ int coroutine_fn blk_co_change_backing_file(BlockBackend *blk, const char *file,
 int blk_change_backing_file(BlockBackend *blk, const char *file, const char *format, GError **errp);
 int blk_check(BlockBackend *blk, BlockCheckResult *res, unsigned fix, BlockReportFunc *report,
               void *opaque);
+/* The same for those who want to know more than the lines: which parts of the disk each finding
+ * touches and what a repair (@fix) makes of it, and how far it has come. To see what a repair would
+ * do, without it, open the image over a "scratch" node and repair that. */
+int blk_check_watched(BlockBackend *blk, BlockCheckResult *res, unsigned fix,
+                      const BlockCheckWatch *watch);
 /* Makes the image's file shorter, in place, while requests to @blk wait: what is free in it is at
  * its end afterwards, and cut off. @flags: BlockCompactFlags. @progress (may be NULL) is called
  * after every few MiB, and may stop it: -ECANCELED, the image is sound, and the next call goes on

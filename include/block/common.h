@@ -150,6 +150,21 @@ typedef void BlockReportFunc(const char *line, void *opaque);
 /* How far something has come, 0 to 1. False: no more of it (-ECANCELED). */
 typedef bool BlockProgressFunc(double done, void *opaque);
 
+/* One thing that a check found, in more detail than its line. */
+typedef struct BlockFinding {
+    const char *what;      /* the line without its "ERROR", or what is wrong: "cluster 6" */
+    int64_t guest, length; /* what of the disk it touches; length 0: nothing that is known */
+    const char *repair;    /* what repair has made of it: "zeroes", …; NULL: nothing */
+} BlockFinding;
+
+/* Who looks on while an image is checked; each function may be NULL. */
+typedef struct BlockCheckWatch {
+    BlockReportFunc *report; /* the lines */
+    void (*found)(const BlockFinding *f, void *opaque);
+    BlockProgressFunc *progress; /* false stops a check, but not a repair */
+    void *opaque;
+} BlockCheckWatch;
+
 /* How an image is amended. */
 typedef struct BlockAmend {
     bool force;                  /* also what loses the only way to something (the last key) */

@@ -106,7 +106,7 @@ typedef struct BlockSnapshotOps {
 
 /* Begins every table. A driver that was compiled for another version is refused; one whose table
  * is shorter lacks what was added at the end since. */
-#define BLOCK_DRIVER_VERSION 2
+#define BLOCK_DRIVER_VERSION 3
 #define BLOCK_DRIVER_TABLE .version = BLOCK_DRIVER_VERSION, .table_size = sizeof(BlockDriver)
 
 /* Callbacks that a driver leaves NULL are filled in when it registers (block/driver/defaults.c):
@@ -213,7 +213,7 @@ struct BlockDriver {
     int coroutine_fn (*co_vmstate)(BlockDriverState *bs, int64_t pos, IOVector *v, bool save);
 
     int coroutine_fn (*co_check)(BlockDriverState *bs, BlockCheckResult *res, unsigned fix,
-                                 BlockReportFunc *report, void *opaque);
+                                 const BlockCheckWatch *watch);
     /* Makes the image's file as short as what it holds lets it be, in place (BlockCompactFlags).
      * Alone on the image. What the guest, snapshots and bitmaps hold stays the same at any instant
      * (a loss of power leaves leaks, which the next run gives back), and so it may stop, and go on,

@@ -27,9 +27,10 @@ int coroutine_fn bdrv_co_pwritev_compressed(BdrvChild *c, int64_t offset, IOVect
  * save sees to it that it is alone on the image (blk_co_save_vmstate). */
 int coroutine_fn bdrv_co_save_vmstate(BdrvChild *c, int64_t pos, IOVector *v, unsigned flags);
 int coroutine_fn bdrv_co_load_vmstate(BdrvChild *c, int64_t pos, IOVector *v);
-/* Alone on the image, too (blk_check). -ENOTSUP: the format has nothing to check. */
+/* Alone on the image, too (blk_check). @watch: NULL or who looks on. -ENOTSUP: the format has
+ * nothing to check. */
 int coroutine_fn bdrv_co_check(BlockDriverState *bs, BlockCheckResult *res, unsigned fix,
-                               BlockReportFunc *report, void *opaque);
+                               const BlockCheckWatch *watch);
 /* Alone on the image, too (blk_change_backing_file). */
 int coroutine_fn bdrv_co_change_backing_file(BdrvChild *c, const char *file, const char *format,
                                              GError **errp);

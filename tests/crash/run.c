@@ -286,8 +286,8 @@ static int coroutine_fn co_amend(BlockBackend *blk, const Op *op)
 static int coroutine_fn co_repair(BlockBackend *blk)
 {
     BlockCheckResult res = { 0 };
-    int ret = bdrv_co_check((BlockDriverState *)blk_bs(blk), &res, BLK_FIX_LEAKS | BLK_FIX_ERRORS,
-                            NULL, NULL);
+    int ret =
+        bdrv_co_check((BlockDriverState *)blk_bs(blk), &res, BLK_FIX_LEAKS | BLK_FIX_ERRORS, NULL);
 
     return ret < 0 ? ret : res.corruptions || res.check_errors ? -EUCLEAN : 0;
 }

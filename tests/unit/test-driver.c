@@ -50,7 +50,7 @@ static void test_refused(void)
 
     d.version = BLOCK_DRIVER_VERSION + 1;
     expect_refused(&d,
-                   "The block driver was built for version 3 of the driver interface, not for 2");
+                   "The block driver was built for version 4 of the driver interface, not for 3");
     d = named("x");
     d.table_size = sizeof(d) + 8;
     expect_refused(&d, "The block driver was built for a later release");

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* check: exit 0 sound, 1 the check failed, 2 corruptions, 3 leaks, 63 the format has no check.  A
  * repair is followed by a second check, which decides. */
-#include "img.h"
+#include "check.h"
 
 #include <errno.h>
 #include <getopt.h>
@@ -15,6 +15,9 @@ static const char help_text[] =
     "  -f, --format FORMAT           format of the image (probed)\n"
     "  --image-opts                  the name is an option string (driver=qcow2,file.filename=x)\n"
     "  -r, --repair leaks|all        repair leaked clusters, or all that is found\n"
+    "  --dry-run                     change nothing; say what of the disk each finding touches,\n"
+    "                                and what the repair (all) would do with it\n"
+    "  -p, --progress                show progress\n"
     "  -T, --cache MODE              cache mode (writeback)\n"
     "  --output human|json           how it is printed (human)\n"
     "  -U, --force-share             the image may be in use, by a writer too; not with -r; what\n"
@@ -71,7 +74,8 @@ static void set_nonzero(JsonObject *o, const char *name, int64_t v)
     }
 }
 
-static void print_json(const BlockCheckResult *r, const char *filename, const char *format)
+static void print_json(const BlockCheckResult *r, const char *filename, const char *format,
+                       const DryRun *dry)
 {
     JsonObject *o = json_object_new();
     g_autoptr(JsonNode) node = json_node_new(JSON_NODE_OBJECT);
@@ -88,13 +92,16 @@ static void print_json(const BlockCheckResult *r, const char *filename, const ch
     json_object_set_string_member(o, "filename", filename);
     json_object_set_string_member(o, "format", format);
     set_nonzero(o, "fragmented-clusters", r->fragmented_clusters);
+    if (dry) {
+        img_check_findings_json(dry, o);
+    }
     json_node_take_object(node, o);
     img_print_json(node);
 }
 
 typedef struct CheckArgs {
     const char *format, *cache, *repair;
-    bool json, quiet, image_opts, force_share;
+    bool json, quiet, image_opts, force_share, dry_run, progress;
 } CheckArgs;
 
 static bool take_repair(const ToolArg *a, void *record, void *field, const char *value)
@@ -117,13 +124,15 @@ static const ToolArg check_args[] = {
     { "force-share", 'U', ARG_SET, FIELD(force_share) },
     { "cache", 'T', ARG_TEXT, FIELD(cache) },
     { "quiet", 'q', ARG_SET, FIELD(quiet) },
+    { "dry-run", 0, ARG_SET, FIELD(dry_run) },
+    { "progress", 'p', ARG_SET, FIELD(progress) },
     { NULL }
 };
 #undef FIELD
 
 static BlockBackend *open_to_check(const char *name, const CheckArgs *a)
 {
-    int flags = BLK_O_CHECK | (a->repair ? BLK_O_RDWR : 0);
+    int flags = BLK_O_CHECK | (a->repair && !a->dry_run ? BLK_O_RDWR : 0);
     bool writethrough;
     BlockBackend *blk;
 
@@ -131,7 +140,7 @@ static BlockBackend *open_to_check(const char *name, const CheckArgs *a)
         img_error("Invalid source cache option: %s", a->cache);
         return NULL;
     }
-    if (a->repair && a->force_share) {
+    if ((a->repair || a->dry_run) && a->force_share) {
         img_error("Could not open '%s': force-share=on can only be used with read-only images",
                   name);
         return NULL;
@@ -158,17 +167,28 @@ static void print_repaired(const BlockCheckResult *r)
 static unsigned fix_of(const CheckArgs *a)
 {
     if (!a->repair) {
-        return 0;
+        return a->dry_run ? BLK_FIX_LEAKS | BLK_FIX_ERRORS : 0;
     }
     return !strcmp(a->repair, "all") ? BLK_FIX_LEAKS | BLK_FIX_ERRORS : BLK_FIX_LEAKS;
+}
+
+static bool show_progress(double done, void *opaque)
+{
+    progress_set(done * 100);
+    return true;
 }
 
 /* The check; where something was repaired, it is what the check after it finds that counts. */
 static int run_check(BlockBackend *blk, const CheckArgs *a, BlockCheckResult *res)
 {
+    BlockCheckWatch watch = { .report = report_line, .progress = show_progress };
     BlockCheckResult again = { 0 };
-    int ret = blk_check(blk, res, fix_of(a), report_line, NULL);
+    int ret;
 
+    progress_set(0);
+    ret = blk_check_watched(blk, res, a->dry_run ? 0 : fix_of(a), &watch);
+    progress_set(100);
+    progress_end();
     if (ret < 0 || !(res->leaks_fixed || res->corruptions_fixed)) {
         return ret;
     }
@@ -261,11 +281,22 @@ static int check_shared(BlockBackend **blk, const char *name, const CheckArgs *a
 
 /* What is printed of it; the exit code. */
 static int print_result(const CheckArgs *a, const BlockCheckResult *res, const char *name,
-                        const char *format)
+                        BlockBackend *blk)
 {
+    g_autoptr(DryRun) dry = NULL;
+
+    if (a->dry_run) {
+        dry = img_check_dry_run(blk, name, a->image_opts, fix_of(a));
+        if (!dry) {
+            return 1;
+        }
+    }
     if (a->json && !a->quiet) {
-        print_json(res, name, format);
+        print_json(res, name, blk_driver_name(blk_bs(blk)), dry);
     } else if (!a->quiet) {
+        if (dry) {
+            img_check_print_findings(dry);
+        }
         print_human(res);
     }
     return exit_code(res);
@@ -280,6 +311,7 @@ int img_check(int argc, char **argv)
 
     img_take_args("check", check_args, argc, argv, &a);
     img_expect_one_image("check", argc);
+    progress_init(a.progress && !a.quiet && !a.json, 1.0);
     blk = open_to_check(argv[optind], &a);
     if (!blk) {
         return 1;
@@ -295,9 +327,9 @@ int img_check(int argc, char **argv)
         img_error("Check failed: %s", strerror(-ret));
         ret = 1;
     } else {
-        ret = print_result(&a, &res, argv[optind], blk_driver_name(blk_bs(blk)));
+        ret = print_result(&a, &res, argv[optind], blk);
     }
-    if (!a.repair) {
+    if (!a.repair || a.dry_run) {
         blk_close_reader(blk);
         return ret;
     }
