@@ -15,6 +15,7 @@
 #define QCOW2_ALLOCATOR_H
 
 #include "cache.h"
+#include "full-map.h"
 #include "geometry.h"
 #include "health.h"
 #include "metadata-set.h"
@@ -46,6 +47,7 @@ typedef struct Allocator {
 
     bool freed GUARDED_BY(meta_lock); /* some count fell to 0 since the file was cut (tail.h) */
     uint64_t free_hint GUARDED_BY(meta_lock); /* cluster from which on free ones are looked for */
+    FullMap full GUARDED_BY(meta_lock);       /* by slices of counts */
     uint64_t compress_next GUARDED_BY(meta_lock); /* next byte for compressed data, 0: none */
 #ifdef CONFIG_ORACLES
     CountOracle *oracle;

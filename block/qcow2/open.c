@@ -142,6 +142,7 @@ static void free_state(Qcow2 *q)
     qcow2_crypt_fini(q);
     g_clear_pointer(&q->l1, g_free);
     g_clear_pointer(&q->alloc.reftable, g_free);
+    qcow2_full_map_forget(&q->alloc.full);
     qcow2_header_clear(&q->hdr);
 }
 
@@ -330,6 +331,7 @@ static void swap_allocators(Allocator *a, Allocator *b) UNCHECKED_LOCKS
     SWAP(a->ref_cache, b->ref_cache);
     a->free_hint = 0;
     a->compress_next = 0;
+    qcow2_full_map_forget(&a->full);
     ORACLE(qcow2_oracle_counts_forget(a->oracle));
 }
 

@@ -68,9 +68,9 @@ static int coroutine_fn release(Qcow2 *q, const Quarantined *e) EXCLUDES_LOCK(q-
     return ret;
 }
 
-int coroutine_fn qcow2_reap_co_ready(Qcow2 *q)
+int coroutine_fn qcow2_reap_co_some(Qcow2 *q, uint64_t most)
 {
-    while (qcow2_quarantine_bytes(q->quarantine)) {
+    for (uint64_t n = 0; n < most && qcow2_quarantine_bytes(q->quarantine); n++) {
         g_autofree Quarantined *e = qcow2_quarantine_take(q->quarantine);
         int ret;
 
@@ -88,4 +88,9 @@ int coroutine_fn qcow2_reap_co_ready(Qcow2 *q)
         }
     }
     return 0;
+}
+
+int coroutine_fn qcow2_reap_co_ready(Qcow2 *q)
+{
+    return qcow2_reap_co_some(q, UINT64_MAX);
 }

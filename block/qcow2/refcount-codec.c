@@ -3,6 +3,8 @@
 #include "refcount-codec.h"
 #include "util/bytes.h"
 
+#include <string.h>
+
 uint64_t qcow2_refcount_codec_get(unsigned order, const void *block, uint64_t index)
 {
     const uint8_t *p = block;
@@ -62,6 +64,38 @@ uint64_t qcow2_refcount_codec_zero_run(unsigned order, const void *block, uint64
     uint64_t i = 0;
 
     while (i < n && qcow2_refcount_codec_get(order, block, index + i) == 0) {
+        i++;
+    }
+    return i;
+}
+
+/* Of 64 bits of entries, in any byte order. */
+static bool has_zero(unsigned order, uint64_t word)
+{
+    unsigned bits = 1u << order;
+    uint64_t low = bits == 64 ? 1 : UINT64_MAX / ((UINT64_C(1) << bits) - 1);
+
+    return ((word - low) & ~word & low << (bits - 1)) != 0;
+}
+
+uint64_t qcow2_refcount_codec_used_run(unsigned order, const void *block, uint64_t index,
+                                       uint64_t n)
+{
+    uint64_t per = 64u >> order, i = 0;
+
+    while (i < n) {
+        uint64_t word;
+
+        if ((index + i) % per == 0 && n - i >= per) {
+            memcpy(&word, (const uint8_t *)block + (index + i) / per * 8, sizeof(word));
+            if (!has_zero(order, word)) {
+                i += per;
+                continue;
+            }
+        }
+        if (qcow2_refcount_codec_get(order, block, index + i) == 0) {
+            break;
+        }
         i++;
     }
     return i;

@@ -63,6 +63,7 @@ int coroutine_fn qcow2_refcount_co_load_table(Allocator *a, GError **errp)
     a->reftable_dirty = false;
     a->reftable_new_offset = 0;
     a->free_hint = 0;
+    qcow2_full_map_forget(&a->full);
     ORACLE(qcow2_oracle_counts_forget(a->oracle));
     return register_tables(a);
 }
@@ -141,6 +142,7 @@ static void note_freed(Allocator *a, uint64_t cluster) REQUIRES_LOCK(a->meta_loc
 {
     a->freed = true;
     a->free_hint = MIN(a->free_hint, cluster); /* INV-ALLOC-1 */
+    qcow2_full_map_clear(&a->full, cluster / qcow2_refcount_slice_entries(a)); /* INV-FULL-1 */
     if (a->compress_next && a->compress_next >> a->geo->cluster_bits == cluster) {
         a->compress_next = 0; /* INV-ALLOC-3 */
     }
@@ -163,6 +165,9 @@ static void apply_delta(Allocator *a, MetaSlice *s, uint64_t cluster, uint64_t i
         }
     }
     qcow2_cache_modify_end(a->ref_cache, s);
+    if (delta > 0 && n == qcow2_refcount_slice_entries(a)) {
+        qcow2_full_map_set(&a->full, cluster / n);
+    }
 }
 
 /* Slice by slice; *done counts the clusters changed. */

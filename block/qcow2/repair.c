@@ -78,6 +78,7 @@ int coroutine_fn qcow2_repair_co_write(Qcow2 *q, uint64_t offset, uint64_t bytes
         qcow2_cache_drop(q->alloc.ref_cache, table, q->geo.cluster_size);
         q->alloc.free_hint = 0;
         q->alloc.compress_next = 0;
+        qcow2_full_map_forget(&q->alloc.full);
         ORACLE(qcow2_oracle_counts_forget(q->alloc.oracle));
         co_mutex_unlock(&q->alloc.meta_lock);
         atomic_fetch_add(&q->compressed_gen, 1);

@@ -12,6 +12,7 @@
 #define QUARANTINE_PART 4
 #define QUARANTINE_MIN_GROWING (UINT64_C(16) * MiB)
 #define QUARANTINE_PART_GROWING 16
+#define REAP_BY_REQUEST 32
 #define QUARANTINE_RUNS (UINT64_C(1) << 16)
 
 /* A sync helps: what waits for requests only is not counted, however long they take. */
@@ -60,9 +61,8 @@ int coroutine_fn qcow2_room_co_make(Qcow2 *q)
         return 0;
     }
     ret = qcow2_flush_co_metadata(q, true);
-    if (ret == 0) {
-        (void)qcow2_reap_co_ready(
-            q); /* what fails stays in quarantine: no reason to fail a write */
+    if (ret == 0) { /* what fails stays in quarantine: no reason to fail a write */
+        (void)qcow2_reap_co_some(q, REAP_BY_REQUEST);
     }
     return ret < 0 && !crowded ? qcow2_health_may_write(&q->health)
                                : ret; /* it needs the cache's room, no more */

@@ -62,8 +62,24 @@ static bool scan_slice(Allocator *a, FreeScan *f, const void *data, uint64_t ind
             return false;
         } else {
             scan_used(f);
-            i++;
+            i += qcow2_refcount_codec_used_run(order, data, index + i, len - i);
         }
+    }
+    return true;
+}
+
+/* From @c on, *len clusters that are known to be in use. */
+static bool skip_full(const Allocator *a, FreeScan *f, uint64_t c, uint64_t *len)
+    REQUIRES_LOCK(a->meta_lock)
+{
+    uint64_t per = qcow2_refcount_slice_entries(a), next = qcow2_full_map_next(&a->full, c / per);
+
+    if (next == c / per) {
+        return false;
+    }
+    *len = next * per - c;
+    if (f->exact || f->run == 0) {
+        scan_used(f);
     }
     return true;
 }
@@ -77,6 +93,9 @@ static int coroutine_fn scan_step(Allocator *a, FreeScan *f, uint64_t c, uint64_
     MetaSlice *s;
     int ret;
 
+    if (skip_full(a, f, c, len)) {
+        return f->run && !f->exact;
+    }
     if (cluster_range_has(f->avoid, c)) {
         *len = f->avoid.first + f->avoid.n - c;
         if (f->run && !f->exact) {
@@ -95,6 +114,10 @@ static int coroutine_fn scan_step(Allocator *a, FreeScan *f, uint64_t c, uint64_
     }
     if (s) {
         more = scan_slice(a, f, s->data, index, c, *len);
+        if (f->run == 0 &&
+            qcow2_refcount_codec_used_run(a->geo->refcount_order, s->data, 0, per) == per) {
+            qcow2_full_map_set(&a->full, c / per);
+        }
         qcow2_cache_put(a->ref_cache, s);
     } else {
         scan_free(f, c, *len);
@@ -139,4 +162,21 @@ int coroutine_fn qcow2_search_co_free(Allocator *a, uint64_t start, uint64_t n, 
         *seen = f.seen;
     }
     return 0;
+}
+
+#define AHEAD 64 /* slices */
+
+void coroutine_fn qcow2_search_co_look_ahead(Allocator *a, uint64_t *c)
+{
+    uint64_t per = qcow2_refcount_slice_entries(a);
+
+    *c = ALIGN_DOWN(*c, per); /* (a power of two) */
+    for (unsigned i = 0; i < AHEAD; i++, *c += per) {
+        FreeScan f = { .n = 1, .seen = UINT64_MAX };
+        uint64_t len;
+
+        if (scan_step(a, &f, *c, &len) < 0) {
+            return;
+        }
+    }
 }

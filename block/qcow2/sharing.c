@@ -88,13 +88,11 @@ void coroutine_fn qcow2_sharing_co_settle(Qcow2 *q, uint64_t l1_index)
 
 int coroutine_fn qcow2_sharing_co_count(Qcow2 *q, uint64_t l1_index)
 {
-    int ret;
+    return q->sharing.failed || !qcow2_sharing_is_pending(q, l1_index) ? q->sharing.failed
+                                                                       : co_count(q, l1_index);
+}
 
-    co_mutex_lock(&q->alloc.meta_lock);
-    ret = q->sharing.failed;
-    if (ret == 0 && qcow2_sharing_is_pending(q, l1_index)) {
-        ret = co_count(q, l1_index);
-    }
-    co_mutex_unlock(&q->alloc.meta_lock);
-    return ret;
+int qcow2_sharing_failure(const Qcow2 *q)
+{
+    return q->sharing.failed;
 }

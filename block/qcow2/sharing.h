@@ -38,7 +38,9 @@ void coroutine_fn qcow2_sharing_co_settle(Qcow2 *q, uint64_t l1_index)
     REQUIRES_LOCK(q->alloc.meta_lock);
 /* The same for the maker: 0, or why there will be no snapshot. */
 int coroutine_fn qcow2_sharing_co_count(Qcow2 *q, uint64_t l1_index)
-    EXCLUDES_LOCK(q->alloc.meta_lock);
+    REQUIRES_LOCK(q->alloc.meta_lock);
+/* After the end: 0, or why a table was not counted, and none is any more. */
+int qcow2_sharing_failure(const Qcow2 *q);
 /* Has the table been counted since the last begin? */
 bool qcow2_sharing_has_counted(const Qcow2 *q, uint64_t l1_index);
 

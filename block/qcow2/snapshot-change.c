@@ -8,9 +8,11 @@
 #include "flush.h"
 #include "header-layout.h"
 #include "l2-table.h"
+#include "reap.h"
 #include "refcount.h"
 #include "room.h"
 #include "rules.h"
+#include "search.h"
 #include "share.h"
 #include "sharing.h"
 #include "util/bytes.h"
@@ -50,6 +52,19 @@ int coroutine_fn qcow2_snapshot_change_co_end(Qcow2 *q, int ret)
 }
 
 /* ---- Counts ---- */
+
+void coroutine_fn qcow2_snapshot_change_co_look_ahead(Qcow2 *q)
+{
+    uint64_t c = 0, from;
+
+    do {
+        co_reschedule_self();
+        co_mutex_lock(&q->alloc.meta_lock);
+        from = c;
+        qcow2_search_co_look_ahead(&q->alloc, &c);
+        co_mutex_unlock(&q->alloc.meta_lock);
+    } while (c > from && c < qcow2_search_file_end(&q->alloc));
+}
 
 uint64_t *qcow2_snapshot_change_copy_l1(Qcow2 *q)
 {
@@ -118,8 +133,36 @@ static int coroutine_fn co_make_room(Qcow2 *q)
     if (qcow2_cache_dirty_bytes(l2) > qcow2_cache_budget(l2) / 4 ||
         qcow2_cache_dirty_bytes(ref) > qcow2_cache_budget(ref) / 4) {
         ret = qcow2_flush_co_metadata(q, true);
+        (void)qcow2_reap_co_ready(q); /* no request is to do that for us */
     }
     return ret < 0 ? ret : qcow2_room_co_make(q);
+}
+
+/* So many tables are worked on in one hold of meta_lock: 2 ms, with clusters of 64 KiB. A guest
+ * waits no longer, and the lock, which is handed on in turn, is not waited for table by table. */
+#define BATCH 4
+
+/* Of L1 entry @i of the table in question. */
+typedef bool WantsTable(const Qcow2 *q, uint64_t i);
+
+/* The next tables that are wanted, from @o's *@at on, in the cache, and room for what will be
+ * dirty: their L1 indices in @batch. How many; or -errno, with *@at and the batch as they are
+ * then. */
+static int coroutine_fn co_next_batch(Qcow2 *q, const TableOrder *o, const uint64_t *l1,
+                                      WantsTable *wants, uint64_t *at, uint64_t batch[BATCH],
+                                      unsigned *n)
+{
+    int ret = co_make_room(q);
+
+    for (*n = 0; *n < BATCH && *at < o->n; ++*at) {
+        uint64_t i = o->index[*at];
+
+        if (wants(q, i)) {
+            co_fetch(q, i, l1[i]);
+            batch[(*n)++] = i;
+        }
+    }
+    return ret;
 }
 
 static int coroutine_fn co_mend(Qcow2 *q, uint64_t i)
@@ -135,48 +178,50 @@ static int coroutine_fn co_mend(Qcow2 *q, uint64_t i)
     return ret;
 }
 
-/* (Whether there is room or not: dirty slices may exceed the cache.) */
-static int coroutine_fn co_remove_one(Qcow2 *q, uint64_t i, uint64_t table)
+static int coroutine_fn co_remove_batch(Qcow2 *q, const uint64_t *l1, const uint64_t *batch,
+                                        unsigned n) REQUIRES_LOCK(q->alloc.meta_lock)
 {
-    int ret, mended;
+    int ret = 0, r;
 
-    (void)co_make_room(q);
-    co_fetch(q, i, table);
-    co_mutex_lock(&q->alloc.meta_lock);
-    ret = qcow2_share_co_remove(q, i, table);
-    co_mutex_unlock(&q->alloc.meta_lock);
-    mended = co_mend(q, i);
-    if (ret < 0) {
-        q->stays_dirty = true;
+    for (unsigned k = 0; k < n; k++) {
+        r = qcow2_share_co_remove(q, batch[k], l1[batch[k]]);
+        ret = ret < 0 ? ret : r;
     }
-    return ret < 0 ? ret : mended;
-}
-
-/* Of L1 entry @i of @l1. */
-typedef bool WantsTable(const Qcow2 *q, uint64_t i);
-
-static bool wants_all(const Qcow2 *q, uint64_t i)
-{
-    return true;
+    for (unsigned k = 0; k < n; k++) {
+        r = qcow2_share_co_mend(q, batch[k]);
+        ret = ret < 0 ? ret : r;
+    }
+    return ret;
 }
 
 static int coroutine_fn co_remove(Qcow2 *q, const uint64_t *l1, uint64_t n, WantsTable *wants)
 {
     g_autofree uint64_t *index = NULL;
+    uint64_t at = 0, batch[BATCH];
     TableOrder o;
     int ret = order_tables(&o, l1, n);
 
     index = o.index;
+    while (at < o.n) {
+        unsigned got;
+        int r;
+
+        /* (Whether there is room or not: dirty slices may exceed the cache.) */
+        (void)co_next_batch(q, &o, l1, wants, &at, batch, &got);
+        co_mutex_lock(&q->alloc.meta_lock);
+        r = co_remove_batch(q, l1, batch, got);
+        co_mutex_unlock(&q->alloc.meta_lock);
+        ret = ret < 0 ? ret : r;
+    }
     if (ret < 0) {
         q->stays_dirty = true;
     }
-    for (uint64_t k = 0; k < o.n; k++) {
-        uint64_t i = o.index[k];
-        int r = wants(q, i) ? co_remove_one(q, i, l1[i]) : 0;
-
-        ret = ret < 0 ? ret : r;
-    }
     return ret;
+}
+
+static bool wants_all(const Qcow2 *q, uint64_t i)
+{
+    return true;
 }
 
 int coroutine_fn qcow2_snapshot_change_co_remove(Qcow2 *q, const uint64_t *l1, uint64_t n)
@@ -213,23 +258,23 @@ int coroutine_fn qcow2_snapshot_change_co_add(Qcow2 *q, const uint64_t *l1, uint
 int coroutine_fn qcow2_snapshot_change_co_share(Qcow2 *q, const uint64_t *l1, uint32_t n)
 {
     g_autofree uint64_t *index = NULL;
+    uint64_t at = 0, batch[BATCH];
     TableOrder o;
     int ret = order_tables(&o, l1, n);
 
     index = o.index;
-    for (uint64_t k = 0; k < o.n && ret == 0; k++) {
-        uint64_t i = o.index[k];
+    while (at < o.n && ret == 0) {
+        unsigned got;
 
-        if (qcow2_sharing_is_pending(q, i)) {
-            ret = co_make_room(q);
+        ret = co_next_batch(q, &o, l1, qcow2_sharing_is_pending, &at, batch, &got);
+        co_mutex_lock(&q->alloc.meta_lock);
+        for (unsigned k = 0; k < got && ret == 0; k++) {
+            ret = qcow2_sharing_co_count(q, batch[k]);
         }
-        if (qcow2_sharing_is_pending(q, i)) {
-            co_fetch(q, i, l1[i]);
-        }
-        ret = ret < 0 ? ret : qcow2_sharing_co_count(q, i);
+        co_mutex_unlock(&q->alloc.meta_lock);
     }
     qcow2_sharing_co_end(q);
-    return ret;
+    return ret < 0 ? ret : qcow2_sharing_failure(q);
 }
 
 /* Where the header may name what is given up, once it does not. */

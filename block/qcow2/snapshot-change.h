@@ -27,6 +27,10 @@ int coroutine_fn qcow2_snapshot_change_co_begin(Qcow2 *q, unsigned what)
 int coroutine_fn qcow2_snapshot_change_co_end(Qcow2 *q, int ret)
     EXCLUDES_LOCK(q->flush_lock, q->alloc.meta_lock);
 
+/* Where clusters are free is known, so that requests, all of which will need some, do not look
+ * through the whole file for it, one of them for all. */
+void coroutine_fn qcow2_snapshot_change_co_look_ahead(Qcow2 *q)
+    EXCLUDES_LOCK(q->alloc.meta_lock);
 /* The active L1 table, as offsets; g_free(). NULL: no memory. */
 uint64_t *qcow2_snapshot_change_copy_l1(Qcow2 *q);
 /* The active L1 table is @l1 at an instant that qcow2_sharing_begin() was told of: its tables are

@@ -107,7 +107,10 @@ static int coroutine_fn co_take(Qcow2 *q, const BlockSnapshotInfo *info, const B
                                 Snapshot *s)
 {
     g_autofree uint64_t *l1 = NULL;
-    int ret = co_freeze(q, info, hold, s, &l1);
+    int ret;
+
+    qcow2_snapshot_change_co_look_ahead(q);
+    ret = co_freeze(q, info, hold, s, &l1);
 
     if (ret < 0) {
         return ret;

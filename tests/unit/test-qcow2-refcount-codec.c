@@ -104,6 +104,33 @@ static void test_zero_run(gconstpointer data)
     }
 }
 
+/* All in use but for a few. */
+static void test_used_run(gconstpointer data)
+{
+    unsigned order = GPOINTER_TO_UINT(data);
+    uint64_t entries = BLOCK * 8 >> order;
+    g_autoptr(GRand) rand = g_rand_new_with_seed(order + 99);
+
+    for (unsigned round = 0; round < 300; round++) {
+        uint8_t block[BLOCK];
+        uint64_t from = (uint64_t)g_rand_int(rand) % entries;
+        uint64_t n = (uint64_t)g_rand_int(rand) % (entries - from + 1), naive = 0;
+
+        for (uint64_t i = 0; i < entries; i++) {
+            uint64_t v = random_value(rand, order);
+
+            qcow2_refcount_codec_set(order, block, i, v ? v : 1);
+        }
+        for (unsigned k = 0; k < round % 4; k++) {
+            qcow2_refcount_codec_set(order, block, (uint64_t)g_rand_int(rand) % entries, 0);
+        }
+        while (naive < n && naive_get(order, block, from + naive) != 0) {
+            naive++;
+        }
+        g_assert_cmpuint(qcow2_refcount_codec_used_run(order, block, from, n), ==, naive);
+    }
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -111,6 +138,9 @@ int main(int argc, char **argv)
         g_autofree char *a = g_strdup_printf("/qcow2/refcount-codec/width-%u", 1u << order);
         g_autofree char *b = g_strdup_printf("/qcow2/refcount-codec/zero-run-%u", 1u << order);
 
+        g_autofree char *c = g_strdup_printf("/qcow2/refcount-codec/used-run-%u", 1u << order);
+
+        g_test_add_data_func(c, GUINT_TO_POINTER(order), test_used_run);
         g_test_add_data_func(a, GUINT_TO_POINTER(order), test_width);
         g_test_add_data_func(b, GUINT_TO_POINTER(order), test_zero_run);
     }
