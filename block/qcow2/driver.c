@@ -23,7 +23,8 @@ static void qcow2_refresh_limits(BlockDriverState *bs)
     bs->limits.pdiscard_alignment = (uint32_t)q->geo.cluster_size;
 }
 
-static const char *const strong_options[] = { "encrypt.key-secret", NULL };
+static const char *const strong_options[] = { "encrypt.key-secret", "snapshot.id", "snapshot.name",
+                                              NULL };
 
 const BlockDriver bdrv_qcow2 = {
     BLOCK_DRIVER_TABLE,

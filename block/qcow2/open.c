@@ -148,8 +148,22 @@ static void free_state(Qcow2 *q)
 
 /* ---- Open ---- */
 
+/* What is read is the snapshot that the options name, if they name one. */
+static int coroutine_fn co_show_snapshot(Qcow2 *q, const char *id, const char *name, GError **errp)
+{
+    if (!id && !name) {
+        return 0;
+    }
+    if (!q->bs->read_only) {
+        return error_set(errp, EINVAL, "An internal snapshot can only be opened read-only");
+    }
+    return qcow2_snapshot_ops.co_load(q->bs, id, name, errp);
+}
+
 static int coroutine_fn co_open_parts(Qcow2 *q, Options *o, int flags, GError **errp)
 {
+    g_autofree char *id = opts_take_str(o, "snapshot.id");
+    g_autofree char *name = opts_take_str(o, "snapshot.name");
     Qcow2Options opt;
     int ret = qcow2_header_co_read(q->file, &q->hdr, flags, errp);
 
@@ -174,6 +188,7 @@ static int coroutine_fn co_open_parts(Qcow2 *q, Options *o, int flags, GError **
     ret = ret < 0 ? ret : qcow2_l1_co_load(q, errp);
     ret = ret < 0 ? ret : co_load_reftable(q, errp);
     ret = ret < 0 ? ret : qcow2_snapshot_co_load(q, errp);
+    ret = ret < 0 ? ret : co_show_snapshot(q, id, name, errp);
     if (ret < 0) {
         return ret;
     }

@@ -31,13 +31,30 @@ static int coroutine_fn co_write_all(Qcow2 *q, bool stops, GError **errp)
     return ret < 0 ? error_set_errno(errp, ret, "Could not write the image's metadata") : 0;
 }
 
+/* The option is what it was; taken. */
+static bool keeps(BlockDriverState *bs, Options *options, const char *key)
+{
+    bool same = g_strcmp0(opts_peek(options, key), opts_peek(bs->options, key)) == 0;
+
+    opts_del(options, key);
+    return same;
+}
+
 int coroutine_fn qcow2_co_reopen_prepare(BlockDriverState *bs, Options *options, int flags,
                                          void **state, GError **errp)
 {
     Qcow2 *q = bs->opaque;
     bool writes = flags & BLK_O_RDWR;
     g_autofree Qcow2Reopen *r = g_new0(Qcow2Reopen, 1);
-    int ret = qcow2_options_take(&q->geo, options, flags, &r->opt, errp);
+    int ret;
+
+    if (writes && q->at_snapshot) {
+        return error_set(errp, EINVAL, "An internal snapshot can only be opened read-only");
+    }
+    if (!keeps(bs, options, "snapshot.id") || !keeps(bs, options, "snapshot.name")) {
+        return error_set(errp, EINVAL, "Another snapshot cannot be shown by a reopen");
+    }
+    ret = qcow2_options_take(&q->geo, options, flags, &r->opt, errp);
 
     ret = ret < 0
               ? ret
