@@ -139,7 +139,8 @@ static int coroutine_fn co_apply(Qcow2 *q, const BlockBitmapChange *c, Bitmap *b
     uint64_t size = (uint64_t)atomic_load(&q->bs->total_bytes);
     int ret;
 
-    if (c->action != BLK_BITMAP_REMOVE && (b->flags & BITMAP_IN_USE)) {
+    if ((b->flags & BITMAP_IN_USE) && c->action != BLK_BITMAP_REMOVE &&
+        c->action != BLK_BITMAP_ADD) {
         return qcow2_bitmap_refuse_inconsistent(b, errp);
     }
     switch (c->action) {

@@ -44,7 +44,7 @@ typedef struct Bitmap {
 
 typedef struct TrackedSet {
     unsigned n;
-    Bitmap *list[];
+    Bitmap *list[]; /* by name */
 } TrackedSet;
 
 /* A request that waits for its regions to be hot. */

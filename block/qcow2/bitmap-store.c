@@ -182,16 +182,17 @@ static int edit_header(Qcow2Header *h, void *opaque, GError **errp)
     return 0;
 }
 
-static bool has_table(const GPtrArray *list, uint64_t table_offset)
+/* Where the tables of @list are: there may be ten thousands. */
+static GHashTable *places_of(const GPtrArray *list)
 {
-    for (guint i = 0; i < list->len; i++) {
-        const Bitmap *b = g_ptr_array_index(list, i);
+    GHashTable *places = g_hash_table_new(g_int64_hash, g_int64_equal);
 
-        if (b->table_offset == table_offset) {
-            return true;
-        }
+    for (guint i = 0; i < list->len; i++) {
+        Bitmap *b = g_ptr_array_index(list, i);
+
+        g_hash_table_add(places, &b->table_offset);
     }
-    return false;
+    return places;
 }
 
 static void let_go(Qcow2 *q, uint64_t offset, uint64_t bytes)
@@ -222,6 +223,7 @@ static void replace_places(Qcow2 *q, const BitmapStore *s, uint64_t old_dir, uin
     REQUIRES_LOCK(q->alloc.meta_lock, q->bitmaps->lock)
 {
     const GPtrArray *old = q->bitmaps->all;
+    g_autoptr(GHashTable) before = places_of(old), now = places_of(s->next);
 
     if (old_size) {
         qcow2_metadata_remove(q->metadata, old_dir, old_size);
@@ -230,14 +232,14 @@ static void replace_places(Qcow2 *q, const BitmapStore *s, uint64_t old_dir, uin
     for (guint i = 0; i < old->len; i++) {
         const Bitmap *b = g_ptr_array_index(old, i);
 
-        if (!has_table(s->next, b->table_offset)) {
+        if (!g_hash_table_contains(now, &b->table_offset)) {
             let_go_of_bitmap(q, b);
         }
     }
     for (guint i = 0; i < s->next->len; i++) {
         const Bitmap *b = g_ptr_array_index(s->next, i);
 
-        if (!has_table(old, b->table_offset)) {
+        if (!g_hash_table_contains(before, &b->table_offset)) {
             qcow2_metadata_add(q->metadata, b->table_offset, b->table_entries * UINT64_C(8),
                                "bitmap table");
         }

@@ -3,6 +3,7 @@
 #include "bitmap.h"
 
 #include "bitmap-set.h"
+#include "header-ext.h"
 
 #include "util/bytes.h"
 
@@ -150,6 +151,22 @@ bool qcow2_bitmap_list(Qcow2 *q, Options *o, GError **errp)
     ListArgs a = { q, o, errp };
 
     return !q->hdr.has_bitmaps || co_run_sync(list_fn, &a) == 0;
+}
+
+char *qcow2_bitmap_warning(const Qcow2 *q)
+{
+    const char *what =
+        q->hdr.version < 3
+            ? "This qcow2 v2 image contains bitmaps, but they may have been modified by a program "
+              "without persistent bitmap support; so now they must all be considered inconsistent"
+            : "a program lacking bitmap support modified this file, so all bitmaps are now "
+              "considered inconsistent";
+
+    return qcow2_header_ext_has_old_bitmaps(&q->hdr)
+               ? g_strdup_printf("warning: %s\nSome clusters may be leaked, run 'qemu-img check "
+                                 "-r' on the image file to fix.",
+                                 what)
+               : NULL;
 }
 
 /* ---- A writer opens the image ---- */

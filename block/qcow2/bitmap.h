@@ -51,6 +51,8 @@ int coroutine_fn qcow2_bitmap_co_open(Qcow2 *q, bool *to_mark, GError **errp);
 int coroutine_fn qcow2_bitmap_co_mark_in_use(Qcow2 *q,
                                              bool (*is_kept)(const Qcow2 *q, const BitmapEntry *e),
                                              bool *marked);
+/* What a user is to know of bitmaps that are not to be believed; NULL: nothing. g_free(). */
+char *qcow2_bitmap_warning(const Qcow2 *q);
 /* Adds "bitmaps.N.…" to @o. */
 bool qcow2_bitmap_list(Qcow2 *q, Options *o, GError **errp);
 

@@ -343,6 +343,16 @@ static void put_bitmaps(Out *o, const Qcow2Header *h)
     }
 }
 
+bool qcow2_header_ext_has_old_bitmaps(const Qcow2Header *h)
+{
+    for (guint i = 0; i < h->unknown_exts->len; i++) {
+        if (g_array_index(h->unknown_exts, HeaderExt, i).type == EXT_BITMAPS) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static void drop_unknown(Qcow2Header *h, uint32_t type)
 {
     for (guint i = h->unknown_exts->len; i-- > 0;) {

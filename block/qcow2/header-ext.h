@@ -12,6 +12,7 @@ int qcow2_header_ext_parse(Qcow2Header *h, const uint8_t *buf, size_t len, GErro
 size_t qcow2_header_ext_put(const Qcow2Header *h, uint8_t *buf, size_t len, size_t at, bool names);
 /* What names bitmaps that are not to be believed (their autoclear bit is gone) is left out from now
  * on. */
+bool qcow2_header_ext_has_old_bitmaps(const Qcow2Header *h);
 void qcow2_header_ext_drop_old_bitmaps(Qcow2Header *h);
 /* The level of compression that the image remembers, 0: none, in place of any that it has. */
 void qcow2_header_ext_set_level(Qcow2Header *h, uint32_t level);

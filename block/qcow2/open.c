@@ -221,6 +221,7 @@ int coroutine_fn qcow2_co_open(BlockDriverState *bs, Options *options, int flags
     }
     bs->supported_zero_flags = BLK_REQ_MAY_UNMAP | BLK_REQ_NO_FALLBACK;
     bs->supported_truncate_flags = BLK_REQ_ZERO_WRITE;
+    bs->warning = qcow2_bitmap_warning(q);
     return 0;
 }
 

@@ -6,6 +6,7 @@
 #include "change.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 static bool can_track(const Bitmap *b)
@@ -20,6 +21,11 @@ static bool make_regions(Bitmap *b)
         b->regions = g_try_malloc0(MAX(b->n_regions, 1));
     }
     return b->regions;
+}
+
+static int by_name(const void *a, const void *b)
+{
+    return strcmp((*(Bitmap *const *)a)->name, (*(Bitmap *const *)b)->name);
 }
 
 int qcow2_track_renew(Qcow2 *q) UNCHECKED_LOCKS
@@ -49,6 +55,7 @@ int qcow2_track_renew(Qcow2 *q) UNCHECKED_LOCKS
             atomic_fetch_or(&q->unmarked, QCOW2_CHANGE_DISK);
         }
     }
+    qsort(s->list, s->n, sizeof(s->list[0]), by_name);
     if (s->n == 0) {
         g_clear_pointer(&s, g_free);
     }
@@ -62,14 +69,12 @@ int qcow2_track_renew(Qcow2 *q) UNCHECKED_LOCKS
 bool qcow2_track_keeps(const Qcow2 *q, const BitmapEntry *e)
 {
     const TrackedSet *s = atomic_load(&q->tracked);
+    g_autofree char *name = g_strndup(e->name, e->name_len);
+    const Bitmap key = { .name = name }, *p = &key;
 
-    for (unsigned i = 0; s && i < s->n; i++) {
-        if (strlen(s->list[i]->name) == e->name_len &&
-            !memcmp(s->list[i]->name, e->name, e->name_len)) {
-            return true;
-        }
-    }
-    return false;
+    /* (A name with a zero in it is none of ours.) */
+    return s && strlen(name) == e->name_len &&
+           bsearch(&p, s->list, s->n, sizeof(s->list[0]), by_name);
 }
 
 /* ---- A list like the one that there is, written anew ---- */

@@ -104,14 +104,16 @@ static const char *contradiction(const BitmapArgs *a, int names)
 
 /* ---- Actions ---- */
 
-/* The destination is looked at first, as its absence is told first. */
-static bool has_bitmap(BlockBackend *blk, const char *name)
+/* The destination is looked at first, as what is wrong with it is told first. */
+static bool takes_more(BlockBackend *blk, const char *name)
 {
     GArray *list = blk_bitmap_list(blk, NULL);
     bool found = false;
 
     for (guint i = 0; list && i < list->len; i++) {
-        found |= !strcmp(g_array_index(list, BlockBitmapInfo, i).name, name);
+        const BlockBitmapInfo *b = &g_array_index(list, BlockBitmapInfo, i);
+
+        found |= !b->inconsistent && !strcmp(b->name, name);
     }
     g_clear_pointer(&list, g_array_unref);
     return found;
@@ -126,7 +128,7 @@ static int act(BlockBackend *blk, BlockBackend *source, const char *name, const 
                             .granularity = (uint64_t)a->granularity };
     int ret = 0;
 
-    if (action->what == BLK_BITMAP_MERGE && has_bitmap(blk, name)) {
+    if (action->what == BLK_BITMAP_MERGE && takes_more(blk, name)) {
         ret = blk_bitmap_read(source, action->source, &data, errp);
         c.source = &data;
     }

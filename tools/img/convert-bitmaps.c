@@ -21,7 +21,7 @@ bool bitmaps_check_source(BlockBackend *source, int n_sources, bool skip_broken)
         img_error_from(err, NULL);
         return false;
     }
-    for (guint i = 0; i < list->len && ok && !skip_broken; i++) {
+    for (guint i = list->len; i-- > 0 && ok && !skip_broken;) { /* in the reference's order */
         const BlockBitmapInfo *b = &g_array_index(list, BlockBitmapInfo, i);
 
         ok = !b->inconsistent;
@@ -73,7 +73,18 @@ static bool copy_one(BlockBackend *source, BlockBackend *target, const BlockBitm
     return ret == 0;
 }
 
-bool bitmaps_copy(BlockBackend *source, BlockBackend *target, bool skip_broken)
+static void warn_of_broken(const GArray *list)
+{
+    for (guint i = list->len; i-- > 0;) {
+        const BlockBitmapInfo *b = &g_array_index(list, BlockBitmapInfo, i);
+
+        if (b->inconsistent) {
+            img_error("warning: Skipping inconsistent bitmap '%s'", b->name);
+        }
+    }
+}
+
+bool bitmaps_copy(BlockBackend *source, BlockBackend *target)
 {
     GError *err = NULL;
     GArray *list = blk_bitmap_list(source, &err);
@@ -83,14 +94,11 @@ bool bitmaps_copy(BlockBackend *source, BlockBackend *target, bool skip_broken)
         img_error_from(err, NULL);
         return false;
     }
+    warn_of_broken(list);
     for (guint i = 0; i < list->len && ok; i++) {
         const BlockBitmapInfo *b = &g_array_index(list, BlockBitmapInfo, i);
 
-        if (b->inconsistent && skip_broken) {
-            img_error("warning: Skipping inconsistent bitmap '%s'", b->name);
-        } else {
-            ok = copy_one(source, target, b);
-        }
+        ok = b->inconsistent || copy_one(source, target, b);
     }
     g_array_unref(list);
     return ok;

@@ -445,7 +445,7 @@ static bool convert(Convert *v, char **names, int n)
     }
     return (v->no_create || create_target(v)) && open_target(v) &&
            (!v->bitmaps || bitmaps_check_target(c->target)) && find_base(v) && copy_run(c) &&
-           (!v->bitmaps || bitmaps_copy(c->sources[0].blk, c->target, v->skip_broken));
+           (!v->bitmaps || bitmaps_copy(c->sources[0].blk, c->target));
 }
 
 /* What the target cannot store is told before success is; @ok: no other error was told. */

@@ -78,7 +78,7 @@ int img_snapshot(int argc, char **argv);
 /* convert-bitmaps.c: can persistent bitmaps be copied? False: told. */
 bool bitmaps_check_source(BlockBackend *source, int n_sources, bool skip_broken);
 bool bitmaps_check_target(BlockBackend *target);
-bool bitmaps_copy(BlockBackend *source, BlockBackend *target, bool skip_broken);
+bool bitmaps_copy(BlockBackend *source, BlockBackend *target);
 
 /* create.c: the list for "-o help" */
 int img_print_create_options(const char *filename, const char *format);
