@@ -59,7 +59,8 @@ static void tell_cluster(Check *c, uint64_t cluster, uint64_t guest, uint64_t le
     uint64_t refs = qcow2_check_refmap_get(&c->map, cluster);
     g_autofree char *what = g_strdup_printf("cluster %" G_GUINT64_FORMAT, cluster);
 
-    if (!c->fix || (was < refs && !(c->fix & BLK_FIX_ERRORS)) || refs > c->q->geo.refcount_max) {
+    if (!c->fix || (was < refs && !(c->fix & BLK_FIX_ERRORS)) || (was > refs && c->blind) ||
+        refs > c->q->geo.refcount_max) {
         qcow2_check_found(c, what, guest, length, NULL);
     } else if (refs == 0) {
         qcow2_check_found(c, what, guest, length, "free");

@@ -367,6 +367,7 @@ static int coroutine_fn co_count_snapshots(Check *c)
         if (!qcow2_snapshot_l1_sound(q, s, length) ||
             bytes > left) { /* too long in sum: they overlap */
             tell_bad_l1(c, s);
+            c->blind = true;
             continue;
         }
         if (!bytes) {
@@ -393,10 +394,17 @@ static int coroutine_fn co_count_bitmap(Check *c, uint64_t offset, uint32_t entr
     uint64_t length = c->map.clusters << c->q->geo.cluster_bits, bytes = entries * UINT64_C(8);
     int ret;
 
+    if (bytes <= QCOW2_MAX_L1_BYTES && geo_in_cluster(&c->q->geo, offset) == 0 &&
+        offset <= QCOW2_MAX_OFFSET && qcow2_check_is_beyond(c, offset, bytes)) {
+        qcow2_check_refmap_add(c, offset, bytes); /* tells so */
+        c->blind = true;
+        return 0;
+    }
     if (bytes > MIN((uint64_t)QCOW2_MAX_L1_BYTES, *left) || geo_in_cluster(&c->q->geo, offset) ||
         (bytes && (offset > length || bytes > length - offset))) {
         qcow2_check_error(c, false, " bitmap table at 0x%" G_GINT64_MODIFIER "x is invalid",
                           offset);
+        c->blind = true;
         return 0;
     }
     *left -= bytes;
@@ -407,6 +415,7 @@ static int coroutine_fn co_count_bitmap(Check *c, uint64_t offset, uint32_t entr
     qcow2_check_refmap_add(c, offset, bytes);
     ret =
         entries ? qcow2_check_co_read(c, offset, entries * UINT64_C(8), table, "bitmap table") : 0;
+    c->blind = c->blind || ret < 0;
     for (uint32_t i = 0; i < entries && ret == 0; i++) {
         uint64_t host = ldbe64(&table[i]) & BITMAP_ENTRY_OFFSET;
 
@@ -429,6 +438,7 @@ static int coroutine_fn co_count_bitmaps(Check *c)
     }
     if (h->bitmap_dir_offset > length || h->bitmap_dir_size > length - h->bitmap_dir_offset) {
         qcow2_check_error(c, false, " bitmap directory is not inside of the file");
+        c->blind = true;
         return 0;
     }
     dir = g_try_malloc(MAX(h->bitmap_dir_size, 1));
@@ -437,11 +447,13 @@ static int coroutine_fn co_count_bitmaps(Check *c)
     }
     qcow2_check_refmap_add(c, h->bitmap_dir_offset, h->bitmap_dir_size);
     ret = qcow2_check_co_read(c, h->bitmap_dir_offset, h->bitmap_dir_size, dir, "bitmap directory");
+    c->blind = c->blind || ret < 0;
     for (uint32_t i = 0; i < h->nb_bitmaps && ret == 0; i++) {
         BitmapEntry e;
 
         if (!qcow2_bitmap_dir_next(dir, h->bitmap_dir_size, &at, &e)) {
             qcow2_check_error(c, false, " bitmap directory is too short");
+            c->blind = true;
             return 0;
         }
         ret = co_count_bitmap(c, e.table_offset, e.table_entries, &left);

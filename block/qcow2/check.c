@@ -89,7 +89,7 @@ static int coroutine_fn co_count(Check *c)
     qcow2_check_refmap_clear(&c->map);
     g_hash_table_remove_all(c->suspects);
     g_hash_table_remove_all(c->defects);
-    c->l1_defects = c->rebuild = false;
+    c->l1_defects = c->rebuild = c->blind = false;
     c->structure_errors = 0;
     c->next_contiguous = 0;
     ret = length < 0 ? (int)length : qcow2_check_refmap_init(&c->map, c->q, length);
@@ -229,6 +229,12 @@ static int coroutine_fn co_repair_counts(Check *c)
     }
     if (c->rebuild && !(c->fix & BLK_FIX_ERRORS)) {
         qcow2_check_report(c, "ERROR need to rebuild refcount structures");
+        return -EIO;
+    }
+    if (c->rebuild && c->blind) { /* INV-REP-5 */
+        qcow2_check_report(c,
+                           "ERROR refcount structures are not made anew: the clusters of bitmaps "
+                           "or snapshots are not known");
         return -EIO;
     }
     if (c->rebuild) {

@@ -46,14 +46,15 @@ typedef struct Check {
     GHashTable *miscounted; /* with somebody who asks: cluster -> its references, before a repair */
     uint64_t steps, all_steps; /* of the first count, for the progress */
     bool stopped;              /* somebody wanted it to */
-    CheckCounts *counts;    /* NULL: what is on disk does not matter */
+    CheckCounts *counts;       /* NULL: what is on disk does not matter */
     GHashTable *suspects;   /* active L2 tables with a COPIED flag that may be wrong; with counts */
     bool without_refcounts; /* the refcount structures are going to be made anew */
     unsigned fix;           /* BlockCheckFix: what of the findings is going to be repaired */
     bool found;             /* one of those since this was set to false */
     GHashTable *defects;    /* with fix: L2 tables with entries that are to be repaired */
     bool l1_defects;        /* ... and entries of L1 tables */
-    bool rebuild;           /* the refcount structures are to be made anew */
+    bool blind;   /* INV-REP-5: bitmaps or snapshots are there whose clusters are not known */
+    bool rebuild; /* the refcount structures are to be made anew */
     int64_t structure_errors; /* what of that is already told */
     uint64_t next_contiguous; /* where the next data cluster would be, if not fragmented */
 } Check;

@@ -137,7 +137,7 @@ static bool correct(Check *c, uint64_t cluster, uint64_t count, uint64_t refs)
     const Geometry *g = &c->q->geo;
     bool leak = count > refs;
     bool fixes = c->fix & (leak ? BLK_FIX_LEAKS | BLK_FIX_ERRORS : BLK_FIX_ERRORS) &&
-                 refs <= g->refcount_max;
+                 refs <= g->refcount_max && !(leak && c->blind); /* INV-REP-5 */
 
     qcow2_check_report(c,
                        "%s cluster %" G_GUINT64_FORMAT " refcount=%" G_GUINT64_FORMAT

@@ -10,6 +10,8 @@
  *            header: there is nothing that a torn write leaves half.
  * INV-REP-4  Tables first, then counts, then the COPIED flags, a sync between: no count drops while
  *            an entry that goes still names the cluster.
+ * INV-REP-5  Where the bitmap directory, the table of a bitmap or the L1 table of a snapshot cannot
+ *            be followed, what looks leaked may be the only copy of what they hold: no count drops.
  */
 #ifndef QCOW2_REPAIR_H
 #define QCOW2_REPAIR_H
