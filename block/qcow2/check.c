@@ -12,6 +12,7 @@
 #include "callbacks.h"
 #include "change.h"
 #include "flush.h"
+#include "inactive-l2.h"
 #include "rebuild.h"
 
 #include <errno.h>
@@ -123,6 +124,7 @@ static int coroutine_fn co_check_all(Check *c)
     int64_t found;
     int ret = qcow2_repair_tell_snapshots(c, &found);
 
+    qcow2_metadata_clear_inactive_l2(c->q->metadata); /* what they name is in doubt */
     ret = ret < 0 ? ret : co_count(c);
     ret = ret < 0 ? ret : co_compare(c->counts);
     ret = ret < 0 ? ret : qcow2_check_findings_co_counts(c);
@@ -295,7 +297,8 @@ static int coroutine_fn co_repair_all(Check *c)
     ret = ret < 0 ? ret : co_repair_counts(c);
     ret = ret < 0 ? ret : co_repair_flags(c);
     ret = ret < 0 ? ret : qcow2_repair_co_finish(c->q, !r->corruptions && !r->check_errors);
-    return ret < 0 ? ret : co_repair_snapshots(c, found);
+    ret = ret < 0 ? ret : co_repair_snapshots(c, found);
+    return ret < 0 ? ret : qcow2_inactive_l2_co_reload(c->q);
 }
 
 /* ---- */

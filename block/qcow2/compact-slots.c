@@ -183,6 +183,7 @@ static void l2_moved(Compact *c, const CompactChange *ch, bool active)
     uint64_t from = ch->was & QCOW2_OFFSET_MASK, to = ch->is & QCOW2_OFFSET_MASK;
 
     (void)table_moved(c, from, to);
+    qcow2_metadata_move_inactive_l2(q->metadata, from, to);
     qcow2_cache_drop(q->l2_cache, from, q->geo.cluster_size);
     qcow2_cache_drop(q->l2_cache, to, q->geo.cluster_size);
     if (active) {

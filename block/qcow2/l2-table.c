@@ -106,6 +106,8 @@ int coroutine_fn qcow2_l2_table_co_get_writable(Qcow2 *q, uint64_t guest, MetaSl
         if (ret < 0) {
             return ret;
         }
+    } else if (unlikely(qcow2_metadata_is_inactive_l2(q->metadata, e & QCOW2_OFFSET_MASK))) {
+        return qcow2_health_co_overlaps(&q->health, "inactive L2 table");
     }
     return qcow2_l2_table_co_get(q, guest, slice, index);
 }

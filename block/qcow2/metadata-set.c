@@ -12,6 +12,7 @@ struct MetadataSet {
     SpinLock lock;
     GHashTable *clusters GUARDED_BY(lock); /* cluster -> kinds that were added until none is left */
     GHashTable *more GUARDED_BY(lock);     /* cluster -> how often it was added after the first */
+    GHashTable *inactive GUARDED_BY(lock); /* cluster -> how many snapshots' L1 entries name it */
     unsigned overlap GUARDED_BY(lock);     /* a cluster was said to be two things; the first */
     uint64_t overlap_at GUARDED_BY(lock);
 };
@@ -49,6 +50,7 @@ MetadataSet *qcow2_metadata_new(unsigned cluster_bits) UNCHECKED_LOCKS
     spin_init(&m->lock);
     m->clusters = g_hash_table_new(NULL, NULL);
     m->more = g_hash_table_new(NULL, NULL);
+    m->inactive = g_hash_table_new(NULL, NULL);
     return m;
 }
 
@@ -57,6 +59,7 @@ void qcow2_metadata_free(MetadataSet *m) UNCHECKED_LOCKS
     if (m) {
         g_hash_table_unref(m->clusters);
         g_hash_table_unref(m->more);
+        g_hash_table_unref(m->inactive);
         g_free(m);
     }
 }
@@ -76,19 +79,24 @@ static unsigned kinds_at(const MetadataSet *m, uint64_t cluster) REQUIRES_LOCK(m
     return GPOINTER_TO_UINT(g_hash_table_lookup(m->clusters, key(cluster)));
 }
 
-/* One more owner of @cluster, or one less; false: there was only the first. */
-static bool change_more(MetadataSet *m, uint64_t cluster, int delta) REQUIRES_LOCK(m->lock)
+static bool is_inactive(const MetadataSet *m, uint64_t cluster) REQUIRES_LOCK(m->lock)
 {
-    gsize n = GPOINTER_TO_SIZE(g_hash_table_lookup(m->more, key(cluster)));
+    return g_hash_table_contains(m->inactive, key(cluster));
+}
+
+/* @cluster is counted once more in @counts, or once less; false: it was not counted. */
+static bool change_count(GHashTable *counts, uint64_t cluster, int delta)
+{
+    gsize n = GPOINTER_TO_SIZE(g_hash_table_lookup(counts, key(cluster)));
 
     if (n == 0 && delta < 0) {
         return false;
     }
     n += (gsize)delta;
     if (n) {
-        g_hash_table_insert(m->more, key(cluster), GSIZE_TO_POINTER(n));
+        g_hash_table_insert(counts, key(cluster), GSIZE_TO_POINTER(n));
     } else {
-        g_hash_table_remove(m->more, key(cluster));
+        g_hash_table_remove(counts, key(cluster));
     }
     return true;
 }
@@ -104,7 +112,7 @@ const char *qcow2_metadata_at(MetadataSet *m, uint64_t offset, uint64_t bytes)
     }
     spin_lock(&m->lock);
     for (uint64_t c = offset >> m->cluster_bits; c <= last && !found; c++) {
-        found = kinds_at(m, c) & m->wanted;
+        found = (kinds_at(m, c) | (is_inactive(m, c) ? METADATA_INACTIVE_L2 : 0)) & m->wanted;
     }
     spin_unlock(&m->lock);
     return name_of(found);
@@ -135,7 +143,7 @@ void qcow2_metadata_add(MetadataSet *m, uint64_t offset, uint64_t bytes, const c
             m->overlap_at = c << m->cluster_bits;
         }
         if (was) {
-            change_more(m, c, 1);
+            change_count(m->more, c, 1);
         }
         g_hash_table_insert(m->clusters, key(c), GUINT_TO_POINTER(was | kind));
     }
@@ -159,9 +167,63 @@ void qcow2_metadata_remove(MetadataSet *m, uint64_t offset, uint64_t bytes)
 
     spin_lock(&m->lock);
     for (uint64_t c = offset >> m->cluster_bits; c <= last; c++) {
-        if (!change_more(m, c, -1)) {
+        if (!change_count(m->more, c, -1)) {
             g_hash_table_remove(m->clusters, key(c));
         }
     }
+    spin_unlock(&m->lock);
+}
+
+/* ---- L2 tables of snapshots ---- */
+
+bool qcow2_metadata_wants_inactive_l2(const MetadataSet *m)
+{
+    return m->wanted & METADATA_INACTIVE_L2;
+}
+
+bool qcow2_metadata_is_inactive_l2(MetadataSet *m, uint64_t offset)
+{
+    bool found;
+
+    if (likely(!qcow2_metadata_wants_inactive_l2(m))) {
+        return false;
+    }
+    spin_lock(&m->lock);
+    found = is_inactive(m, offset >> m->cluster_bits);
+    spin_unlock(&m->lock);
+    return found;
+}
+
+void qcow2_metadata_add_inactive_l2(MetadataSet *m, uint64_t offset)
+{
+    spin_lock(&m->lock);
+    change_count(m->inactive, offset >> m->cluster_bits, 1);
+    spin_unlock(&m->lock);
+}
+
+void qcow2_metadata_remove_inactive_l2(MetadataSet *m, uint64_t offset)
+{
+    spin_lock(&m->lock);
+    change_count(m->inactive, offset >> m->cluster_bits, -1);
+    spin_unlock(&m->lock);
+}
+
+void qcow2_metadata_move_inactive_l2(MetadataSet *m, uint64_t from, uint64_t to)
+{
+    gpointer old = key(from >> m->cluster_bits), n;
+
+    spin_lock(&m->lock);
+    n = g_hash_table_lookup(m->inactive, old);
+    if (n) {
+        g_hash_table_remove(m->inactive, old);
+        g_hash_table_insert(m->inactive, key(to >> m->cluster_bits), n);
+    }
+    spin_unlock(&m->lock);
+}
+
+void qcow2_metadata_clear_inactive_l2(MetadataSet *m)
+{
+    spin_lock(&m->lock);
+    g_hash_table_remove_all(m->inactive);
     spin_unlock(&m->lock);
 }

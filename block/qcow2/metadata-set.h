@@ -5,6 +5,8 @@
  *
  * INV-META-1  A cluster is in the set as often as it was added and not removed: an L2 table that
  *             several entries of the L1 table name stays until the last of them lets go of it.
+ * INV-META-2  L2 tables of snapshots are counted apart: that an active table is one of them too is
+ *             no overlap, and what the active L1 table lets go of stays one of theirs.
  */
 #ifndef QCOW2_METADATA_SET_H
 #define QCOW2_METADATA_SET_H
@@ -44,5 +46,16 @@ void qcow2_metadata_add(MetadataSet *m, uint64_t offset, uint64_t bytes, const c
 void qcow2_metadata_remove(MetadataSet *m, uint64_t offset, uint64_t bytes);
 /* NULL, or what the first cluster that was added as two things was first. */
 const char *qcow2_metadata_overlap(MetadataSet *m, uint64_t *offset);
+
+/* L2 tables of snapshots (INV-META-2), one for each entry of an L1 table that names it. Kept only
+ * while they are looked for (inactive-l2.h). */
+bool qcow2_metadata_wants_inactive_l2(const MetadataSet *m);
+/* The table at @offset is one, and such are looked for: it must not be changed. */
+bool qcow2_metadata_is_inactive_l2(MetadataSet *m, uint64_t offset);
+void qcow2_metadata_add_inactive_l2(MetadataSet *m, uint64_t offset);
+void qcow2_metadata_remove_inactive_l2(MetadataSet *m, uint64_t offset);
+/* All that name the table at @from, if any do, name it at @to now. */
+void qcow2_metadata_move_inactive_l2(MetadataSet *m, uint64_t from, uint64_t to);
+void qcow2_metadata_clear_inactive_l2(MetadataSet *m);
 
 #endif

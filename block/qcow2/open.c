@@ -10,6 +10,7 @@
 #include "crypt.h"
 #include "dirty.h"
 #include "flush.h"
+#include "inactive-l2.h"
 #include "l1.h"
 #include "open.h"
 #include "options.h"
@@ -188,6 +189,8 @@ static int coroutine_fn co_open_parts(Qcow2 *q, Options *o, int flags, GError **
     ret = ret < 0 ? ret : qcow2_l1_co_load(q, errp);
     ret = ret < 0 ? ret : co_load_reftable(q, errp);
     ret = ret < 0 ? ret : qcow2_snapshot_co_load(q, errp);
+    ret = ret < 0 || (flags & BLK_O_CHECK) ? ret
+                                           : qcow2_inactive_l2_co_load(q, opt.overlap_kinds, errp);
     ret = ret < 0 ? ret : co_show_snapshot(q, id, name, errp);
     if (ret < 0) {
         return ret;
@@ -291,6 +294,7 @@ static int coroutine_fn co_load_beside(Qcow2 *n, int flags, const Qcow2Options *
     ret = ret < 0 ? ret : qcow2_l1_co_load(n, errp);
     ret = ret < 0 ? ret : co_load_reftable(n, errp);
     ret = ret < 0 ? ret : qcow2_snapshot_co_load(n, errp);
+    ret = ret < 0 ? ret : qcow2_inactive_l2_co_load(n, opt->overlap_kinds, errp);
     return ret < 0 ? ret : qcow2_bitmap_co_open(n, &to_mark, errp);
 }
 

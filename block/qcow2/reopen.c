@@ -12,6 +12,7 @@
 #include "clean.h"
 #include "compress.h"
 #include "flush.h"
+#include "inactive-l2.h"
 #include "open.h"
 
 typedef struct Qcow2Reopen {
@@ -63,6 +64,7 @@ int coroutine_fn qcow2_co_reopen_prepare(BlockDriverState *bs, Options *options,
         ret = error_set(errp, EACCES, "qcow2: Image is corrupt; cannot be opened read/write");
     }
     ret = ret < 0 ? ret : co_write_all(q, !writes, errp);
+    ret = ret < 0 ? ret : qcow2_inactive_l2_co_load(q, r->opt.overlap_kinds, errp);
     ret = ret < 0 ? ret : qcow2_caches_make(q, &r->opt, &r->caches, errp);
     if (ret < 0) {
         return ret;

@@ -10,6 +10,7 @@
 #include "change.h"
 #include "discard.h"
 #include "flush.h"
+#include "inactive-l2.h"
 #include "l1.h"
 #include "rules.h"
 #include "sharing.h"
@@ -82,6 +83,7 @@ static int coroutine_fn co_register(Qcow2 *q, Snapshot *s, const uint64_t *l1)
         qcow2_metadata_add(q->metadata, s->l1_offset, s->l1_size * UINT64_C(8),
                            "inactive L1 table");
     }
+    qcow2_inactive_l2_add(q, l1, s->l1_size);
     return 0;
 }
 
@@ -204,6 +206,7 @@ static int coroutine_fn co_delete(Qcow2 *q, uint32_t at, const uint64_t *l1)
     if (ret < 0) {
         return ret;
     }
+    qcow2_inactive_l2_remove(q, l1, s.l1_size);
     if (!early) {
         (void)qcow2_snapshot_change_co_remove(q, l1, s.l1_size); /* what fails leaks */
     }

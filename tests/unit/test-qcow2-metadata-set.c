@@ -75,6 +75,71 @@ static void test_overlap(void)
     teardown();
 }
 
+/* INV-META-2: what snapshots have is no overlap, and is there until the last of them goes. */
+static void test_inactive(void)
+{
+    uint64_t at, cs;
+
+    setup();
+    cs = q->geo.cluster_size;
+    qcow2_metadata_look_for(q->metadata, METADATA_ALL);
+    qcow2_metadata_add(q->metadata, AT, 1, "active L2 table");
+    qcow2_metadata_add_inactive_l2(q->metadata, AT);
+    qcow2_metadata_add_inactive_l2(q->metadata, AT);
+    g_assert_null(qcow2_metadata_overlap(q->metadata, &at));
+    g_assert_cmpstr(qcow2_metadata_at(q->metadata, AT, 1), ==, "active L2 table");
+    qcow2_metadata_remove(q->metadata, AT, cs);
+    g_assert_cmpstr(qcow2_metadata_at(q->metadata, AT - 1, 2), ==, "inactive L2 table");
+    qcow2_metadata_remove_inactive_l2(q->metadata, AT);
+    g_assert_true(qcow2_metadata_is_inactive_l2(q->metadata, AT));
+    qcow2_metadata_move_inactive_l2(q->metadata, AT, AT + cs);
+    qcow2_metadata_move_inactive_l2(q->metadata, AT, AT + 2 * cs); /* said again by another */
+    g_assert_false(qcow2_metadata_is_inactive_l2(q->metadata, AT));
+    g_assert_false(qcow2_metadata_is_inactive_l2(q->metadata, AT + 2 * cs));
+    g_assert_true(qcow2_metadata_is_inactive_l2(q->metadata, AT + cs));
+    qcow2_metadata_look_for(q->metadata, METADATA_ALL & ~(unsigned)METADATA_INACTIVE_L2);
+    g_assert_null(qcow2_metadata_at(q->metadata, AT + cs, 1));
+    g_assert_false(qcow2_metadata_is_inactive_l2(q->metadata, AT + cs));
+    qcow2_metadata_look_for(q->metadata, METADATA_ALL);
+    qcow2_metadata_remove_inactive_l2(q->metadata, AT + cs);
+    qcow2_metadata_remove_inactive_l2(q->metadata, AT + cs); /* once too often does nothing */
+    g_assert_null(qcow2_metadata_at(q->metadata, AT + cs, 1));
+    teardown();
+}
+
+static void write_at(int64_t offset)
+{
+    g_autofree uint8_t *buf = g_malloc0(64 * KiB);
+
+    g_assert_cmpint(blk_pwrite(blk, offset, 64 * KiB, buf, 0), ==, 0);
+}
+
+/* The tables of a snapshot are guarded while it is there, and no longer. */
+static void test_snapshots(void)
+{
+    const BlockSnapshotInfo one = { .name = "one" }, two = { .name = "two" };
+    uint64_t table;
+
+    setup();
+    qcow2_metadata_look_for(q->metadata, METADATA_ALL);
+    write_at(0);
+    table = q->l1[0] & QCOW2_OFFSET_MASK;
+    g_assert_cmpint(blk_snapshot_create(blk, &one, NULL), ==, 0);
+    g_assert_cmpint(blk_snapshot_create(blk, &two, NULL), ==, 0);
+    g_assert_true(qcow2_metadata_is_inactive_l2(q->metadata, table));
+    write_at(0);
+    write_at(1 * MiB);
+    g_assert_cmpuint(q->l1[0] & QCOW2_OFFSET_MASK, !=, table);
+    g_assert_cmpint(blk_snapshot_delete(blk, NULL, "one", NULL), ==, 0);
+    g_assert_cmpstr(qcow2_metadata_at(q->metadata, table, 1), ==, "inactive L2 table");
+    g_assert_cmpint(blk_snapshot_delete(blk, NULL, "two", NULL), ==, 0);
+    g_assert_null(qcow2_metadata_at(q->metadata, table, 1));
+    for (int64_t at = 0; at < 8 * MiB; at += 64 * KiB) { /* also where it was */
+        write_at(at);
+    }
+    teardown();
+}
+
 int main(int argc, char **argv)
 {
     mem_register();
@@ -82,5 +147,7 @@ int main(int argc, char **argv)
     g_test_add_func("/qcow2/metadata-set/owners", test_owners);
     g_test_add_func("/qcow2/metadata-set/range", test_range);
     g_test_add_func("/qcow2/metadata-set/overlap", test_overlap);
+    g_test_add_func("/qcow2/metadata-set/inactive", test_inactive);
+    g_test_add_func("/qcow2/metadata-set/snapshots", test_snapshots);
     return g_test_run();
 }
