@@ -69,7 +69,7 @@ void round_plan(Round *r, uint64_t seed)
     static const unsigned aligns[] = { 1, 1, 1, 512, 4096 };
 
     memset(r, 0, sizeof(*r));
-    r->seed = r->rand = seed;
+    r->seed = r->rand = r->snapshot_rand = seed;
     plan_image(r);
     r->threads = rand_range(&r->rand, 1, MAX_THREADS);
     r->depth = rand_range(&r->rand, 1, 12);

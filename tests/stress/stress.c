@@ -94,6 +94,9 @@ static void run_requests(Round *r, IoThread **threads)
     }
     while (atomic_load(&r->running) > 0) {
         aio_poll(aio_current(), false);
+        if (round_takes_snapshots(r) && !atomic_load(&r->failed)) {
+            round_change_snapshots(r);
+        }
         g_usleep(200);
     }
     alarm(0);
@@ -267,6 +270,9 @@ static void tear_down(Round *r)
     model_clear(&r->m);
     g_array_unref(r->sizes);
     g_free((void *)r->plain);
+    for (unsigned i = 0; i < ROUND_SNAPSHOTS; i++) {
+        g_free(r->held[i]);
+    }
     fake_forget_all();
 }
 

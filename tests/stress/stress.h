@@ -8,6 +8,7 @@
 #include "tests/lib/image.h"
 
 #define MAX_THREADS 4
+#define ROUND_SNAPSHOTS 3
 
 typedef struct Round {
     uint64_t seed, rand;
@@ -19,6 +20,10 @@ typedef struct Round {
     GArray *sizes;    /* of int64_t: what it may become, whole sectors, each the edge of a grain */
     atomic_uchar *plain; /* a cluster each: it may be one that is written in place */
     Model m;
+    unsigned snapshots;     /* that are there, as bits; changes between and in phases, one thread */
+    uint8_t *held[ROUND_SNAPSHOTS]; /* what each held when it had been made */
+    int64_t held_bytes[ROUND_SNAPSHOTS];
+    uint64_t snapshot_rand; /* their own: how many changes there are is a matter of time */
     BlockBackend *blk;
     atomic_bool failed;
     /* of a phase: */
@@ -35,6 +40,11 @@ typedef struct Round {
 void round_plan(Round *r, uint64_t seed);
 void round_cuts(Round *r, GArray *cuts); /* fills r->sizes, too */
 void round_describe(const Round *r, char *buf, size_t len);
+
+/* snapshots.c: does the round make some, by its plan? */
+bool round_takes_snapshots(const Round *r);
+/* One is made or deleted, beside requests. */
+void round_change_snapshots(Round *r);
 
 /* Say it once and mark the round failed. */
 void round_fail(Round *r, const char *fmt, ...) G_GNUC_PRINTF(2, 3);
