@@ -356,12 +356,21 @@ static bool set_level(const Convert *v)
     return true;
 }
 
+/* The new image was asked to have a place for all of its clusters, which zeroes do not give up. */
+static bool is_preallocated(const Convert *v)
+{
+    const char *mode = v->no_create ? NULL : opts_peek(v->opts, "preallocation");
+
+    return mode && strcmp(mode, "off");
+}
+
 static bool open_target(Convert *v)
 {
     Options *keys = opts_new();
     Copy *c = &v->copy;
     /* Where the target's end is within a block that is written whole, it becomes longer. */
-    int flags = BLK_O_RDWR | BLK_O_RESIZE | (c->min_sparse ? BLK_O_UNMAP : 0);
+    int flags = BLK_O_RDWR | BLK_O_RESIZE |
+                (c->min_sparse && !is_preallocated(v) ? BLK_O_UNMAP : 0);
     bool writethrough;
     int64_t len;
 
