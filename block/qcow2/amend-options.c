@@ -74,35 +74,37 @@ static int take_data_file(const Qcow2 *q, Options *o, AmendPlan *p, GError **err
 
 static int take_lazy(const Qcow2 *q, Options *o, AmendPlan *p, GError **errp)
 {
-    bool given = opts_has(o, "lazy_refcounts");
     bool now = q->hdr.compatible & QCOW2_COMPAT_LAZY_REFCOUNTS;
 
     if (!opts_take_bool(o, "lazy_refcounts", now, &p->lazy_refcounts, errp)) {
         return -EINVAL;
     }
-    if (p->version >= 3 || !p->lazy_refcounts) {
-        return 0;
-    }
-    p->lazy_refcounts = false;
-    return given ? error_set(errp, EINVAL,
-                             "Lazy refcounts only supported with compatibility level 1.1 and above "
-                             "(use compat=1.1 or greater)")
-                 : 0;
+    p->lazy_lost = p->version < 3 && p->lazy_refcounts && !now;
+    p->lazy_refcounts &= p->version >= 3;
+    return 0;
 }
 
-static int take_refcount_bits(const Qcow2 *q, Options *o, AmendPlan *p, GError **errp)
+static int check_lazy(const AmendPlan *p, GError **errp)
 {
-    bool given = opts_has(o, "refcount_bits");
-    int ret = qcow2_create_options_refcount_order(o, q->geo.refcount_bits,
-                                                  &p->target.refcount_order, errp);
+    return p->lazy_lost ? error_set(errp, EINVAL,
+                                    "Lazy refcounts only supported with compatibility level 1.1 "
+                                    "and above (use compat=1.1 or greater)")
+                        : 0;
+}
 
-    if (ret < 0 || p->version >= 3 || p->target.refcount_order == 4) {
-        return ret;
-    }
-    return given ? error_set(errp, EINVAL,
-                             "Refcount widths other than 16 bits require compatibility level 1.1 "
-                             "or above (use compat=1.1 or greater)")
-                 : error_set(errp, EINVAL, "compat=0.10 requires refcount_bits=16");
+static bool is_wrong_width(const AmendPlan *p)
+{
+    return p->version < 3 && p->target.refcount_order != 4;
+}
+
+/* Another width than the image has. */
+static int check_refcount_bits(const Qcow2 *q, const AmendPlan *p, GError **errp)
+{
+    return is_wrong_width(p) && p->target.refcount_order != q->geo.refcount_order
+               ? error_set(errp, EINVAL,
+                           "Refcount widths other than 16 bits require compatibility level 1.1 or "
+                           "above (use compat=1.1 or greater)")
+               : 0;
 }
 
 static int take_compression(Options *o, AmendPlan *p, GError **errp)
@@ -171,14 +173,16 @@ static int take_backing(const Qcow2 *q, Options *o, GError **errp)
 
 static int take_size(const Qcow2 *q, Options *o, AmendPlan *p, GError **errp)
 {
-    if (!opts_has(o, "size")) {
-        return 0;
-    }
     if (!opts_take_size(o, "size", 0, &p->size, errp)) {
         return -EINVAL;
     }
     /* 0 is no size, as if none were given: nobody empties an image by a slip */
     p->resize = p->size && p->size != (uint64_t)atomic_load(&q->bs->total_bytes);
+    return 0;
+}
+
+static int check_size(const AmendPlan *p, GError **errp)
+{
     return p->resize && p->size % 512
                ? error_set(errp, EINVAL, "The new size must be a multiple of 512")
                : 0;
@@ -188,6 +192,9 @@ static int take_size(const Qcow2 *q, Options *o, AmendPlan *p, GError **errp)
 
 static int check_downgrade(const Qcow2 *q, AmendPlan *p, GError **errp)
 {
+    if (is_wrong_width(p)) {
+        return error_set(errp, EINVAL, "compat=0.10 requires refcount_bits=16");
+    }
     if (q->geo.external_data) {
         return error_set(errp, ENOTSUP, "Cannot downgrade an image with a data file");
     }
@@ -217,10 +224,16 @@ int qcow2_amend_plan(const Qcow2 *q, Options *o, AmendPlan *p, GError **errp)
     p->target.zero_flags = p->version >= 3;
     ret = ret < 0 ? ret : take_data_file(q, o, p, errp);
     ret = ret < 0 ? ret : take_lazy(q, o, p, errp);
-    ret = ret < 0 ? ret : take_refcount_bits(q, o, p, errp);
+    ret = ret < 0 ? ret
+                  : qcow2_create_options_refcount_order(o, q->geo.refcount_bits,
+                                                        &p->target.refcount_order, errp);
     ret = ret < 0 ? ret : take_geometry(q, o, p, errp);
-    ret = ret < 0 ? ret : take_backing(q, o, errp);
     ret = ret < 0 ? ret : take_size(q, o, p, errp);
+    /* All values are well formed: what they cannot be, in the reference's order. */
+    ret = ret < 0 ? ret : check_refcount_bits(q, p, errp);
+    ret = ret < 0 ? ret : take_backing(q, o, errp);
+    ret = ret < 0 ? ret : check_lazy(p, errp);
+    ret = ret < 0 ? ret : check_size(p, errp);
     if (ret == 0 && (int)p->version < q->geo.version) {
         ret = check_downgrade(q, p, errp);
     }

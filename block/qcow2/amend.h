@@ -13,6 +13,7 @@
 typedef struct AmendPlan {
     uint32_t version; /* that it is to have */
     bool lazy_refcounts, data_raw;
+    bool lazy_lost; /* newly asked for, and the version has none */
     bool name_data_file;
     char *data_file; /* NULL or empty: no name */
     bool resize;
