@@ -77,6 +77,12 @@ int coroutine_fn qcow2_tail_co_cut(Qcow2 *q, uint64_t keep)
     return ret;
 }
 
+/* Discards are let through to the image and not to its file (pass-discard-request=off). */
+static bool keeps_space(const Qcow2 *q)
+{
+    return (q->bs->open_flags & BLK_O_UNMAP) && !q->discard_passthrough;
+}
+
 int coroutine_fn qcow2_tail_co_finish(Qcow2 *q)
 {
     bool freed;
@@ -85,7 +91,7 @@ int coroutine_fn qcow2_tail_co_finish(Qcow2 *q)
     co_mutex_lock(&q->alloc.meta_lock);
     freed = q->alloc.freed;
     co_mutex_unlock(&q->alloc.meta_lock);
-    if (!freed || !bdrv_child_is_alone(q->file)) {
+    if (!freed || keeps_space(q) || !bdrv_child_is_alone(q->file)) {
         return 0;
     }
     ret = qcow2_tail_co_cut(q, 0);

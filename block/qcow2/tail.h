@@ -23,8 +23,9 @@ int coroutine_fn qcow2_tail_co_find(Qcow2 *q, uint64_t file_bytes, uint64_t *end
  * 0, also when there is nothing to cut. */
 int coroutine_fn qcow2_tail_co_cut(Qcow2 *q, uint64_t keep) EXCLUDES_LOCK(q->alloc.meta_lock);
 /* At the end of writing, after qcow2_flush_co_all(): the same, if clusters were freed since the
- * file was cut. An image that nothing was freed of keeps what its file has past the end. Not where
- * others use the file; one that cannot be cut stays as it is. */
+ * file was cut. An image that nothing was freed of keeps what its file has past the end, as does
+ * one whose discards are not to reach its file. Not where others use the file; one that cannot be
+ * cut stays as it is. */
 int coroutine_fn qcow2_tail_co_finish(Qcow2 *q) EXCLUDES_LOCK(q->alloc.meta_lock);
 /* Broken rule CUT_AFTER_LEFT: what was let go of is cut while tables on disk still name it. */
 void coroutine_fn qcow2_tail_co_cut_early(Qcow2 *q) EXCLUDES_LOCK(q->alloc.meta_lock);
