@@ -60,7 +60,6 @@ static int coroutine_fn co_check_l2(Check *c, uint64_t at, uint64_t guest, uint8
 static int coroutine_fn co_check_l1(Check *c, uint32_t i, uint64_t e, bool repair)
 {
     uint64_t off = e & QCOW2_OFFSET_MASK, count;
-    unsigned shift;
     int ret;
 
     if (!qcow2_check_counts_is_suspect(c->counts, off, e & L2E_COPIED) ||
@@ -71,9 +70,8 @@ static int coroutine_fn co_check_l1(Check *c, uint32_t i, uint64_t e, bool repai
     tell(c, repair,
          "L2 cluster: l1_index=%u l1_entry=%" G_GINT64_MODIFIER "x refcount=%" G_GUINT64_FORMAT, i,
          e, count);
-    shift = c->q->geo.l2_bits + c->q->geo.cluster_bits;
-    qcow2_check_found(c, "OFLAG_COPIED of an L2 table", (uint64_t)i << shift, UINT64_C(1) << shift,
-                      repair ? "kept (its flag corrected)" : NULL);
+    qcow2_check_found(c, "OFLAG_COPIED of an L2 table", geo_l1_start(&c->q->geo, i),
+                      geo_l1_start(&c->q->geo, 1), repair ? "kept (its flag corrected)" : NULL);
     if (!repair) {
         return 0;
     }
@@ -97,8 +95,7 @@ int coroutine_fn qcow2_check_copied_co_run(Check *c, bool repair)
         if (ret == 0 &&
             g_hash_table_remove(c->suspects, GSIZE_TO_POINTER(off)) && /* once, whoever names it */
             qcow2_check_co_read(c, off, q->geo.cluster_size, table, "check_oflag_copied") == 0) {
-            ret = co_check_l2(c, off, (uint64_t)i << (q->geo.l2_bits + q->geo.cluster_bits), table,
-                              repair);
+            ret = co_check_l2(c, off, geo_l1_start(&q->geo, i), table, repair);
         }
     }
     return ret;

@@ -37,17 +37,17 @@ void qcow2_check_findings_l2(Check *c, L2Entry e, L2Entry fixed, uint64_t guest,
 
 void qcow2_check_findings_l1(Check *c, uint64_t e, uint64_t fixed, uint32_t i, bool active)
 {
-    unsigned shift = c->q->geo.l2_bits + c->q->geo.cluster_bits;
-    uint64_t table = fixed & QCOW2_OFFSET_MASK, length = active ? UINT64_C(1) << shift : 0;
+    const Geometry *g = &c->q->geo;
+    uint64_t table = fixed & QCOW2_OFFSET_MASK;
+    uint64_t guest = geo_l1_start(g, i), length = active ? geo_l1_start(g, 1) : 0;
     g_autofree char *what = g_strdup_printf("%sL1 entry " HEX, active ? "" : "snapshot's ", e);
 
     if (!table) {
-        qcow2_check_found(c, what, (uint64_t)i << shift, length, "unallocated (its table is lost)");
+        qcow2_check_found(c, what, guest, length, "unallocated (its table is lost)");
     } else if (table != (e & QCOW2_OFFSET_MASK)) {
-        qcow2_check_found(c, what, (uint64_t)i << shift, length, "read by the L2 table at " HEX,
-                          table);
+        qcow2_check_found(c, what, guest, length, "read by the L2 table at " HEX, table);
     } else {
-        qcow2_check_found(c, what, (uint64_t)i << shift, length, "kept (wrong bits cleared)");
+        qcow2_check_found(c, what, guest, length, "kept (wrong bits cleared)");
     }
 }
 
@@ -96,15 +96,14 @@ static int coroutine_fn co_tell_table(Check *c, uint32_t l1_index, uint8_t *buf,
 {
     const Geometry *g = &c->q->geo;
     uint64_t table = atomic_load(&c->q->l1[l1_index]) & QCOW2_OFFSET_MASK;
-    uint64_t guest = (uint64_t)l1_index << (g->l2_bits + g->cluster_bits);
+    uint64_t guest = geo_l1_start(g, l1_index);
 
     if (!table || geo_in_cluster(g, table) || table >> g->cluster_bits >= c->map.clusters ||
         bdrv_co_pread(c->q->file, (int64_t)table, (int64_t)g->cluster_size, buf, 0) < 0) {
         return 0; /* (told already) */
     }
     if (g_hash_table_contains(c->miscounted, GSIZE_TO_POINTER(table >> g->cluster_bits))) {
-        tell_cluster(c, table >> g->cluster_bits, guest,
-                     UINT64_C(1) << (g->l2_bits + g->cluster_bits));
+        tell_cluster(c, table >> g->cluster_bits, guest, geo_l1_start(g, 1));
         g_hash_table_add(told, GSIZE_TO_POINTER(table >> g->cluster_bits));
     }
     for (unsigned i = 0; i < 1u << g->l2_bits; i++) {

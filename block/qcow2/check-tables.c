@@ -268,8 +268,8 @@ static int coroutine_fn co_collect_l1(Check *c, uint64_t offset, uint32_t entrie
         uint64_t table;
         gpointer key;
 
-        c->at_guest = (uint64_t)i << (c->q->geo.l2_bits + c->q->geo.cluster_bits);
-        c->at_length = active ? UINT64_C(1) << (c->q->geo.l2_bits + c->q->geo.cluster_bits) : 0;
+        c->at_guest = geo_l1_start(&c->q->geo, i);
+        c->at_length = active ? geo_l1_start(&c->q->geo, 1) : 0;
         table = count_l1_entry(c, ldbe64(&l1[i]));
         key = GSIZE_TO_POINTER(table);
         c->at_length = 0;
@@ -304,8 +304,7 @@ static int coroutine_fn co_count_l1(Check *c, uint64_t offset, uint32_t entries)
 
         if (n) {
             g_hash_table_insert(tables, key, NULL); /* its turn comes once */
-            ret =
-                co_count_l2(c, l1[i], (uint64_t)i << (g->l2_bits + g->cluster_bits), buf, true, n);
+            ret = co_count_l2(c, l1[i], geo_l1_start(g, i), buf, true, n);
         }
         ret = ret < 0 ? ret : qcow2_check_step(c);
     }

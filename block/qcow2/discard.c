@@ -215,12 +215,11 @@ static int64_t coroutine_fn discard_slice(Qcow2 *q, uint64_t start, uint64_t end
 static uint64_t without_table(Qcow2 *q, uint64_t start)
 {
     uint64_t i = geo_l1_index(&q->geo, start);
-    unsigned shift = q->geo.l2_bits + q->geo.cluster_bits;
 
     if (i < q->l1_size && atomic_load(&q->l1[i])) {
         return 0;
     }
-    return (i + 1) << shift;
+    return geo_l1_start(&q->geo, i + 1);
 }
 
 static int64_t coroutine_fn discard_part(Qcow2 *q, uint64_t start, uint64_t end, void *opaque)

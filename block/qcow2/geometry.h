@@ -50,9 +50,19 @@ static inline uint64_t geo_clusters(const Geometry *g, uint64_t bytes) /* rounde
 {
     return (bytes >> g->cluster_bits) + (geo_in_cluster(g, bytes) != 0);
 }
+/* log2 of the bytes of the disk that one L2 table describes. */
+static inline unsigned geo_l1_bits(const Geometry *g)
+{
+    return g->l2_bits + g->cluster_bits;
+}
 static inline uint64_t geo_l1_index(const Geometry *g, uint64_t guest)
 {
-    return guest >> (g->l2_bits + g->cluster_bits);
+    return guest >> geo_l1_bits(g);
+}
+/* The first byte of the disk that L1 entry @i is about. */
+static inline uint64_t geo_l1_start(const Geometry *g, uint64_t i)
+{
+    return i << geo_l1_bits(g);
 }
 static inline uint64_t geo_l2_index(const Geometry *g, uint64_t guest)
 {
@@ -65,9 +75,14 @@ static inline unsigned geo_sc_index(const Geometry *g, uint64_t guest)
 /* L1 entries needed for @size bytes of disk. */
 static inline uint64_t geo_l1_entries(const Geometry *g, uint64_t size)
 {
-    unsigned shift = g->l2_bits + g->cluster_bits;
+    unsigned shift = geo_l1_bits(g);
 
     return (size >> shift) + ((size & ((UINT64_C(1) << shift) - 1)) != 0);
+}
+/* A machine's state lies past a disk of @size bytes, from the next L2 table on. */
+static inline uint64_t geo_state_start(const Geometry *g, uint64_t size)
+{
+    return geo_l1_start(g, geo_l1_entries(g, size));
 }
 
 #endif

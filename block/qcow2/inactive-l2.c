@@ -3,8 +3,6 @@
 #include "inactive-l2.h"
 
 #include "snapshot.h"
-#include "table.h"
-#include "util/bytes.h"
 
 #include <errno.h>
 
@@ -37,15 +35,12 @@ void qcow2_inactive_l2_remove(Qcow2 *q, const uint64_t *l1, uint64_t n)
 
 static int coroutine_fn co_load_one(Qcow2 *q, const Snapshot *s, uint64_t file_length)
 {
-    g_autofree uint64_t *l1 = g_try_new(uint64_t, MAX(s->l1_size, 1));
-    int ret = l1 ? qcow2_table_co_read(q->file, s->l1_offset, s->l1_size * UINT64_C(8), l1)
-                 : -ENOMEM;
+    g_autofree uint64_t *l1 = NULL;
+    int ret = qcow2_snapshot_co_read_offsets(q, s, 0, &l1);
 
     for (uint32_t i = 0; i < s->l1_size && ret == 0; i++) {
-        uint64_t offset = ldbe64(&l1[i]) & QCOW2_OFFSET_MASK;
-
-        if (is_table(q, offset) && offset < file_length) {
-            qcow2_metadata_add_inactive_l2(q->metadata, offset);
+        if (is_table(q, l1[i]) && l1[i] < file_length) {
+            qcow2_metadata_add_inactive_l2(q->metadata, l1[i]);
         }
     }
     return ret;

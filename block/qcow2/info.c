@@ -21,8 +21,7 @@ int qcow2_get_info(BlockDriverState *bs, BlockDriverInfo *info)
     info->cluster_size = (uint32_t)q->geo.cluster_size;
     info->subcluster_size = (uint32_t)q->geo.subcluster_size;
     info->is_dirty = (q->hdr.incompatible & QCOW2_INCOMPAT_DIRTY) != 0;
-    info->vm_state_offset =
-        (int64_t)(geo_l1_entries(&q->geo, q->hdr.size) << (q->geo.l2_bits + q->geo.cluster_bits));
+    info->vm_state_offset = (int64_t)geo_state_start(&q->geo, q->hdr.size);
     return 0;
 }
 

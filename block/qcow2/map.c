@@ -89,15 +89,15 @@ static L2Defect decode(Qcow2 *q, const void *data, unsigned index, unsigned entr
 /* No L2 table: unallocated up to the next one. */
 static void no_table(Qcow2 *q, uint64_t guest, uint64_t bytes, Extent *x)
 {
-    unsigned shift = q->geo.l2_bits + q->geo.cluster_bits;
     uint64_t i = geo_l1_index(&q->geo, guest);
     uint64_t end = guest + bytes;
 
     do {
         i++;
-    } while (i < q->l1_size && i << shift < end &&
+    } while (i < q->l1_size && geo_l1_start(&q->geo, i) < end &&
              !(atomic_load_explicit(&q->l1[i], memory_order_relaxed) & QCOW2_OFFSET_MASK));
-    *x = (Extent){ .kind = SC_UNALLOCATED_PLAIN, .bytes = MIN(bytes, (i << shift) - guest) };
+    *x = (Extent){ .kind = SC_UNALLOCATED_PLAIN,
+                   .bytes = MIN(bytes, geo_l1_start(&q->geo, i) - guest) };
 }
 
 /* *@defect: what the first entry's is. */

@@ -176,8 +176,7 @@ static int coroutine_fn co_open_parts(Qcow2 *q, Options *o, int flags, GError **
                          q->hdr.compression_type);
     }
     init_geometry(q);
-    q->bs->total_bytes =
-        (int64_t)ALIGN_DOWN(q->hdr.size, UINT64_C(512)); /* whole sectors, as the reference */
+    qcow2_show_length(q, q->hdr.size);
     publish_backing(q);
     ret = qcow2_crypt_co_open(q, o, flags, errp);
     ret = ret < 0 ? ret : qcow2_options_take(&q->geo, o, flags, &opt, errp);

@@ -101,4 +101,10 @@ typedef struct Qcow2 {
     AioTimer *clean_timer;
 } Qcow2;
 
+/* Requests see a disk of @size bytes from now on: of whole sectors, as the reference. */
+static inline void qcow2_show_length(Qcow2 *q, uint64_t size)
+{
+    atomic_store(&q->bs->total_bytes, (int64_t)ALIGN_DOWN(size, UINT64_C(512)));
+}
+
 #endif

@@ -20,14 +20,9 @@
 
 /* ---- Which old tables a new entry maps ---- */
 
-static unsigned coverage_bits(const Geometry *g)
-{
-    return g->l2_bits + g->cluster_bits;
-}
-
 RemakeSlice qcow2_remake_old_slice(const Remake *r, const RemakeL1 *l, uint64_t j)
 {
-    unsigned from = coverage_bits(&r->rules.from), to = coverage_bits(&r->rules.to);
+    unsigned from = geo_l1_bits(&r->rules.from), to = geo_l1_bits(&r->rules.to);
     bool disk = j < l->new_disk;
     uint64_t base = disk ? 0 : l->old_disk, k = disk ? j : j - l->new_disk;
     uint64_t limit = disk ? MIN(l->old_disk, l->entries) : l->entries;
@@ -156,7 +151,7 @@ static int coroutine_fn co_add_l1(Remake *r, uint64_t *old, uint64_t entries, ui
                                   uint64_t pos)
 {
     const Geometry *from = &r->rules.from, *to = &r->rules.to;
-    unsigned down = coverage_bits(from), up = coverage_bits(to);
+    unsigned down = geo_l1_bits(from), up = geo_l1_bits(to);
     RemakeL1 l = { .old = old, .entries = entries, .snapshot_pos = pos };
     uint64_t state;
     int ret;

@@ -50,7 +50,7 @@ static int coroutine_fn co_old_table(OldTables *o, uint64_t offset, const uint8_
 static int coroutine_fn co_old_entry(OldTables *o, uint64_t c, L2Entry *e)
 {
     const Geometry *g = &o->r->rules.from, *to = &o->r->rules.to;
-    uint64_t start = o->slice.guest - (o->slice.part << (to->l2_bits + to->cluster_bits));
+    uint64_t start = o->slice.guest - (o->slice.part << geo_l1_bits(to));
     uint64_t t = c >> g->l2_bits;
     unsigned index = (unsigned)(c & ((UINT64_C(1) << g->l2_bits) - 1));
     const uint8_t *table;
@@ -88,8 +88,7 @@ typedef struct NewTable {
 static uint64_t first_old(const NewTable *n, unsigned k, uint64_t *skip)
 {
     const Geometry *from = &n->old.r->rules.from, *to = &n->old.r->rules.to;
-    uint64_t at =
-        (n->old.slice.part << (to->l2_bits + to->cluster_bits)) + ((uint64_t)k << to->cluster_bits);
+    uint64_t at = (n->old.slice.part << geo_l1_bits(to)) + ((uint64_t)k << to->cluster_bits);
 
     *skip = geo_in_cluster(from, at);
     return at >> from->cluster_bits;

@@ -122,7 +122,7 @@ static uint64_t guest_of(const Qcow2 *q, uint64_t table, bool *active)
     *active = true;
     for (uint32_t i = 0; i < q->l1_size; i++) {
         if ((atomic_load(&q->l1[i]) & QCOW2_OFFSET_MASK) == table) {
-            return (uint64_t)i << (q->geo.l2_bits + q->geo.cluster_bits);
+            return geo_l1_start(&q->geo, i);
         }
     }
     *active = false;

@@ -99,7 +99,7 @@ static int coroutine_fn co_switch_held(Qcow2 *q, const NewActive *a, uint64_t **
     *old = qcow2_snapshot_change_copy_l1(q);
     ret = *old ? co_switch(q, a) : -ENOMEM;
     if (ret == 0) {
-        atomic_store(&q->bs->total_bytes, (int64_t)ALIGN_DOWN(q->hdr.size, UINT64_C(512)));
+        qcow2_show_length(q, q->hdr.size);
         atomic_store(&q->preallocated, 0);
     }
     return ret;

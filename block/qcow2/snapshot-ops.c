@@ -129,9 +129,8 @@ static int coroutine_fn co_take(Qcow2 *q, const BlockSnapshotInfo *info, const B
  * leaves it there, which does no harm. */
 static void coroutine_fn co_forget_state(Qcow2 *q, uint64_t bytes)
 {
-    unsigned shift = q->geo.l2_bits + q->geo.cluster_bits;
-    uint64_t start = geo_l1_entries(&q->geo, q->hdr.size) << shift;
-    uint64_t end = (uint64_t)q->l1_size << shift;
+    uint64_t start = geo_state_start(&q->geo, q->hdr.size);
+    uint64_t end = geo_l1_start(&q->geo, q->l1_size);
 
     if (bytes && start < end) {
         (void)qcow2_discard_co_forget(
@@ -275,7 +274,7 @@ static int coroutine_fn qcow2_co_snapshot_load(BlockDriverState *bs, const char 
     q->opened_empty = false;
     qcow2_pin_retire(q->pin, old);
     co_mutex_unlock(&q->alloc.meta_lock);
-    atomic_store(&bs->total_bytes, (int64_t)ALIGN_DOWN(s->disk_size, UINT64_C(512)));
+    qcow2_show_length(q, s->disk_size);
     return 0;
 }
 

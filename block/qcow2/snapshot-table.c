@@ -123,6 +123,21 @@ int64_t qcow2_snapshot_find_either(const Qcow2 *q, const char *id_or_name)
     return i >= 0 ? i : qcow2_snapshot_find(q, NULL, id_or_name);
 }
 
+int coroutine_fn qcow2_snapshot_co_read_offsets(Qcow2 *q, const Snapshot *s, uint64_t entries,
+                                                uint64_t **ret)
+{
+    g_autofree uint64_t *l1 = g_try_new0(uint64_t, MAX(MAX(entries, s->l1_size), 1));
+    int r = !l1          ? -ENOMEM
+            : s->l1_size ? qcow2_table_co_read(q->file, s->l1_offset, s->l1_size * UINT64_C(8), l1)
+                         : 0;
+
+    for (uint32_t i = 0; i < s->l1_size && r == 0; i++) {
+        l1[i] = ldbe64(&l1[i]) & QCOW2_OFFSET_MASK;
+    }
+    *ret = r == 0 ? g_steal_pointer(&l1) : NULL;
+    return r;
+}
+
 int coroutine_fn qcow2_snapshot_co_read_l1(Qcow2 *q, const Snapshot *s, uint64_t entries,
                                            uint64_t **ret, GError **errp)
 {
@@ -136,15 +151,11 @@ int coroutine_fn qcow2_snapshot_co_read_l1(Qcow2 *q, const Snapshot *s, uint64_t
     if (!qcow2_snapshot_l1_sound(q, s, (uint64_t)length)) {
         return error_set(errp, EIO, "Snapshot L1 table offset invalid");
     }
-    l1 = g_try_new0(uint64_t, MAX(MAX(entries, s->l1_size), 1));
-    r = !l1          ? -ENOMEM
-        : s->l1_size ? qcow2_table_co_read(q->file, s->l1_offset, s->l1_size * UINT64_C(8), l1)
-                     : 0;
+    r = qcow2_snapshot_co_read_offsets(q, s, entries, &l1);
     if (r < 0) {
         return error_set_errno(errp, r, "Failed to read the snapshot's L1 table");
     }
     for (uint32_t i = 0; i < s->l1_size; i++) {
-        l1[i] = ldbe64(&l1[i]) & QCOW2_OFFSET_MASK;
         if (geo_in_cluster(&q->geo, l1[i])) {
             return error_set(errp, EIO, "Snapshot L1 table entry is not aligned");
         }

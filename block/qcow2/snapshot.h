@@ -40,6 +40,9 @@ int64_t qcow2_snapshot_find_either(const Qcow2 *q, const char *id_or_name);
 /* Its L1 table in host byte order, at least @entries long (zeroes past its own); g_free(). */
 int coroutine_fn qcow2_snapshot_co_read_l1(Qcow2 *q, const Snapshot *s, uint64_t entries,
                                            uint64_t **ret, GError **errp);
+/* The same of a table that is sound as a place, whatever its entries say. */
+int coroutine_fn qcow2_snapshot_co_read_offsets(Qcow2 *q, const Snapshot *s, uint64_t entries,
+                                                uint64_t **ret);
 /* Its L1 table is aligned, no larger than any may be, and inside of the file. */
 bool qcow2_snapshot_l1_sound(const Qcow2 *q, const Snapshot *s, uint64_t file_length);
 

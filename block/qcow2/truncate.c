@@ -53,11 +53,6 @@ static void hold_end(const BlockHold *hold)
     }
 }
 
-static void set_length(Qcow2 *q, uint64_t size)
-{
-    atomic_store(&q->bs->total_bytes, (int64_t)ALIGN_DOWN(size, UINT64_C(512)));
-}
-
 static int coroutine_fn write_size(Qcow2 *q, uint64_t size)
 {
     Qcow2Header h;
@@ -121,9 +116,8 @@ static int coroutine_fn forget_entries(Qcow2 *q, uint64_t start, uint64_t end)
  * machine, and entries that others left. */
 static int coroutine_fn forget_past_end(Qcow2 *q, uint64_t size)
 {
-    unsigned shift = q->geo.l2_bits + q->geo.cluster_bits;
     uint64_t first = geo_l1_entries(&q->geo, size), i = first;
-    int ret = forget_entries(q, ALIGN_UP(size, q->geo.cluster_size), first << shift);
+    int ret = forget_entries(q, ALIGN_UP(size, q->geo.cluster_size), geo_l1_start(&q->geo, first));
 
     while (i < q->l1_size && !atomic_load(&q->l1[i])) {
         i++;
@@ -131,7 +125,7 @@ static int coroutine_fn forget_past_end(Qcow2 *q, uint64_t size)
     if (ret < 0 || i >= q->l1_size) {
         return ret;
     }
-    ret = qcow2_discard_co_forget(q, i << shift, (uint64_t)q->l1_size << shift);
+    ret = qcow2_discard_co_forget(q, geo_l1_start(&q->geo, i), geo_l1_start(&q->geo, q->l1_size));
     if (ret == 0) {
         co_mutex_lock(&q->alloc.meta_lock);
         drop_tables(q, first);
@@ -396,7 +390,7 @@ static int coroutine_fn shrink(Resize *r, GError **errp)
 
     g_assert(r->size < r->old);
     hold_begin(r->hold);
-    set_length(q, r->size); /* none reaches what is past it any more */
+    qcow2_show_length(q, r->size); /* none reaches what is past it any more */
     hold_end(r->hold);
     ret = forget_past_end(q, r->old);
     ret = ret == 0 && from < to ? qcow2_discard_co_forget(q, from, to) : ret;
@@ -448,13 +442,14 @@ static void coroutine_fn undo_grow(Resize *r)
 
 static int coroutine_fn grow(Resize *r, GError **errp)
 {
-    int ret = grow_beside(r, errp);
+    int ret;
 
     g_assert(r->size > r->old);
+    ret = grow_beside(r, errp);
     if (ret == 0) {
         hold_begin(r->hold);
         ret = grow_held(r, errp);
-        set_length(r->q, r->q->hdr.size);
+        qcow2_show_length(r->q, r->q->hdr.size);
         hold_end(r->hold);
     }
     if (ret < 0) {
@@ -508,7 +503,7 @@ static int coroutine_fn co_resize(Resize *r, GError **errp)
         r->prealloc = BLK_PREALLOC_METADATA;
     }
     ret = r->size < r->old ? shrink(r, errp) : grow(r, errp);
-    set_length(q, q->hdr.size); /* also after a failure */
+    qcow2_show_length(q, q->hdr.size); /* also after a failure */
     return ret;
 }
 

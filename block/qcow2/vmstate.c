@@ -44,8 +44,7 @@ static bool is_apart(const Qcow2 *q, uint64_t at, size_t bytes)
 int coroutine_fn qcow2_co_vmstate(BlockDriverState *bs, int64_t pos, IOVector *v, bool save)
 {
     Qcow2 *q = bs->opaque;
-    unsigned shift = q->geo.l2_bits + q->geo.cluster_bits;
-    uint64_t start = geo_l1_entries(&q->geo, q->hdr.size) << shift, end;
+    uint64_t start = geo_state_start(&q->geo, q->hdr.size), end;
     int ret;
 
     g_assert(pos >= 0 && v->size <= INT64_MAX); /* the gate has looked */

@@ -26,14 +26,9 @@ static int coroutine_fn zero_new_area(BdrvChild *c, int64_t start, int64_t end)
     return ret < 0 ? ret : 0;
 }
 
-static int coroutine_fn call_driver(BlockDriverState *bs, int64_t bytes, bool exact,
-                                    BlockPrealloc prealloc, unsigned flags, GError **errp)
+/* What a driver returned; @err, which it may have set, is taken over. */
+static int tell_result(int ret, GError *err, GError **errp)
 {
-    GError *err = NULL;
-    int ret;
-
-    ret = bs->drv->co_truncate(bs, bytes, exact, prealloc, flags & bs->supported_truncate_flags,
-                               &err);
     if (ret >= 0) {
         g_clear_error(&err);
         return 0;
@@ -43,6 +38,16 @@ static int coroutine_fn call_driver(BlockDriverState *bs, int64_t bytes, bool ex
         return ret;
     }
     return error_set_errno(errp, ret, "Failed to resize image");
+}
+
+static int coroutine_fn call_driver(BlockDriverState *bs, int64_t bytes, bool exact,
+                                    BlockPrealloc prealloc, unsigned flags, GError **errp)
+{
+    GError *err = NULL;
+    int ret = bs->drv->co_truncate(bs, bytes, exact, prealloc, flags & bs->supported_truncate_flags,
+                                   &err);
+
+    return tell_result(ret, err, errp);
 }
 
 static int coroutine_fn truncate_guarded(BdrvChild *c, int64_t bytes, bool exact,
@@ -142,10 +147,6 @@ int coroutine_fn bdrv_co_truncate_beside(BdrvChild *c, int64_t bytes, bool exact
         hold->end(hold->opaque);
         return ret;
     }
-    if (ret < 0 && err) {
-        g_propagate_error(errp, err);
-    } else if (ret < 0) {
-        error_set_errno(errp, ret, "Failed to resize image");
-    }
+    ret = tell_result(ret, err, errp);
     return ret < 0 ? ret : co_tell_length(c->bs, old, errp);
 }
