@@ -74,10 +74,9 @@ static int coroutine_fn co_read_below(BlockDriverState *bs, int64_t offset, int6
 }
 
 /* The piece at @offset, to be written to. */
-static int coroutine_fn co_take_piece(BlockDriverState *bs, int64_t offset, uint8_t **piece)
-    REQUIRES_LOCK(((ScratchState *)bs->opaque)->lock)
+static int coroutine_fn co_take_piece(BlockDriverState *bs, ScratchState *s, int64_t offset,
+                                      uint8_t **piece) REQUIRES_LOCK(s->lock)
 {
-    ScratchState *s = bs->opaque;
     gpointer key = GSIZE_TO_POINTER((gsize)(offset / PIECE));
     int ret;
 
@@ -133,7 +132,7 @@ static int coroutine_fn scratch_co_pwritev(BlockDriverState *bs, int64_t offset,
         uint8_t *piece;
 
         n = MIN(v->size - at, (size_t)(PIECE - in));
-        ret = co_take_piece(bs, to, &piece);
+        ret = co_take_piece(bs, s, to, &piece);
         if (ret == 0) {
             iov_to_buf(v, at, piece + in, n);
             s->length = MAX(s->length, to + (int64_t)n);

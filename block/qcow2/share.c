@@ -370,15 +370,15 @@ static void let_go(Qcow2 *q, uint64_t table, const HostRun *r) REQUIRES_LOCK(q->
 }
 
 /* The part of @r, from its beginning, of which all are counted once, or none: its length. */
-static int coroutine_fn co_alike(CountReader *reader, const HostRun *r, uint64_t *n, bool *last)
-    REQUIRES_LOCK(reader->q->alloc.meta_lock)
+static int coroutine_fn co_alike(Qcow2 *q, CountReader *reader, const HostRun *r, uint64_t *n,
+                                 bool *last) REQUIRES_LOCK(q->alloc.meta_lock)
 {
     uint64_t count;
-    int ret = reader_co_get(reader->q, reader, r->first, &count);
+    int ret = reader_co_get(q, reader, r->first, &count);
 
     *last = count == 1;
     for (*n = 1; *n < r->n && ret == 0; ++*n) {
-        ret = reader_co_get(reader->q, reader, r->first + *n, &count);
+        ret = reader_co_get(q, reader, r->first + *n, &count);
         if (ret < 0 || (count == 1) != *last) {
             break;
         }
@@ -386,17 +386,16 @@ static int coroutine_fn co_alike(CountReader *reader, const HostRun *r, uint64_t
     return ret;
 }
 
-static int coroutine_fn co_remove_run(CountReader *reader, uint64_t table, HostRun r)
-    REQUIRES_LOCK(reader->q->alloc.meta_lock)
+static int coroutine_fn co_remove_run(Qcow2 *q, CountReader *reader, uint64_t table, HostRun r)
+    REQUIRES_LOCK(q->alloc.meta_lock)
 {
-    Qcow2 *q = reader->q;
     int ret = 0;
 
     while (r.n && ret == 0) {
         HostRun part = r;
         bool last;
 
-        ret = co_alike(reader, &r, &part.n, &last);
+        ret = co_alike(q, reader, &r, &part.n, &last);
         if (ret == 0 && last) {
             let_go(q, table, &part);
         } else if (ret == 0) {
@@ -415,7 +414,7 @@ int coroutine_fn qcow2_share_co_remove(Qcow2 *q, uint64_t l1_index, uint64_t tab
     int ret = co_collect(q, l1_index, table, all);
 
     for (guint i = 0; i < all->len && ret == 0; i++) {
-        ret = co_remove_run(&reader, table, *run_at(all, i));
+        ret = co_remove_run(q, &reader, table, *run_at(all, i));
     }
     reader_clear(&reader);
     return ret;

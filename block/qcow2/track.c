@@ -284,7 +284,7 @@ static int coroutine_fn co_heat(Qcow2 *q, uint64_t offset, uint64_t bytes)
     set->waits = &w;
     spin_unlock(&set->wait_lock);
 
-    co_mutex_lock(&set->lock);
+    co_mutex_lock(&q->bitmaps->lock);
     if (!w.done) {
         TrackWait *list = take_waits(set);
         int ret = co_heat_list(q, list);
@@ -294,7 +294,7 @@ static int coroutine_fn co_heat(Qcow2 *q, uint64_t offset, uint64_t bytes)
             i->done = true;
         }
     }
-    co_mutex_unlock(&set->lock);
+    co_mutex_unlock(&q->bitmaps->lock);
     return w.ret;
 }
 

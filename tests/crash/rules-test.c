@@ -84,17 +84,21 @@ bool rules_break(const char *name)
     return false;
 }
 
-/* In the workload that the rule is about, then in all. */
+/* In the workload that the rule is about, then in all. First few states of many programs, as some
+ * races are rare; then more of each, as some instants are. */
 static char *find(const Campaign *like, const Rule *r, Campaign *c)
 {
-    char *failure;
+    static const uint64_t per_program[] = { 40, 300 };
+    char *failure = NULL;
 
-    *c = *like;
-    c->only = like->only ? like->only : r->workload;
-    c->states = like->states / 4;
-    c->per_program = MIN(like->per_program, 300); /* many programs: some races are rare */
-    c->no_shrink = true;
-    failure = campaign_run(c);
+    for (size_t i = 0; i < G_N_ELEMENTS(per_program) && !failure; i++) {
+        *c = *like;
+        c->only = like->only ? like->only : r->workload;
+        c->states = like->states / 4;
+        c->per_program = MIN(like->per_program, per_program[i]);
+        c->no_shrink = true;
+        failure = campaign_run(c);
+    }
     if (!failure) {
         c->only = like->only;
         c->states = like->states;

@@ -7,12 +7,13 @@
 /* Requests, and among them one change of the snapshots, all in lanes of their own. */
 static void beside(Program *p, GRand *r, OpType type, uint64_t k)
 {
-    static const OpType t[] = { OP_WRITE, OP_WRITE, OP_WRITE,   OP_WRITE,  OP_FUA,
+    static const OpType t[] = { OP_WRITE, OP_WRITE, OP_WRITE,   OP_WRITE,   OP_FUA,
                                 OP_ZERO,  OP_UNMAP, OP_DISCARD, OP_COMPRESS };
     unsigned n = (type == OP_DELETE ? 14 : 4) + upto(r, 10), at = upto(r, 4);
     uint64_t cluster = UINT64_C(1) << p->cfg.cluster_bits;
     uint64_t hot = p->cfg.size / cluster - 1 - upto(r, 3); /* its table is counted last */
 
+    program_add(p, OP_WRITE, hot * cluster, cluster); /* so that it is overwritten in place */
     for (unsigned i = 0; i < n; i++) {
         OpType what = chance(r, 6) ? OP_FLUSH : t[upto(r, G_N_ELEMENTS(t))];
         Op *op;
@@ -35,6 +36,10 @@ static void beside(Program *p, GRand *r, OpType type, uint64_t k)
         }
         op->with = i > 0 && (i <= at || chance(r, 2));
         op->then = i > 0 && !op->with;
+        if (i == at && chance(r, 2)) { /* one whose table is counted first, and then the hot one */
+            program_add(p, OP_WRITE, upto(r, 8) * cluster, SECTOR)->with = true;
+            program_add(p, OP_WRITE, hot * cluster, SECTOR)->then = true;
+        }
     }
 }
 
@@ -46,7 +51,7 @@ void make_snapshot_beside(Program *p, GRand *r)
 
     common(p, r);
     p->cfg.refcount_bits = MAX(p->cfg.refcount_bits, 8);
-    p->cfg.size = 96 * KiB + SECTOR * upto(r, 100);
+    p->cfg.size = 192 * KiB + SECTOR * upto(r, 100); /* more tables than are counted at once */
     if (chance(r, 3)) {
         with_backing(p, r);
     }
