@@ -21,9 +21,34 @@
 
 /* ---- Begin and end ---- */
 
-static bool is_dirty(const Qcow2 *q)
+static bool is_dirty(const Qcow2 *q) REQUIRES_LOCK(q->flush_lock)
 {
     return (q->hdr.incompatible & QCOW2_INCOMPAT_DIRTY) != 0;
+}
+
+/* Between flushes of the guest: none takes the bit in memory for what is on the disk. */
+static int coroutine_fn co_set_dirty(Qcow2 *q)
+{
+    int ret = 0;
+
+    co_mutex_lock(&q->flush_lock);
+    if (q->geo.version >= 3 && !is_dirty(q)) {
+        ret = qcow2_dirty_co_set(q);
+    }
+    co_mutex_unlock(&q->flush_lock);
+    return ret;
+}
+
+static int coroutine_fn co_clear_dirty(Qcow2 *q)
+{
+    int ret = 0;
+
+    co_mutex_lock(&q->flush_lock);
+    if (is_dirty(q) && !q->stays_dirty && !q->lazy_refcounts) {
+        ret = qcow2_dirty_co_clear(q);
+    }
+    co_mutex_unlock(&q->flush_lock);
+    return ret;
 }
 
 int coroutine_fn qcow2_snapshot_change_co_begin(Qcow2 *q, unsigned what)
@@ -32,19 +57,14 @@ int coroutine_fn qcow2_snapshot_change_co_begin(Qcow2 *q, unsigned what)
 
     ret = ret < 0 ? ret : qcow2_change_co_begin(q, what);
     ret = ret < 0 ? ret : qcow2_flush_co_all(q);
-    if (ret == 0 && q->geo.version >= 3 && !is_dirty(q)) {
-        ret = qcow2_dirty_co_set(q);
-    }
-    return ret;
+    return ret < 0 ? ret : co_set_dirty(q);
 }
 
 int coroutine_fn qcow2_snapshot_change_co_end(Qcow2 *q, int ret)
 {
     int end = qcow2_flush_co_all(q);
 
-    if (end == 0 && is_dirty(q) && !q->stays_dirty && !q->lazy_refcounts) {
-        end = qcow2_dirty_co_clear(q);
-    }
+    end = end < 0 ? end : co_clear_dirty(q);
     if (ret == 0 && end < 0) { /* done, and on the disk; what is left to do the close tries again */
         return qcow2_health_may_write(&q->health);
     }
