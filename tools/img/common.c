@@ -253,3 +253,16 @@ void img_print_json(JsonNode *node)
     print_node(node, 0);
     printf("\n");
 }
+
+int img_creatable(const char *format)
+{
+    int features = blk_format_features(format);
+
+    if (features < 0) {
+        img_error("Unknown file format '%s'", format);
+    } else if (!(features & BLK_CAN_CREATE)) {
+        img_error("Format driver '%s' does not support image creation", format);
+        features = -1;
+    }
+    return features;
+}

@@ -227,20 +227,6 @@ static bool open_sources(Convert *v, char **names, int n)
 
 /* ---- Target ---- */
 
-/* What the target's format can do; -1: told. */
-static int target_features(const Convert *v)
-{
-    int features = blk_format_features(v->dst_format);
-
-    if (features < 0) {
-        img_error("Unknown file format '%s'", v->dst_format);
-    } else if (!(features & BLK_CAN_CREATE)) {
-        img_error("Format driver '%s' does not support image creation", v->dst_format);
-        features = -1;
-    }
-    return features;
-}
-
 static bool takes_option(const char *format, const char *name)
 {
     g_autofree BlockCreateOption *list = blk_create_options(NULL, format, NULL);
@@ -300,7 +286,7 @@ static bool check_target(Convert *v, int features)
 static bool take_options(Convert *v)
 {
     GError *err = NULL;
-    int features = target_features(v);
+    int features = img_creatable(v->dst_format);
 
     if (features < 0) {
         return false;

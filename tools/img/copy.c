@@ -71,12 +71,13 @@ static int coroutine_fn co_mind_target(Copy *c, Piece *p)
 static int coroutine_fn co_classify(Copy *c, Piece *p)
 {
     CopySource *s = source_at(c, p->offset);
-    int64_t at = p->offset - s->start, map, n = MIN(p->bytes, s->bytes - at);
+    int64_t in = p->offset - s->start, map, n = MIN(p->bytes, s->bytes - in);
     BlockDriverState *file, *bs = blk_bs(s->blk);
     BlockDriverState *base = c->shared_base ? c->shared_base
                              : c->base_blk  ? blk_node_backing(bs)
                                             : NULL;
-    int status = blk_co_block_status_above(s->blk, NULL, base, at, n, &p->bytes, &map, &file, NULL);
+    int status = blk_co_block_status_above(s->blk, NULL, base, s->skip + in, n, &p->bytes, &map,
+                                           &file, NULL);
 
     if (status < 0) {
         return status;
@@ -171,7 +172,7 @@ static int coroutine_fn co_read(Copy *c, int64_t offset, int64_t bytes, uint8_t 
 {
     while (bytes > 0) {
         CopySource *s = source_at(c, offset);
-        int64_t at = offset - s->start, n = MIN(bytes, s->bytes - at);
+        int64_t in = offset - s->start, at = s->skip + in, n = MIN(bytes, s->bytes - in);
         int ret = blk_co_pread(s->blk, at, n, buf, 0);
 
         if (ret < 0 && c->salvage) {

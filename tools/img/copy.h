@@ -11,6 +11,7 @@
 typedef struct CopySource {
     BlockBackend *blk;
     int64_t start, bytes; /* in the whole */
+    int64_t skip;         /* bytes of it that are left out before */
 } CopySource;
 
 /* What to do, filled in by the caller; all in bytes. */

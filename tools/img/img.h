@@ -61,6 +61,9 @@ bool progress_enabled(void);
 void progress_set(double percent);
 void progress_end(void);
 
+/* What images of @format, to be created, can do: BLK_CAN_… bits; -1: none can be created, told. */
+int img_creatable(const char *format);
+
 int img_amend(int argc, char **argv);
 int img_bench(int argc, char **argv);
 int img_bitmap(int argc, char **argv);
@@ -69,6 +72,7 @@ int img_compact(int argc, char **argv);
 int img_compare(int argc, char **argv);
 int img_convert(int argc, char **argv);
 int img_create(int argc, char **argv);
+int img_dd(int argc, char **argv);
 int img_info(int argc, char **argv);
 int img_map(int argc, char **argv);
 int img_measure(int argc, char **argv);

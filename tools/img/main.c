@@ -25,6 +25,7 @@ static const struct {
     { "compare", img_compare, "compare the content of two images" },
     { "convert", img_convert, "copy images to another format" },
     { "create", img_create, "create an image" },
+    { "dd", img_dd, "copy blocks of an image to a new one" },
     { "info", img_info, "tell facts about an image" },
     { "map", img_map, "tell where an image's data lies" },
     { "measure", img_measure, "tell how long the file of a new image will be" },
@@ -33,7 +34,7 @@ static const struct {
 };
 
 /* Known elsewhere, not here yet: said so, rather than "not found". */
-static const char *const missing[] = { "commit", "dd", "rebase" };
+static const char *const missing[] = { "commit", "rebase" };
 
 static void help(void)
 {
