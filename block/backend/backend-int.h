@@ -33,6 +33,9 @@ struct BlockBackend {
     _Alignas(64) BlkStripe in_flight[BLK_STRIPES];
 };
 
+/* A user of @bs (the reference is taken over), who reads. NULL: refused. */
+BlockBackend *coroutine_fn blk_on_node(BlockDriverState *bs, GError **errp);
+
 /* ---- drain.c ---- */
 int coroutine_fn blk_co_enter_slow(BlockBackend *blk);
 /* Those that are held back, or come, get -ESHUTDOWN from now on; for the close, which follows. */

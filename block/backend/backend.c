@@ -85,6 +85,24 @@ static BlockBackend *blk_new(int flags)
     return blk;
 }
 
+BlockBackend *coroutine_fn blk_on_node(BlockDriverState *bs, GError **errp)
+{
+    BlockBackend *blk = blk_new(0);
+
+    if (!blk) {
+        error_set(errp, ENOMEM, "Out of memory");
+    } else {
+        blk->root =
+            bdrv_root_attach(bs, &blk_ops, blk, BLK_PERM_CONSISTENT_READ, BLK_PERM_ALL, errp);
+        blk->bs = bs;
+    }
+    if (!blk || !blk->root) {
+        (void)bdrv_co_unref(bs); /* it has other users, or nothing was written */
+        g_clear_pointer(&blk, blk_unref);
+    }
+    return blk;
+}
+
 typedef struct OpenArgs {
     const char *filename;
     Options *options;

@@ -173,6 +173,11 @@ static int coroutine_fn no_co_compact(BlockDriverState *bs, unsigned flags,
     return error_set(errp, ENOTSUP, "Image format driver does not support compacting");
 }
 
+static int coroutine_fn no_co_make_empty(BlockDriverState *bs)
+{
+    return -ENOTSUP;
+}
+
 static int no_get_info(BlockDriverState *bs, BlockDriverInfo *info)
 {
     return -ENOTSUP;
@@ -369,6 +374,11 @@ static int coroutine_fn pass_co_compact(BlockDriverState *bs, unsigned flags,
     return bdrv_co_compact(bs->file->bs, flags, progress, opaque, errp);
 }
 
+static int coroutine_fn pass_co_make_empty(BlockDriverState *bs)
+{
+    return bdrv_co_make_empty(bs->file);
+}
+
 static int pass_get_info(BlockDriverState *bs, BlockDriverInfo *info)
 {
     return bs->file->bs->drv->get_info(bs->file->bs, info);
@@ -493,6 +503,7 @@ static void complete_by_kind(BlockDriver *d)
     DEFAULT(co_getlength, filter ? pass_co_getlength : known_length);
     DEFAULT(co_check, filter ? pass_co_check : no_co_check);
     DEFAULT(co_compact, filter ? pass_co_compact : no_co_compact);
+    DEFAULT(co_make_empty, filter ? pass_co_make_empty : no_co_make_empty);
     DEFAULT(get_info, filter ? pass_get_info : no_get_info);
     DEFAULT(list_snapshots, filter ? pass_list_snapshots : none_list_snapshots);
     DEFAULT(snapshot, filter ? &pass_snapshots : &no_snapshots);

@@ -51,6 +51,7 @@ int coroutine_fn qcow2_co_change_backing_file(BlockDriverState *bs, const char *
 /* bitmap-change.c */
 extern const BlockBitmapOps qcow2_bitmap_ops;
 /* compact.c */
+int coroutine_fn qcow2_co_make_empty(BlockDriverState *bs);
 int coroutine_fn qcow2_co_compact(BlockDriverState *bs, unsigned flags,
                                   BlockProgressFunc *progress, void *opaque, GError **errp);
 /* snapshot-ops.c */

@@ -25,7 +25,8 @@
 #include "walk.h"
 
 typedef struct DiscardOp {
-    bool full; /* truncate: the entry becomes 0, or zero by flag where a backing file would show */
+    bool full;  /* truncate: the entry becomes 0, or zero by flag where a backing file would show */
+    bool empty; /* full, and a backing file shows */
     bool keep; /* the host cluster stays reserved (discard-no-unref) */
     bool punch;
 } DiscardOp;
@@ -55,7 +56,7 @@ static bool discarded_entry(Qcow2 *q, L2Entry old, unsigned first, unsigned n, c
     const Geometry *g = &q->geo;
     bool whole = n == g->subclusters, compressed = old.desc & L2E_COMPRESSED;
 
-    if (op->full && g->version >= 3 && bdrv_backing_bs(q->bs)) {
+    if (op->full && !op->empty && g->version >= 3 && bdrv_backing_bs(q->bs)) {
         *e = old.desc || old.bitmap ? qcow2_l2_set_zero(g, (L2Entry){ 0, 0 }, 0, g->subclusters)
                                     : old;
         return !qcow2_entry_is_same(*e, old);
@@ -271,6 +272,13 @@ int coroutine_fn qcow2_co_pdiscard(BlockDriverState *bs, int64_t offset, int64_t
 int coroutine_fn qcow2_discard_co_forget(Qcow2 *q, uint64_t start, uint64_t end)
 {
     DiscardOp op = { .full = true, .punch = q->discard_passthrough };
+
+    return qcow2_walk_co_parts(q, start, end, discard_part, &op);
+}
+
+int coroutine_fn qcow2_discard_co_empty(Qcow2 *q, uint64_t start, uint64_t end)
+{
+    DiscardOp op = { .full = true, .empty = true, .punch = q->discard_passthrough };
 
     return qcow2_walk_co_parts(q, start, end, discard_part, &op);
 }

@@ -60,6 +60,7 @@ const BlockDriver bdrv_qcow2 = {
     .bitmaps = &qcow2_bitmap_ops,
     .co_change_backing_file = qcow2_co_change_backing_file,
     .co_compact = qcow2_co_compact,
+    .co_make_empty = qcow2_co_make_empty,
     .list_snapshots = qcow2_list_snapshots,
     .snapshot = &qcow2_snapshot_ops,
     .get_info = qcow2_get_info,

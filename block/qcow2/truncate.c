@@ -26,14 +26,12 @@
 #include "discard.h"
 #include "entry.h"
 #include "flush.h"
+#include "forget.h"
 #include "header-layout.h"
 #include "l1.h"
 #include "map.h"
 #include "prealloc.h"
-#include "reap.h"
-#include "reftable-shrink.h"
 #include "rules.h"
-#include "tail.h"
 #include "track.h"
 
 /* ---- Requests, held back ---- */
@@ -74,24 +72,6 @@ static int coroutine_fn write_size(Qcow2 *q, uint64_t size)
 
 /* ---- Past the end of the disk ---- */
 
-/* L2 tables that describe nothing of the disk. */
-static void coroutine_fn drop_tables(Qcow2 *q, uint64_t keep) REQUIRES_LOCK(q->alloc.meta_lock)
-{
-    for (uint64_t i = keep; i < q->l1_size; i++) {
-        uint64_t entry = atomic_load(&q->l1[i]), off = entry & QCOW2_OFFSET_MASK;
-
-        if (!off) {
-            continue;
-        }
-        qcow2_l1_set(q, i, 0);
-        if (entry & L2E_COPIED) {
-            qcow2_cache_drop(q->l2_cache, off, q->geo.cluster_size);
-        }
-        qcow2_metadata_remove(q->metadata, off, q->geo.cluster_size);
-        qcow2_quarantine_add(q->quarantine, off, q->geo.cluster_size, q->discard_passthrough);
-    }
-}
-
 /* Guest [@start, @end), past the disk within the last table that describes it, by whole clusters:
  * nothing of ours has entries there, but who knows who made the image. */
 static int coroutine_fn forget_entries(Qcow2 *q, uint64_t start, uint64_t end)
@@ -128,7 +108,7 @@ static int coroutine_fn forget_past_end(Qcow2 *q, uint64_t size)
     ret = qcow2_discard_co_forget(q, geo_l1_start(&q->geo, i), geo_l1_start(&q->geo, q->l1_size));
     if (ret == 0) {
         co_mutex_lock(&q->alloc.meta_lock);
-        drop_tables(q, first);
+        qcow2_forget_co_tables(q, first, q->l1_size);
         co_mutex_unlock(&q->alloc.meta_lock);
     }
     return ret;
@@ -358,26 +338,12 @@ static int coroutine_fn grow_held(Resize *r, GError **errp)
 
 /* ---- Shrink ---- */
 
-/* Give back counts of nothing, and the end of the file. Best effort: nothing refers to what is
- * there. */
-static void coroutine_fn cut_file(Qcow2 *q)
-{
-    uint64_t gone;
-
-    if (qcow2_reftable_shrink_co_run(q, &gone) == 0 && gone) {
-        (void)qcow2_flush_co_metadata(q, true);
-    }
-    (void)qcow2_tail_co_cut(q, 0);
-}
-
 /* Clusters that were let go of, counts of nothing and the end of the file go. Best effort. */
 static void coroutine_fn give_back(Resize *r)
 {
-    if (qcow2_flush_co_metadata(r->q, true) == 0) {
-        (void)qcow2_reap_co_ready(r->q);
-    }
+    qcow2_forget_co_free(r->q);
     hold_begin(r->hold); /* writes that make the file longer end first */
-    cut_file(r->q);
+    qcow2_forget_co_cut(r->q);
     hold_end(r->hold);
 }
 
@@ -409,7 +375,7 @@ static int coroutine_fn shrink(Resize *r, GError **errp)
     /* Done. Of the rest a failure leaks clusters, no more. */
     co_mutex_lock(&q->alloc.meta_lock);
     bdrv_co_debug_event(q->file, BLKDBG_L1_SHRINK_FREE_L2_CLUSTERS);
-    drop_tables(q, geo_l1_entries(&q->geo, r->size));
+    qcow2_forget_co_tables(q, geo_l1_entries(&q->geo, r->size), q->l1_size);
     co_mutex_unlock(&q->alloc.meta_lock);
     give_back(r);
     return q->geo.external_data

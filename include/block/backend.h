@@ -125,6 +125,16 @@ int coroutine_fn blk_co_compact(BlockBackend *blk, unsigned flags, BlockProgress
                                 void *opaque, GError **errp);
 int blk_compact(BlockBackend *blk, unsigned flags, BlockProgressFunc *progress, void *opaque,
                 GError **errp);
+/* A user of its own of a node in a chain that is open, for writing; blk_close() as ever. What a
+ * layer over it does not hold itself changes with it: write what those hold, or drop them. NULL:
+ * the node cannot be written. */
+BlockBackend *blk_open_layer(BlockDriverState *bs, GError **errp);
+/* The disk shows its backing file, everywhere, and the space that it took is free. For when that
+ * one, which is flushed before, holds the same: what the guest sees does not change then, not even
+ * by a loss of power in the middle. Waits until nothing else runs on @blk. -ENOTSUP: the format
+ * cannot. */
+int coroutine_fn blk_co_make_empty(BlockBackend *blk);
+int blk_make_empty(BlockBackend *blk);
 /* As bdrv_co_block_status_above(), of @layer (NULL: the root, else one of its chain), counted like
  * any request. And the plain forms. */
 int coroutine_fn blk_co_block_status_above(BlockBackend *blk, BlockDriverState *layer,

@@ -220,6 +220,10 @@ struct BlockDriver {
      * anywhere. -ECANCELED: @progress (may be NULL) wanted it to. */
     int coroutine_fn (*co_compact)(BlockDriverState *bs, unsigned flags,
                                    BlockProgressFunc *progress, void *opaque, GError **errp);
+    /* The whole disk shows the backing file, whose content the caller has made the same, so that
+     * what the guest sees does not change at any instant of it; the space goes. Alone on the
+     * image. -ENOTSUP: not this image. */
+    int coroutine_fn (*co_make_empty)(BlockDriverState *bs);
     int (*get_info)(BlockDriverState *bs, BlockDriverInfo *info);
     /* Typed keys for info's "format-specific" data ("compression-type"); NULL: none. g_free by
      * opts_free. */

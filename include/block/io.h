@@ -45,6 +45,8 @@ int coroutine_fn bdrv_co_amend(BdrvChild *c, Options *opts, const BlockAmend *ho
 /* Alone on the image, too (blk_compact). */
 int coroutine_fn bdrv_co_compact(BlockDriverState *bs, unsigned flags, BlockProgressFunc *progress,
                                  void *opaque, GError **errp);
+/* Alone on the image, too (blk_make_empty). */
+int coroutine_fn bdrv_co_make_empty(BdrvChild *c);
 /* Internal snapshots, as BlockSnapshotOps has them (blk_snapshot_…). */
 int coroutine_fn bdrv_co_snapshot_create(BdrvChild *c, const BlockSnapshotInfo *info,
                                          const BlockHold *hold, GError **errp);

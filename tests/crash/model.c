@@ -146,6 +146,14 @@ static void begin_apply(Model *m, Log *l, uint32_t op, uint32_t at)
     }
 }
 
+static void begin_empty(Model *m, uint32_t op, uint32_t at)
+{
+    for (uint64_t i = 0; i < m->cur_size / SECTOR; i++) {
+        add(&m->s[i],
+            (Candidate){ .word = below(m->p, i), .begin = at, .end = NOT_YET, .op = op });
+    }
+}
+
 static void op_begin(Model *m, Log *l, uint32_t op, uint32_t at)
 {
     uint32_t bit = snapshots_bit(program_op(m->p, op));
@@ -183,6 +191,9 @@ static void op_begin(Model *m, Log *l, uint32_t op, uint32_t at)
         break;
     case OP_BITMAP:
         m->listing = op;
+        break;
+    case OP_EMPTY:
+        begin_empty(m, op, at);
         break;
     case OP_CREATE:
         m->created = false;
@@ -324,7 +335,7 @@ static void op_end(Model *m, uint32_t op, uint32_t at, int result)
     if (o->type == OP_DELETE && result == 0) {
         m->may &= ~snapshots_bit(o);
     }
-    if (o->type == OP_APPLY) {
+    if (o->type == OP_APPLY || o->type == OP_EMPTY) {
         first = 0;
         end = m->nsectors;
     }

@@ -108,7 +108,7 @@ char *program_backing_name(const Program *p, uint64_t n)
 /* ---- Text: one word an operation, like "w3:0+8" (sectors), "&" before one that goes with
  * the last, ">" before one that follows the last while others go on ---- */
 
-static const char letters[] = "wzudcFfrtaBmRsAebDxokpCX";
+static const char letters[] = "wzudcFfrtaBmRsAebEDxokpCX";
 
 static bool has_range(OpType t)
 {

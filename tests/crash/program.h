@@ -33,6 +33,7 @@ typedef enum OpType {
     OP_APPLY,    /* the disk becomes what the "offset"th holds */
     OP_DELETE,   /* the "offset"th goes */
     OP_BITMAP,   /* of a persistent bitmap: "offset" is what (bitmaps.h) */
+    OP_EMPTY,    /* all shows the backing file */
     OP_DIE,   /* with the "offset"th write or sync from here on the process dies: OP_KILL follows */
     OP_FAULT, /* the "offset"th write to the files from here on fails, once (ENOSPC) */
     OP_REOPEN, /* close and open */

@@ -342,6 +342,8 @@ static int coroutine_fn co_op(Live *l, const Op *op)
         return snapshots_co_op(blk, op);
     case OP_BITMAP:
         return bitmaps_co_op(blk, op->offset);
+    case OP_EMPTY:
+        return blk_co_make_empty(blk);
     case OP_REOPEN:
     case OP_KILL:
     case OP_POWER:

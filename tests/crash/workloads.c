@@ -10,6 +10,7 @@
 #include "program.h"
 #include "workload-resize.h"
 #include "workload-snapshots.h"
+#include "workload-space.h"
 
 /* ---- Workloads ---- */
 
@@ -629,36 +630,6 @@ static void make_compact(Program *p, GRand *r)
     }
 }
 
-/* What is at the file's end is let go of, the image closed, which cuts the file, and used on. Shows
- * INV-TAIL-2. */
-static void make_tail(Program *p, GRand *r)
-{
-    static const OpType t[] = { OP_WRITE, OP_WRITE, OP_UNMAP, OP_DISCARD };
-    static const OpType gone[] = { OP_DISCARD, OP_DISCARD, OP_UNMAP };
-    static const OpType again[] = { OP_REOPEN, OP_REOPEN, OP_REOPEN, OP_KILL, OP_POWER };
-    uint64_t half;
-
-    common(p, r);
-    any_cluster_size(p, r);
-    half = ALIGN_DOWN(p->cfg.size / 2, (uint64_t)SECTOR);
-    if (chance(r, 2)) {
-        with_backing(p, r);
-    }
-    for (unsigned i = 0; i < 3; i++) {
-        mixed(p, r, t, G_N_ELEMENTS(t), 1);
-        fill(p, half, p->cfg.size, p->cfg.size / 4, false); /* the last to get a place */
-        if (!chance(r, 3)) {
-            flush(p);
-        }
-        program_add(p, gone[upto(r, 3)], half, p->cfg.size - half);
-        if (chance(r, 4)) {
-            flush(p);
-        }
-        program_add(p, again[upto(r, G_N_ELEMENTS(again))], 0, 0);
-    }
-    mixed(p, r, t, G_N_ELEMENTS(t), 2);
-}
-
 /* Internal snapshots come and go, and the disk goes back to them. Shows INV-SH-1, INV-SH-2. */
 static void make_snapshot_ops(Program *p, GRand *r)
 {
@@ -883,6 +854,7 @@ const Workload workloads[] = {
     { "large-clusters", "64 KiB to 2 MiB, in all states beside each other", make_large_clusters },
     { "snapshot", "clusters and tables that an internal snapshot shares", make_snapshot },
     { "compact", "the file made shorter in place, and used on", make_compact },
+    { "empty", "emptied after a commit, and used on", make_empty },
     { "tail", "the file's end let go of, and cut at close", make_tail },
     { "bitmap", "a persistent bitmap that must tell of every change", make_bitmap },
     { "bitmaps", "bitmaps are added, removed, merged, cleared between writes", make_bitmaps },

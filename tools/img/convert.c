@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* convert: what is asked, the sources, the target; copy.c does the work. */
+#include "chain.h"
 #include "copy.h"
 
 #include <errno.h>
@@ -411,10 +412,9 @@ static bool find_base(Convert *v)
     }
     while ((bs = blk_node_backing(bs))) {
         BlockNodeFacts g = blk_node_facts(bs);
-        g_autofree char *a = realpath(g.exact_filename, NULL),
-                        *b = realpath(f.exact_filename, NULL);
 
-        if (a && b && !strcmp(a, b) && !strcmp(g.driver, f.driver)) {
+        if (*g.exact_filename && *f.exact_filename && !strcmp(g.driver, f.driver) &&
+            chain_same_file(g.exact_filename, f.exact_filename)) {
             c->shared_base = bs;
             break;
         }

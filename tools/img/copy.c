@@ -13,19 +13,6 @@
  * the target at least, for that is written whole. */
 #define PIECE (512 * KiB)
 
-typedef enum PieceKind {
-    PIECE_DATA,
-    PIECE_ZERO,
-    PIECE_BASE, /* the backing file has the same already */
-    PIECE_DIFF, /* the same as data where it differs from the backing file */
-} PieceKind;
-
-typedef struct Piece {
-    PieceKind kind;
-    int64_t offset, bytes;
-    uint64_t ticket;
-} Piece;
-
 /* Each part that fails is told; the others under way end, and no more begin. */
 static void fail(Copy *c, int ret, const char *what, int64_t offset)
 {
@@ -45,7 +32,7 @@ static CopySource *source_at(Copy *c, int64_t offset)
 
 /* ---- What to copy ---- */
 
-static PieceKind kind_of(const Copy *c, int status)
+static CopyKind kind_of(const Copy *c, int status)
 {
     if (c->base_blk && !(status & BLK_ALLOCATED)) {
         return c->shared_base ? PIECE_BASE : PIECE_DIFF;
@@ -57,7 +44,7 @@ static PieceKind kind_of(const Copy *c, int status)
 }
 
 /* What the target holds of its own there hides what its backing file has. */
-static int coroutine_fn co_mind_target(Copy *c, Piece *p)
+static int coroutine_fn co_mind_target(Copy *c, CopyPiece *p)
 {
     int ret = blk_co_is_allocated(c->target, p->offset, p->bytes, &p->bytes);
 
@@ -67,8 +54,7 @@ static int coroutine_fn co_mind_target(Copy *c, Piece *p)
     return ret < 0 ? ret : 0;
 }
 
-/* Kind and length of what lies at p->offset, p->bytes at most. */
-static int coroutine_fn co_classify(Copy *c, Piece *p)
+static int coroutine_fn co_classify_source(Copy *c, CopyPiece *p)
 {
     CopySource *s = source_at(c, p->offset);
     int64_t in = p->offset - s->start, map, n = MIN(p->bytes, s->bytes - in);
@@ -88,8 +74,14 @@ static int coroutine_fn co_classify(Copy *c, Piece *p)
                : 0;
 }
 
+/* Kind and length of what lies at p->offset, p->bytes at most. */
+static int coroutine_fn co_classify(Copy *c, CopyPiece *p)
+{
+    return c->co_classify ? c->co_classify(c, p) : co_classify_source(c, p);
+}
+
 /* Compressed clusters are read and written whole. */
-static void whole_clusters(const Copy *c, Piece *p, int64_t left)
+static void whole_clusters(const Copy *c, CopyPiece *p, int64_t left)
 {
     if (p->bytes >= c->cluster) {
         p->bytes = ALIGN_DOWN(p->bytes, c->cluster);
@@ -104,20 +96,20 @@ static void whole_clusters(const Copy *c, Piece *p, int64_t left)
 }
 
 /* The next piece of the image, of @left bytes that are left; 0 or -errno. */
-static int coroutine_fn co_next_piece(Copy *c, Piece *p, int64_t left)
+static int coroutine_fn co_next_piece(Copy *c, CopyPiece *p, int64_t left)
 {
     int ret;
 
-    *p = (Piece){ .offset = c->next, .bytes = left };
+    *p = (CopyPiece){ .offset = c->next, .bytes = left };
     ret = co_classify(c, p);
     if (ret < 0 && c->salvage) {
-        *p = (Piece){ .kind = PIECE_DATA, .offset = c->next, .bytes = MIN(left, c->piece) };
+        *p = (CopyPiece){ .kind = PIECE_DATA, .offset = c->next, .bytes = MIN(left, c->piece) };
         ret = 0;
     }
     if (ret < 0) {
         return ret;
     }
-    if (c->compress) {
+    if (c->compress && !p->plain) {
         whole_clusters(c, p, left);
     } else if (p->kind == PIECE_DATA || p->kind == PIECE_DIFF) {
         /* Pieces end at multiples of their size, so that writes are aligned. */
@@ -129,7 +121,7 @@ static int coroutine_fn co_next_piece(Copy *c, Piece *p, int64_t left)
 }
 
 /* The next piece; false: none is left, or an error (told). */
-static bool coroutine_fn co_take(Copy *c, Piece *p)
+static bool coroutine_fn co_take(Copy *c, CopyPiece *p)
 {
     bool ok = false;
 
@@ -230,10 +222,11 @@ static UnitKind unit_kind(const Copy *c, const uint8_t *buf, const uint8_t *base
 }
 
 /* The first run of units of one kind. */
-static int64_t run_of_units(const Copy *c, const Piece *p, int64_t done, const uint8_t *buf,
+static int64_t run_of_units(const Copy *c, const CopyPiece *p, int64_t done, const uint8_t *buf,
                             const uint8_t *base, UnitKind *kind)
 {
-    int64_t unit = c->compress     ? c->cluster
+    bool packed = c->compress && !p->plain;
+    int64_t unit = packed          ? c->cluster
                    : c->min_sparse ? c->min_sparse
                    : base          ? 4096
                                    : p->bytes;
@@ -241,7 +234,7 @@ static int64_t run_of_units(const Copy *c, const Piece *p, int64_t done, const u
 
     while (done + n < p->bytes) {
         int64_t at = done + n,
-                m = MIN(unit - (c->compress ? 0 : (p->offset + at) % unit), p->bytes - at);
+                m = MIN(unit - (packed ? 0 : (p->offset + at) % unit), p->bytes - at);
         UnitKind k = unit_kind(c, buf + at, base ? base + at : NULL, m);
 
         if (n && k != *kind) {
@@ -253,7 +246,8 @@ static int64_t run_of_units(const Copy *c, const Piece *p, int64_t done, const u
     return n;
 }
 
-static int coroutine_fn co_write_buffer(Copy *c, const Piece *p, uint8_t *buf, const uint8_t *base)
+static int coroutine_fn co_write_buffer(Copy *c, const CopyPiece *p, uint8_t *buf,
+                                        const uint8_t *base)
 {
     int ret = 0;
 
@@ -267,8 +261,8 @@ static int coroutine_fn co_write_buffer(Copy *c, const Piece *p, uint8_t *buf, c
             ret = co_write_zero(c, at, n);
         } else if (kind == UNIT_DATA) {
             iov_init_buf(&v, buf + done, (size_t)n);
-            ret = c->compress ? blk_co_pwritev_compressed(c->target, at, &v)
-                              : blk_co_pwritev(c->target, at, &v, 0);
+            ret = c->compress && !p->plain ? blk_co_pwritev_compressed(c->target, at, &v)
+                                           : blk_co_pwritev(c->target, at, &v, 0);
         }
     }
     return ret;
@@ -276,7 +270,7 @@ static int coroutine_fn co_write_buffer(Copy *c, const Piece *p, uint8_t *buf, c
 
 /* ---- The workers ---- */
 
-static void coroutine_fn co_wait_turn(Copy *c, const Piece *p)
+static void coroutine_fn co_wait_turn(Copy *c, const CopyPiece *p)
 {
     while (c->turn != p->ticket) {
         co_queue_wait(&c->turn_queue, NULL);
@@ -301,15 +295,16 @@ static void coroutine_fn co_pace(Copy *c, int64_t bytes)
     }
 }
 
-static void coroutine_fn co_copy_piece(Copy *c, const Piece *p, uint8_t *buf, uint8_t *base)
+static void coroutine_fn co_copy_piece(Copy *c, const CopyPiece *p, uint8_t *buf, uint8_t *base)
 {
     bool data = p->kind == PIECE_DATA || p->kind == PIECE_DIFF;
     int ret = 0;
 
+    base = p->kind == PIECE_DIFF ? base : NULL;
     if (data) {
         co_pace(c, p->bytes);
         ret = co_read(c, p->offset, p->bytes, buf);
-        if (ret == 0 && p->kind == PIECE_DIFF) {
+        if (ret == 0 && base) {
             ret = co_read_base(c, p->offset, p->bytes, base);
         }
         if (ret < 0) {
@@ -323,7 +318,7 @@ static void coroutine_fn co_copy_piece(Copy *c, const Piece *p, uint8_t *buf, ui
         return;
     }
     if (data) {
-        ret = co_write_buffer(c, p, buf, p->kind == PIECE_DIFF ? base : NULL);
+        ret = co_write_buffer(c, p, buf, base);
     } else if (p->kind == PIECE_ZERO) {
         ret = co_write_zero(c, p->offset, p->bytes);
     }
@@ -344,7 +339,7 @@ static void coroutine_fn worker(void *opaque)
     size_t size = (size_t)(c->compress ? c->cluster : c->piece);
     uint8_t *buf = mem_align_try(4096, size),
             *base = c->base_blk ? mem_align_try(4096, size) : NULL;
-    Piece p;
+    CopyPiece p;
 
     if (!buf || (c->base_blk && !base)) {
         fail(c, -ENOMEM, "reading at byte", c->next);
@@ -363,7 +358,7 @@ static int coroutine_fn count_fn(void *opaque)
     Copy *c = opaque;
 
     for (int64_t at = 0; at < c->total;) {
-        Piece p = { .offset = at, .bytes = c->total - at };
+        CopyPiece p = { .offset = at, .bytes = c->total - at };
         int ret = co_classify(c, &p);
 
         if (ret < 0) { /* told, or salvaged, when it is copied */

@@ -14,8 +14,24 @@ typedef struct CopySource {
     int64_t skip;         /* bytes of it that are left out before */
 } CopySource;
 
+typedef enum CopyKind {
+    PIECE_DATA,
+    PIECE_ZERO,
+    PIECE_BASE, /* the backing file has the same already */
+    PIECE_DIFF, /* the same as data where it differs from the backing file */
+} CopyKind;
+
+typedef struct CopyPiece {
+    CopyKind kind;
+    int64_t offset, bytes;
+    bool plain; /* not packed, though the copy is: a cluster that the target holds in part */
+    uint64_t ticket;
+} CopyPiece;
+
+typedef struct Copy Copy;
+
 /* What to do, filled in by the caller; all in bytes. */
-typedef struct Copy {
+struct Copy {
     CopySource *sources;
     int n_sources;
     int64_t total;
@@ -30,6 +46,8 @@ typedef struct Copy {
     int64_t min_sparse; /* unit of zero detection; 0: everything is written */
     int64_t rate;       /* bytes per second; 0: no limit */
     int workers;
+    /* Kind and length of what lies at p->offset, p->bytes at most; NULL: as the sources say. */
+    int coroutine_fn (*co_classify)(Copy *c, CopyPiece *p);
 
     /* The engine's own: */
     int64_t piece;   /* bytes that are read at once, at most */
@@ -41,7 +59,7 @@ typedef struct Copy {
     int running, ret;
     CoMutex hand_out; /* guards next and tickets */
     CoQueue turn_queue;
-} Copy;
+};
 
 /* Copy it all; false and told on an error. */
 bool copy_run(Copy *c);
