@@ -64,7 +64,8 @@ typedef struct BdrvCore {
     uint64_t dev, ino;        /* of a backing chain's file; 0: unknown */
     bool handed_over;         /* a protocol whose file came as a descriptor */
     bool named;               /* node_name is in the table of names */
-    atomic_bool opened; /* whole; until then nobody finds it by its name, itself least of all */
+    atomic_bool copies_up; /* what is read of a backing file becomes its own; tracked, too */
+    atomic_bool opened;    /* whole; until then nobody finds it by its name, itself least of all */
     unsigned own;       /* requests of the node's own; lock, as the next two */
     unsigned quiesce;   /* drains */
     unsigned pins;      /* they keep its memory: it is freed after the last */

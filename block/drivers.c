@@ -11,6 +11,7 @@
     X(null_aio) \
     X(raw) \
     X(blkdebug) \
+    X(copy_on_read) \
     X(pass) \
     X(scratch) \
     X(qcow2) \

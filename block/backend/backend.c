@@ -113,6 +113,21 @@ typedef struct OpenArgs {
     BlockBackend *blk;
 } OpenArgs;
 
+/* Nobody else uses the node yet. On failure it is closed. */
+static int coroutine_fn copy_on_read(OpenArgs *a)
+{
+    BlockDriverState *bs = a->blk->bs;
+
+    if (bs->read_only) {
+        (void)bdrv_co_close_child(g_steal_pointer(&a->blk->root)); /* nothing was written */
+        g_clear_pointer(&a->blk, blk_unref);
+        return error_set(a->errp, EINVAL, "Can't use copy-on-read on read-only device");
+    }
+    bdrv_co_track_requests(bs);
+    atomic_store(&bs->core->copies_up, true);
+    return 0;
+}
+
 static int coroutine_fn open_fn(void *opaque)
 {
     OpenArgs *a = opaque;
@@ -144,7 +159,7 @@ static int coroutine_fn open_fn(void *opaque)
     blk->bs = root->bs;
     bdrv_graph_unlock();
     a->blk = blk;
-    return 0;
+    return flags & BLK_O_COPY_ON_READ ? copy_on_read(a) : 0;
 }
 
 BlockBackend *blk_open(const char *filename, Options *options, int flags, GError **errp)

@@ -188,12 +188,18 @@ BdrvDrain *coroutine_fn bdrv_co_drain_and_lock(BlockDriverState *bs)
     }
 }
 
-void coroutine_fn bdrv_co_track_requests(BlockDriverState *bs, bool on)
+void coroutine_fn bdrv_co_track_requests(BlockDriverState *bs)
 {
     BdrvDrain *d = bdrv_co_drain_and_lock(bs);
 
-    g_assert(on || bs->tracked > 0);
-    bs->tracked += on ? 1 : -1;
+    atomic_fetch_add(&bs->tracked, 1);
     bdrv_graph_unlock();
     bdrv_drain_end(d);
+}
+
+void bdrv_untrack_requests(BlockDriverState *bs)
+{
+    unsigned was = atomic_fetch_sub(&bs->tracked, 1);
+
+    g_assert(was > 0);
 }

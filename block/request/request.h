@@ -8,14 +8,21 @@
 /* ---- read.c, write.c, zero.c: the gates, for @bs itself ---- */
 int coroutine_fn bdrv_co_read_gate(BlockDriverState *bs, int64_t offset, IOVector *v,
                                    unsigned flags);
-/* For a caller that tracks the range already. */
-int coroutine_fn bdrv_co_read_untracked(BlockDriverState *bs, int64_t offset, IOVector *v);
 int coroutine_fn bdrv_co_zero_unguarded(BdrvChild *c, int64_t offset, int64_t bytes,
                                         unsigned flags);
 int coroutine_fn bdrv_co_write_gate(BdrvChild *c, int64_t offset, IOVector *v, unsigned flags);
 
-/* ---- write-aligned.c ---- */
+/* ---- read-aligned.c ---- */
 int bdrv_check_range(int64_t offset, int64_t bytes);
+/* For a caller that tracks the range already. */
+int coroutine_fn bdrv_co_read_untracked(BlockDriverState *bs, int64_t offset, IOVector *v);
+
+/* ---- copy-up.c ---- */
+/* For @bs itself: bdrv_co_copy_up. */
+int coroutine_fn bdrv_co_copy_up_node(BlockDriverState *bs, BlockDriverState *base, int64_t offset,
+                                      int64_t bytes);
+
+/* ---- write-aligned.c ---- */
 /* Permission and end-of-file rules of a write; 0 or -errno. */
 int bdrv_check_write(BdrvChild *c, int64_t offset, int64_t bytes, unsigned flags);
 /* The write itself, once the range is aligned and its ends are filled. */

@@ -27,6 +27,7 @@ typedef enum BlockOpenFlags {
     BLK_O_RESIZE = 1 << 9,        /* also ask for the resize permission */
     BLK_O_WRITETHROUGH = 1 << 10, /* blk flushes after each write */
     BLK_O_TEMPORARY = 1 << 11,    /* snapshot=on */
+    BLK_O_COPY_ON_READ = 1 << 19, /* of a root: what is read of a backing file becomes its own */
     BLK_O_AUTO_RDONLY = 1 << 12,  /* fall back to read-only when writing is refused */
     BLK_O_NO_LINKS =
         1 << 14, /* internal: named by an image under a policy: follow no symbolic link */

@@ -69,7 +69,7 @@ struct BlockDriverState {
     /* Core's own: */
     atomic_int refcnt;
     uint8_t detect_zeroes; /* BDRV_DETECT_ZEROES_* */
-    unsigned tracked;      /* so many asked for all requests to be; changes under a drain */
+    _Atomic unsigned tracked; /* so many asked for all requests to be; grows under a drain */
     atomic_bool unsynced;  /* a write ended since the last sync to disk began, or none began yet */
     struct BdrvCore *core; /* request tracking, parents, wait queues; private to block/ */
 };

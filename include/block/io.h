@@ -21,6 +21,11 @@ int coroutine_fn bdrv_co_pdiscard(BdrvChild *c, int64_t offset, int64_t bytes);
 /* Within one node the ranges do not overlap (-EINVAL). @flags are of the write. */
 int coroutine_fn bdrv_co_copy_range(BdrvChild *src, int64_t src_offset, BdrvChild *dst,
                                     int64_t dst_offset, int64_t bytes, unsigned flags);
+/* What [offset, +bytes), and the rest of the clusters at its ends, shows of a backing file, of the
+ * layers above @base (NULL: all), becomes @c's own. All requests to @c's node are tracked
+ * (bdrv_co_track_requests). Nothing is done to a node that is read-only. */
+int coroutine_fn bdrv_co_copy_up(BdrvChild *c, BlockDriverState *base, int64_t offset,
+                                 int64_t bytes);
 /* @v->size == 0: the end mark. -ENOTSUP: the node cannot compress. */
 int coroutine_fn bdrv_co_pwritev_compressed(BdrvChild *c, int64_t offset, IOVector *v);
 /* A machine's state, from byte @pos of it on; -ENOTSUP: there is no place for it. The caller of a
@@ -148,9 +153,10 @@ void bdrv_drain_end(BdrvDrain *drain);
  * the drain. */
 void coroutine_fn bdrv_co_own_begin(BlockDriverState *bs);
 void bdrv_own_end(BlockDriverState *bs);
-/* From now on all requests to @bs are tracked, so that BLK_REQ_SERIALISING is kept; or, as often as
- * they were asked to be, no more. Drains. */
-void coroutine_fn bdrv_co_track_requests(BlockDriverState *bs, bool on);
+/* From now on all requests to @bs are tracked, so that BLK_REQ_SERIALISING is kept. Drains. */
+void coroutine_fn bdrv_co_track_requests(BlockDriverState *bs);
+/* No more, as far as the caller is concerned, who has no such request in flight. */
+void bdrv_untrack_requests(BlockDriverState *bs);
 
 /* The graph changes under a drain of these calls' own, while others send requests. All or nothing:
  * false, with the reason, when permissions, depth or a circle forbid it. Not from within a drain or

@@ -644,13 +644,7 @@ static void coroutine_fn req_entry(void *opaque)
 
 static int coroutine_fn track_fn(void *opaque)
 {
-    bdrv_co_track_requests(opaque, true);
-    return 0;
-}
-
-static int coroutine_fn untrack_fn(void *opaque)
-{
-    bdrv_co_track_requests(opaque, false);
+    bdrv_co_track_requests(opaque);
     return 0;
 }
 
@@ -687,7 +681,7 @@ static void test_serialising(void)
         first.done = second.done = false;
         run_two(m, &second, &first, !apart); /* whichever came first */
     }
-    g_assert_cmpint(co_run_sync(untrack_fn, c->bs), ==, 0);
+    bdrv_untrack_requests(c->bs);
     g_assert_cmpuint(c->bs->tracked, ==, 0);
     blk_close_reader(blk);
 }

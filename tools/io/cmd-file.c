@@ -110,13 +110,6 @@ typedef struct OpenArgs {
     int bad; /* what a bad value ends with: -errno */
 } OpenArgs;
 
-static bool refuse_copy_on_read(const ToolArg *a, void *record, void *field, const char *value)
-{
-    tool_error("-C is not supported");
-    ((OpenArgs *)record)->bad = -ENOTSUP;
-    return false;
-}
-
 static bool take_read_only(const ToolArg *a, void *record, void *field, const char *value)
 {
     *(int *)field &= ~BLK_O_RDWR;
@@ -132,7 +125,7 @@ static bool take_options(const ToolArg *a, void *record, void *field, const char
 static const ToolArg open_args[] = {
     { NULL, 's', ARG_BITS, FIELD(mode.flags), .bits = BLK_O_TEMPORARY },
     { NULL, 'n', ARG_DO, FIELD(mode), .call = io_take_nocache },
-    { NULL, 'C', ARG_DO, .call = refuse_copy_on_read },
+    { NULL, 'C', ARG_BITS, FIELD(mode.flags), .bits = BLK_O_COPY_ON_READ },
     { NULL, 'r', ARG_DO, FIELD(mode.flags), .call = take_read_only },
     { NULL, 'o', ARG_TAKE, .call = take_options },
     { NULL, 'k', ARG_DO, FIELD(mode.flags), .call = arg_native_aio },

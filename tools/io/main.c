@@ -32,7 +32,7 @@ static void usage(void)
            "  -k, --native-aio     the same as -i native\n"
            "  -m, --misalign       buffers start off their alignment\n"
            "  -U, --force-share    the image may be in use, by a writer too (with -r)\n"
-           "  -C, --copy-on-read   not supported yet\n"
+           "  -C, --copy-on-read   what is read of a backing file becomes the image's own\n"
            "  --object DEFINITION  a secret: secret,id=ID,data=TEXT (or file=NAME)\n"
            "  -T, --trace TRACE    accepted; there are no trace events\n"
            "  -h, --help           this text\n"
@@ -71,12 +71,6 @@ static bool warn_trace(const ToolArg *a, void *record, void *field, const char *
     return true;
 }
 
-static bool refuse_copy_on_read(const ToolArg *a, void *record, void *field, const char *value)
-{
-    tool_error("-C (--copy-on-read) is not supported");
-    return false;
-}
-
 static bool take_command(const ToolArg *a, void *record, void *field, const char *value)
 {
     g_ptr_array_add(((Args *)record)->commands, (void *)(uintptr_t)value);
@@ -110,7 +104,7 @@ static const ToolArg io_args[] = {
     { "read-only", 'r', ARG_SET, FIELD(read_only) },
     { "snapshot", 's', ARG_BITS, FIELD(mode.flags), .bits = BLK_O_TEMPORARY },
     { "nocache", 'n', ARG_DO, FIELD(mode), .call = io_take_nocache },
-    { "copy-on-read", 'C', ARG_DO, .call = refuse_copy_on_read },
+    { "copy-on-read", 'C', ARG_BITS, FIELD(mode.flags), .bits = BLK_O_COPY_ON_READ },
     { "misalign", 'm', ARG_DO, .call = take_misalign },
     { "native-aio", 'k', ARG_DO, FIELD(mode.flags), .call = arg_native_aio },
     { "aio", 'i', ARG_TAKE, FIELD(mode.flags), .call = arg_take_aio },
