@@ -4,6 +4,7 @@
 
 int coroutine_fn bdrv_co_pwritev_compressed(BdrvChild *c, int64_t offset, IOVector *v)
 {
+    uint8_t detect = c->bs->detect_zeroes;
     TrackedReq t;
     int ret;
 
@@ -13,6 +14,10 @@ int coroutine_fn bdrv_co_pwritev_compressed(BdrvChild *c, int64_t offset, IOVect
     ret = bdrv_check_write(c, offset, (int64_t)v->size, 0);
     if (ret < 0) {
         return ret;
+    }
+    if (unlikely(detect) && v->size && iov_is_zero(v, 0, v->size)) { /* takes no room at all */
+        return bdrv_co_zero_unguarded(c, offset, (int64_t)v->size,
+                                      detect == BDRV_DETECT_ZEROES_UNMAP ? BLK_REQ_MAY_UNMAP : 0);
     }
     if (unlikely(c->bs->tracked)) {
         bdrv_co_track_begin(c->bs, &t, offset, offset + (int64_t)v->size, false);
