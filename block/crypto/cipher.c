@@ -229,9 +229,8 @@ static inline void xor_block(uint8_t *dst, const uint8_t *src, Tweak t)
     memcpy(dst, &t, sizeof(t));
 }
 
-/* The tweaks of @n units of @blocks each, from what @first has; and all of @src with them. */
-static inline void xor_chains(Tweak *out, uint8_t *dst, const uint8_t *src, const uint8_t *first,
-                              size_t n, size_t blocks)
+/* The tweaks of @n units of @blocks each, from what @first has. */
+static inline void fill_chains(Tweak *out, const uint8_t *first, size_t n, size_t blocks)
 {
     Tweak t[CHAINS];
 
@@ -240,27 +239,28 @@ static inline void xor_chains(Tweak *out, uint8_t *dst, const uint8_t *src, cons
     }
     for (size_t i = 0; i < blocks; i++) {
         for (size_t u = 0; u < n; u++) {
-            size_t at = u * blocks + i;
-
-            out[at] = swapped(t[u]);
-            xor_block(dst + at * sizeof(Tweak), src + at * sizeof(Tweak), out[at]);
+            out[u * blocks + i] = swapped(t[u]);
             t[u] = doubled(t[u]);
         }
     }
 }
 
-static void xor_tweaks(Tweak *out, uint8_t *dst, const uint8_t *src, const uint8_t *first,
-                       size_t units, size_t blocks)
+static void fill_tweaks(Tweak *out, const uint8_t *first, size_t units, size_t blocks)
 {
-    size_t unit = blocks * sizeof(Tweak), u = 0;
+    size_t u = 0;
 
     for (; u + CHAINS <= units; u += CHAINS) {
-        xor_chains(out + u * blocks, dst + u * unit, src + u * unit, first + u * sizeof(Tweak),
-                   CHAINS, blocks);
+        fill_chains(out + u * blocks, first + u * sizeof(Tweak), CHAINS, blocks);
     }
     for (; u < units; u++) {
-        xor_chains(out + u * blocks, dst + u * unit, src + u * unit, first + u * sizeof(Tweak), 1,
-                   blocks);
+        fill_chains(out + u * blocks, first + u * sizeof(Tweak), 1, blocks);
+    }
+}
+
+static void xor_tweaks(uint8_t *dst, const uint8_t *src, const Tweak *tweaks, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        xor_block(dst + i * sizeof(Tweak), src + i * sizeof(Tweak), tweaks[i]);
     }
 }
 
@@ -271,13 +271,13 @@ static void xts_batch(const CryptCipher *c, nettle_cipher_func *fn, const void *
 {
     Tweak tweaks[BATCH / sizeof(Tweak)];
     uint8_t first[BATCH];
+    size_t n = units * unit / sizeof(Tweak);
 
     c->alg->encrypt(c->tweak, units * sizeof(Tweak), first, ivs);
-    xor_tweaks(tweaks, dst, src, first, units, unit / sizeof(Tweak));
+    fill_tweaks(tweaks, first, units, unit / sizeof(Tweak));
+    xor_tweaks(dst, src, tweaks, n);
     fn(ctx, units * unit, dst, dst);
-    for (size_t i = 0; i < units * unit / sizeof(Tweak); i++) {
-        xor_block(dst + i * sizeof(Tweak), dst + i * sizeof(Tweak), tweaks[i]);
-    }
+    xor_tweaks(dst, dst, tweaks, n);
 }
 
 static void xts(const CryptCipher *c, bool encrypt, const uint8_t *ivs, size_t units, size_t unit,
