@@ -157,12 +157,17 @@ static bool is_ready(const Quarantine *qn, const Quarantined *e)
     return RULE_BROKEN(QUARANTINE_PINS) || qcow2_pin_has_passed(qn->pins, e->epoch);
 }
 
-Quarantined *qcow2_quarantine_take(Quarantine *qn)
+uint64_t qcow2_quarantine_gen(const Quarantine *qn)
+{
+    return atomic_load(&qn->gen);
+}
+
+Quarantined *qcow2_quarantine_take(Quarantine *qn, uint64_t gen)
 {
     Quarantined *e = NULL;
 
     spin_lock(&qn->lock);
-    if (qn->head) {
+    if (qn->head && qn->head->gen <= gen) {
         qcow2_pin_advance(qn->pins);
         if (is_ready(qn, qn->head)) {
             e = qn->head;

@@ -48,9 +48,11 @@ void qcow2_quarantine_synced(Quarantine *qn, QuarantineMark m);
 uint64_t qcow2_quarantine_bytes(const Quarantine *qn);
 uint64_t qcow2_quarantine_unsynced(const Quarantine *qn, uint64_t *runs);
 
-/* The first of the queue if it may be freed, else NULL; the caller's (g_free), or put back: it
- * could not be freed now. */
-Quarantined *qcow2_quarantine_take(Quarantine *qn);
+/* What is let go of from the next flush on has a larger "gen". */
+uint64_t qcow2_quarantine_gen(const Quarantine *qn);
+/* The first of the queue if it may be freed, and was let go of up to generation @gen, else NULL;
+ * the caller's (g_free), or put back: it could not be freed now. */
+Quarantined *qcow2_quarantine_take(Quarantine *qn, uint64_t gen);
 void qcow2_quarantine_put_back(Quarantine *qn, Quarantined *e);
 
 #endif

@@ -41,13 +41,22 @@ static void coroutine_fn punch_range(Allocator *a, uint64_t first, uint64_t last
     }
 }
 
-static int coroutine_fn release(Qcow2 *q, const Quarantined *e) EXCLUDES_LOCK(q->alloc.meta_lock)
-{
-    Allocator *a = &q->alloc;
-    uint64_t first = e->offset >> q->geo.cluster_bits;
-    uint64_t last = (e->offset + e->bytes - 1) >> q->geo.cluster_bits;
-    int ret;
+/* So many are freed in one hold of meta_lock, which others wait for in turn. */
+#define BATCH 32
 
+static uint64_t first_cluster(const Qcow2 *q, const Quarantined *e)
+{
+    return e->offset >> q->geo.cluster_bits;
+}
+
+static uint64_t last_cluster(const Qcow2 *q, const Quarantined *e)
+{
+    return (e->offset + e->bytes - 1) >> q->geo.cluster_bits;
+}
+
+/* What comes before its count falls. */
+static void coroutine_fn prepare(Qcow2 *q, const Quarantined *e) EXCLUDES_LOCK(q->alloc.meta_lock)
+{
     g_assert(e->bytes > 0);
     if (e->compressed) {
         /* What was unpacked from there is no longer valid. Not before: a request that found the
@@ -55,39 +64,76 @@ static int coroutine_fn release(Qcow2 *q, const Quarantined *e) EXCLUDES_LOCK(q-
         atomic_fetch_add(&q->compressed_gen, 1);
     }
     if (e->punch && !RULE_BROKEN(PUNCH_COUNTED)) {
-        punch_range(a, first, last);
+        punch_range(&q->alloc, first_cluster(q, e), last_cluster(q, e));
     }
-    co_mutex_lock(&a->meta_lock);
+}
+
+static int coroutine_fn co_uncount(Qcow2 *q, const Quarantined *e) REQUIRES_LOCK(q->alloc.meta_lock)
+{
+    uint64_t first = first_cluster(q, e);
+
     bdrv_co_debug_event(q->file, BLKDBG_CLUSTER_FREE);
-    ret = qcow2_refcount_co_change(a, first, last - first + 1, -1);
-    co_mutex_unlock(&a->meta_lock);
-    if (e->punch && RULE_BROKEN(PUNCH_COUNTED) &&
-        IS_ALIGNED(e->offset | e->bytes, q->geo.cluster_size)) {
-        (void)bdrv_co_pdiscard(q->file, e->offset, e->bytes);
+    return qcow2_refcount_co_change(&q->alloc, first, last_cluster(q, e) - first + 1, -1);
+}
+
+/* The first of @n, as many as can be; *@done. */
+static int coroutine_fn release(Qcow2 *q, Quarantined *const *batch, unsigned n, unsigned *done)
+    EXCLUDES_LOCK(q->alloc.meta_lock)
+{
+    int ret = 0;
+
+    for (unsigned i = 0; i < n; i++) {
+        prepare(q, batch[i]);
+    }
+    *done = 0;
+    co_mutex_lock(&q->alloc.meta_lock);
+    while (*done < n && ret == 0) {
+        ret = co_uncount(q, batch[*done]);
+        *done += ret == 0;
+    }
+    co_mutex_unlock(&q->alloc.meta_lock);
+    for (unsigned i = 0; i < *done && RULE_BROKEN(PUNCH_COUNTED); i++) {
+        const Quarantined *e = batch[i];
+
+        if (e->punch && IS_ALIGNED(e->offset | e->bytes, q->geo.cluster_size)) {
+            (void)bdrv_co_pdiscard(q->file, e->offset, e->bytes);
+        }
     }
     return ret;
 }
 
+static unsigned take_batch(Qcow2 *q, uint64_t gen, uint64_t most, Quarantined *batch[BATCH])
+{
+    unsigned n = 0;
+
+    while (n < MIN(most, BATCH) && (batch[n] = qcow2_quarantine_take(q->quarantine, gen))) {
+        n++;
+    }
+    return n;
+}
+
 int coroutine_fn qcow2_reap_co_some(Qcow2 *q, uint64_t most)
 {
-    for (uint64_t n = 0; n < most && qcow2_quarantine_bytes(q->quarantine); n++) {
-        g_autofree Quarantined *e = qcow2_quarantine_take(q->quarantine);
-        int ret;
+    /* Not what others let go of, and flush, meanwhile: that may be as much, again and again. */
+    uint64_t gen = qcow2_quarantine_gen(q->quarantine);
+    Quarantined *batch[BATCH];
+    unsigned n, done;
+    int ret = 0;
 
-        if (!e) {
-            break;
+    while (most > 0 && ret == 0 && (n = take_batch(q, gen, most, batch)) > 0) {
+        done = n;
+        if (qcow2_health_may_write(&q->health) == 0) {
+            ret = release(q, batch, n, &done);
+        } /* else a leak; nothing is written to a broken image any more */
+        for (unsigned i = n; i-- > done;) { /* nothing of them was released */
+            qcow2_quarantine_put_back(q->quarantine, batch[i]);
         }
-        if (qcow2_health_may_write(&q->health) < 0) {
-            continue; /* a leak; nothing is written to a broken image any more */
+        for (unsigned i = 0; i < done; i++) {
+            g_free(batch[i]);
         }
-        ret = release(q, e);
-        if (ret < 0) {
-            /* Nothing of it was released. */
-            qcow2_quarantine_put_back(q->quarantine, g_steal_pointer(&e));
-            return ret;
-        }
+        most -= n;
     }
-    return 0;
+    return ret;
 }
 
 int coroutine_fn qcow2_reap_co_ready(Qcow2 *q)

@@ -8,7 +8,8 @@
 
 #include "qcow2.h"
 
-/* Free what may be freed. On an error the rest stays in quarantine. */
+/* Free what may be freed, of what was let go of before the call. On an error the rest stays in
+ * quarantine. */
 int coroutine_fn qcow2_reap_co_ready(Qcow2 *q) EXCLUDES_LOCK(q->alloc.meta_lock);
 /* The same with no more than @most of the runs that were let go of: for a request, which does not
  * do the work of all others. */

@@ -100,6 +100,7 @@ uint64_t *qcow2_snapshot_change_copy_l1(Qcow2 *q)
 typedef struct TableOrder {
     uint64_t *index; /* of L1 entries */
     uint64_t n;
+    int64_t next_flush; /* not before this time (aio_clock_ns) */
 } TableOrder;
 
 static int by_place(gconstpointer a, gconstpointer b, gpointer l1)
@@ -112,8 +113,7 @@ static int by_place(gconstpointer a, gconstpointer b, gpointer l1)
 
 static int order_tables(TableOrder *o, const uint64_t *l1, uint64_t n)
 {
-    o->index = g_try_new(uint64_t, MAX(n, 1));
-    o->n = 0;
+    *o = (TableOrder){ .index = g_try_new(uint64_t, MAX(n, 1)) };
     if (!o->index) {
         return -ENOMEM;
     }
@@ -142,18 +142,26 @@ static void coroutine_fn co_fetch(Qcow2 *q, uint64_t i, uint64_t table)
     }
 }
 
-/* Before a table is looked at: requests of this loop get their turn, and there is room for what
- * will be dirty. Sooner than requests make some, so that they need not wait for a flush. */
-static int coroutine_fn co_make_room(Qcow2 *q)
+static bool is_filling(MetaCache *c)
 {
-    MetaCache *l2 = q->l2_cache, *ref = q->alloc.ref_cache;
+    return qcow2_cache_dirty_bytes(c) > qcow2_cache_budget(c) / 4;
+}
+
+#define REAP_BY_FLUSH 1024
+
+/* Before a table is looked at: requests of this loop get their turn, and there is room for what
+ * will be dirty. Sooner than requests make some, so that they need not wait for a flush; but no
+ * more than a third of the time, for a busy guest makes dirty as fast as we flush. */
+static int coroutine_fn co_make_room(Qcow2 *q, int64_t *next_flush)
+{
+    int64_t start = aio_clock_ns();
     int ret = 0;
 
     co_reschedule_self();
-    if (qcow2_cache_dirty_bytes(l2) > qcow2_cache_budget(l2) / 4 ||
-        qcow2_cache_dirty_bytes(ref) > qcow2_cache_budget(ref) / 4) {
+    if (start >= *next_flush && (is_filling(q->l2_cache) || is_filling(q->alloc.ref_cache))) {
         ret = qcow2_flush_co_metadata(q, true);
-        (void)qcow2_reap_co_ready(q); /* no request is to do that for us */
+        (void)qcow2_reap_co_some(q, REAP_BY_FLUSH); /* no request is to do that for us */
+        *next_flush = aio_clock_ns() + 2 * (aio_clock_ns() - start);
     }
     return ret < 0 ? ret : qcow2_room_co_make(q);
 }
@@ -168,11 +176,11 @@ typedef bool WantsTable(const Qcow2 *q, uint64_t i);
 /* The next tables that are wanted, from @o's *@at on, in the cache, and room for what will be
  * dirty: their L1 indices in @batch. How many; or -errno, with *@at and the batch as they are
  * then. */
-static int coroutine_fn co_next_batch(Qcow2 *q, const TableOrder *o, const uint64_t *l1,
+static int coroutine_fn co_next_batch(Qcow2 *q, TableOrder *o, const uint64_t *l1,
                                       WantsTable *wants, uint64_t *at, uint64_t batch[BATCH],
                                       unsigned *n)
 {
-    int ret = co_make_room(q);
+    int ret = co_make_room(q, &o->next_flush);
 
     for (*n = 0; *n < BATCH && *at < o->n; ++*at) {
         uint64_t i = o->index[*at];
@@ -249,9 +257,9 @@ int coroutine_fn qcow2_snapshot_change_co_remove(Qcow2 *q, const uint64_t *l1, u
     return co_remove(q, l1, n, wants_all);
 }
 
-static int coroutine_fn co_add_one(Qcow2 *q, uint64_t i, uint64_t table)
+static int coroutine_fn co_add_one(Qcow2 *q, uint64_t i, uint64_t table, int64_t *next_flush)
 {
-    int ret = co_make_room(q);
+    int ret = co_make_room(q, next_flush);
 
     co_fetch(q, i, table);
     co_mutex_lock(&q->alloc.meta_lock);
@@ -262,11 +270,12 @@ static int coroutine_fn co_add_one(Qcow2 *q, uint64_t i, uint64_t table)
 
 int coroutine_fn qcow2_snapshot_change_co_add(Qcow2 *q, const uint64_t *l1, uint64_t n)
 {
+    int64_t next_flush = 0;
     uint64_t i;
     int ret = 0;
 
     for (i = 0; i < n && ret == 0; i++) {
-        ret = l1[i] ? co_add_one(q, i, l1[i]) : 0;
+        ret = l1[i] ? co_add_one(q, i, l1[i], &next_flush) : 0;
     }
     if (ret < 0) {
         (void)qcow2_snapshot_change_co_remove(q, l1, i - 1);

@@ -65,6 +65,7 @@ static void coroutine_fn worker(void *opaque)
         note(g, before, took);
         note(g, after, took);
         atomic_fetch_add(&g->requests[after], 1);
+        co_reschedule_self(); /* the others of this loop: one that waits for nothing never ends */
     }
     mem_align_free(buf);
     atomic_fetch_sub(&g->in_flight, 1);
