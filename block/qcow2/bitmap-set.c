@@ -8,7 +8,6 @@
 #include <errno.h>
 #include <string.h>
 
-#define ENTRY_OFFSET UINT64_C(0x00fffffffffffe00)
 
 /* ---- One of them ---- */
 
@@ -140,7 +139,7 @@ uint64_t qcow2_bitmap_bits(uint64_t disk_size, unsigned granularity_bits)
 
 static bool is_sound_entry(const Qcow2 *q, uint64_t entry, uint64_t file_length)
 {
-    uint64_t host = entry & ENTRY_OFFSET;
+    uint64_t host = entry & BITMAP_ENTRY_OFFSET;
 
     if (!host) {
         return !(entry & ~BITMAP_ALL_ONES);

@@ -21,6 +21,7 @@
 #define BITMAP_REGION_BYTES 512 /* of its bits on disk; they reach it whole or not at all */
 #endif
 #define BITMAP_REGION_BITS (BITMAP_REGION_BYTES * UINT64_C(8))
+#define BITMAP_ENTRY_OFFSET UINT64_C(0x00fffffffffffe00) /* of a table: the cluster, or 0 */
 #define BITMAP_ALL_ONES UINT64_C(1) /* an entry of a table that needs no cluster */
 
 typedef struct Bitmap {

@@ -171,20 +171,26 @@ char *qcow2_bitmap_warning(const Qcow2 *q)
 
 /* ---- A writer opens the image ---- */
 
+bool qcow2_bitmap_is_known(const BitmapEntry *e)
+{
+    uint32_t known = BITMAP_IN_USE | BITMAP_AUTO | BITMAP_EXTRA_COMPATIBLE;
+
+    return e->type == BITMAP_DIRTY_TRACKING && !(e->flags & ~known) && e->name_len > 0 &&
+           e->name_len <= BITMAP_MAX_NAME && e->granularity_bits >= BITMAP_MIN_GRANULARITY_BITS &&
+           e->granularity_bits <= BITMAP_MAX_GRANULARITY_BITS;
+}
+
 /* What a writer must know of a bitmap to mark it truly. *@left: bytes that tables may still have,
  * as they do not overlap. */
 static int check_entry(const Qcow2 *q, const BitmapEntry *e, uint64_t file_length, uint64_t *left,
                        GError **errp)
 {
     uint64_t bytes = e->table_entries * UINT64_C(8);
-    uint32_t known = BITMAP_IN_USE | BITMAP_AUTO | BITMAP_EXTRA_COMPATIBLE;
 
     if (e->extra_len && !(e->flags & BITMAP_EXTRA_COMPATIBLE)) {
         return error_set(errp, ENOTSUP, "Bitmap extra data is not supported");
     }
-    if (e->type != BITMAP_DIRTY_TRACKING || (e->flags & ~known) || e->name_len == 0 ||
-        e->name_len > BITMAP_MAX_NAME || e->granularity_bits < BITMAP_MIN_GRANULARITY_BITS ||
-        e->granularity_bits > BITMAP_MAX_GRANULARITY_BITS || bytes == 0 ||
+    if (!qcow2_bitmap_is_known(e) || bytes == 0 ||
         bytes > MIN((uint64_t)QCOW2_MAX_L1_BYTES, *left) || e->table_offset == 0 ||
         geo_in_cluster(&q->geo, e->table_offset) || e->table_offset > file_length ||
         bytes > file_length - e->table_offset) {

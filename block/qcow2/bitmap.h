@@ -37,6 +37,8 @@ typedef struct BitmapEntry {
 
 /* The entry at *@at of a directory of @size bytes; moves *@at past it. False: it is cut short. */
 bool qcow2_bitmap_dir_next(const uint8_t *dir, uint64_t size, uint64_t *at, BitmapEntry *e);
+/* Are its type, flags, granularity and name what the format allows? */
+bool qcow2_bitmap_is_known(const BitmapEntry *e);
 /* Bytes of the entry @e in a directory. */
 size_t qcow2_bitmap_dir_entry_bytes(const BitmapEntry *e);
 /* Writes it to zeroed bytes; @extra: extra_len bytes. */

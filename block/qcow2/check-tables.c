@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Walking every table of an image, counting what each refers to. */
-#include "bitmap.h"
+#include "bitmap-set.h"
 #include "check.h"
 
 #include "snapshot.h"
@@ -9,7 +9,6 @@
 #include <errno.h>
 #include <string.h>
 
-#define BITMAP_ENTRY_OFFSET UINT64_C(0x00fffffffffffe00)
 
 /* ---- L2 ---- */
 
@@ -384,6 +383,26 @@ static int coroutine_fn co_count_snapshots(Check *c)
     return ret == -ENOMEM || c->stopped ? ret : 0;
 }
 
+/* One entry of a bitmap's table, which lies at @at. One that says more than the format has may have
+ * lost its way to the cluster that it stands for: that is not to be freed. */
+static void count_bitmap_data(Check *c, uint64_t at, uint64_t entry)
+{
+    uint64_t host = entry & BITMAP_ENTRY_OFFSET;
+
+    if ((entry & ~(BITMAP_ENTRY_OFFSET | BITMAP_ALL_ONES)) || geo_in_cluster(&c->q->geo, host) ||
+        (host && (entry & BITMAP_ALL_ONES))) {
+        qcow2_check_error(c, false,
+                          " bitmap table entry at 0x%" G_GINT64_MODIFIER
+                          "x is invalid: 0x%" G_GINT64_MODIFIER "x",
+                          at, entry);
+        c->blind = true;
+    }
+    if (host && !geo_in_cluster(&c->q->geo, host)) {
+        c->blind |= qcow2_check_is_beyond(c, host, c->q->geo.cluster_size);
+        qcow2_check_refmap_add(c, host, c->q->geo.cluster_size);
+    }
+}
+
 /* One bitmap: its table and the clusters that the table names. */
 /* *@left: bytes that tables may still have; they do not overlap, so in sum they are no longer than
  * the file. */
@@ -399,31 +418,36 @@ static int coroutine_fn co_count_bitmap(Check *c, uint64_t offset, uint32_t entr
         c->blind = true;
         return 0;
     }
-    if (bytes > MIN((uint64_t)QCOW2_MAX_L1_BYTES, *left) || geo_in_cluster(&c->q->geo, offset) ||
-        (bytes && (offset > length || bytes > length - offset))) {
+    if (!offset || !bytes || bytes > MIN((uint64_t)QCOW2_MAX_L1_BYTES, *left) ||
+        geo_in_cluster(&c->q->geo, offset) || offset > length || bytes > length - offset) {
         qcow2_check_error(c, false, " bitmap table at 0x%" G_GINT64_MODIFIER "x is invalid",
                           offset);
         c->blind = true;
         return 0;
     }
     *left -= bytes;
-    table = g_try_new(uint64_t, MAX(entries, 1));
+    table = g_try_new(uint64_t, entries);
     if (!table) {
         return -ENOMEM;
     }
     qcow2_check_refmap_add(c, offset, bytes);
-    ret =
-        entries ? qcow2_check_co_read(c, offset, entries * UINT64_C(8), table, "bitmap table") : 0;
+    ret = qcow2_check_co_read(c, offset, bytes, table, "bitmap table");
     c->blind = c->blind || ret < 0;
     for (uint32_t i = 0; i < entries && ret == 0; i++) {
-        uint64_t host = ldbe64(&table[i]) & BITMAP_ENTRY_OFFSET;
-
-        if (host) {
-            qcow2_check_refmap_add(c, host, c->q->geo.cluster_size);
-        }
+        count_bitmap_data(c, offset + i * UINT64_C(8), ldbe64(&table[i]));
     }
     return 0;
 }
+
+/* What the directory says of one. */
+static void check_known(Check *c, const BitmapEntry *e)
+{
+    if (!qcow2_bitmap_is_known(e)) {
+        qcow2_check_error(c, false, " bitmap '%.*s' doesn't satisfy the constraints",
+                          (int)e->name_len, e->name);
+    }
+}
+
 
 static int coroutine_fn co_count_bitmaps(Check *c)
 {
@@ -455,6 +479,7 @@ static int coroutine_fn co_count_bitmaps(Check *c)
             c->blind = true;
             return 0;
         }
+        check_known(c, &e);
         ret = co_count_bitmap(c, e.table_offset, e.table_entries, &left);
     }
     return ret == -ENOMEM ? ret : 0;

@@ -7,14 +7,13 @@
  */
 #include "compact.h"
 
-#include "bitmap.h"
+#include "bitmap-set.h"
 #include "header-layout.h"
 #include "table.h"
 #include "util/bytes.h"
 
 #define EXT_BITMAPS UINT32_C(0x23852875)
 #define EXT_CRYPTO UINT32_C(0x0537be77)
-#define BITMAP_ENTRY_OFFSET UINT64_C(0x00fffffffffffe00)
 #define SNAPSHOT_FIXED 40
 #define CHUNK (64 * KiB)
 
