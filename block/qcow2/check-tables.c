@@ -357,6 +357,10 @@ static int coroutine_fn co_count_snapshots(Check *c)
     uint64_t length = c->map.clusters << q->geo.cluster_bits, left = length;
     int ret = 0;
 
+    if (q->snapshots_lost) {
+        qcow2_check_error(c, false, " snapshots are not known: %s", q->snapshots_lost);
+        c->blind = true;
+    }
     for (uint32_t i = 0; i < q->hdr.nb_snapshots && ret == 0; i++) {
         const Snapshot *s = &q->snapshots[i];
         uint64_t bytes = s->l1_size * UINT64_C(8);

@@ -129,6 +129,7 @@ static void free_state(Qcow2 *q)
 
     qcow2_clean_stop(q);
     qcow2_snapshot_free_all(q);
+    g_clear_pointer(&q->snapshots_lost, g_free);
     qcow2_sharing_fini(q);
     qcow2_caches_swap(q, &caches);
     qcow2_caches_free(&caches);
@@ -148,6 +149,35 @@ static void free_state(Qcow2 *q)
 }
 
 /* ---- Open ---- */
+
+/* A reader gets at the disk, too, where the list of snapshots is lost: in a file that was cut, say.
+ * Who writes must know what clusters snapshots have. */
+static int coroutine_fn co_load_snapshots(Qcow2 *q, GError **errp)
+{
+    GError *err = NULL;
+    int ret = qcow2_snapshot_co_load(q, &err);
+
+    if (ret < 0 && ret != -ENOMEM && q->bs->read_only) {
+        qcow2_snapshot_free_all(q);
+        q->hdr.nb_snapshots = 0; /* in memory: nothing is written */
+        q->snapshots_lost = g_strdup(err->message);
+        g_error_free(err);
+        return 0;
+    }
+    if (err) {
+        g_propagate_error(errp, err);
+    }
+    return ret;
+}
+
+/* What a person is to know; NULL: nothing. g_free(). */
+static char *open_warning(const Qcow2 *q)
+{
+    return q->snapshots_lost
+               ? g_strdup_printf("warning: %s; the image is shown without its snapshots",
+                                 q->snapshots_lost)
+               : qcow2_bitmap_warning(q);
+}
 
 /* What is read is the snapshot that the options name, if they name one. */
 static int coroutine_fn co_show_snapshot(Qcow2 *q, const char *id, const char *name, GError **errp)
@@ -187,7 +217,7 @@ static int coroutine_fn co_open_parts(Qcow2 *q, Options *o, int flags, GError **
     ret = ret < 0 ? ret : make_parts(q, &opt, errp);
     ret = ret < 0 ? ret : qcow2_l1_co_load(q, errp);
     ret = ret < 0 ? ret : co_load_reftable(q, errp);
-    ret = ret < 0 ? ret : qcow2_snapshot_co_load(q, errp);
+    ret = ret < 0 ? ret : co_load_snapshots(q, errp);
     ret = ret < 0 || (flags & BLK_O_CHECK) ? ret
                                            : qcow2_inactive_l2_co_load(q, opt.overlap_kinds, errp);
     ret = ret < 0 ? ret : co_show_snapshot(q, id, name, errp);
@@ -223,7 +253,7 @@ int coroutine_fn qcow2_co_open(BlockDriverState *bs, Options *options, int flags
     }
     bs->supported_zero_flags = BLK_REQ_MAY_UNMAP | BLK_REQ_NO_FALLBACK;
     bs->supported_truncate_flags = BLK_REQ_ZERO_WRITE;
-    bs->warning = qcow2_bitmap_warning(q);
+    bs->warning = open_warning(q);
     return 0;
 }
 

@@ -49,6 +49,7 @@ typedef struct Qcow2 {
     Health health;
     /* hdr.nb_snapshots of them; changed by one operation at a time (block/driver.h) */
     struct Snapshot *snapshots;
+    char *snapshots_lost; /* why a reader does not know them; NULL: it does */
     SharingState sharing;
 
     /* L1: host byte order, entries as on disk (flags included). Changed under meta_lock with

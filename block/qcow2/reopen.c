@@ -52,6 +52,9 @@ int coroutine_fn qcow2_co_reopen_prepare(BlockDriverState *bs, Options *options,
     if (writes && q->at_snapshot) {
         return error_set(errp, EINVAL, "An internal snapshot can only be opened read-only");
     }
+    if (writes && q->snapshots_lost) {
+        return error_set(errp, EIO, "%s", q->snapshots_lost);
+    }
     if (!keeps(bs, options, "snapshot.id") || !keeps(bs, options, "snapshot.name")) {
         return error_set(errp, EINVAL, "Another snapshot cannot be shown by a reopen");
     }
