@@ -55,14 +55,10 @@ static uint64_t last_cluster(const Qcow2 *q, const Quarantined *e)
 }
 
 /* What comes before its count falls. */
-static void coroutine_fn prepare(Qcow2 *q, const Quarantined *e) EXCLUDES_LOCK(q->alloc.meta_lock)
+static void coroutine_fn co_prepare(Qcow2 *q, const Quarantined *e)
+    EXCLUDES_LOCK(q->alloc.meta_lock)
 {
     g_assert(e->bytes > 0);
-    if (e->compressed) {
-        /* What was unpacked from there is no longer valid. Not before: a request that found the
-         * entry before it was let go of may have kept it until now. */
-        atomic_fetch_add(&q->compressed_gen, 1);
-    }
     if (e->punch && !RULE_BROKEN(PUNCH_COUNTED)) {
         punch_range(&q->alloc, first_cluster(q, e), last_cluster(q, e));
     }
@@ -72,26 +68,31 @@ static int coroutine_fn co_uncount(Qcow2 *q, const Quarantined *e) REQUIRES_LOCK
 {
     uint64_t first = first_cluster(q, e);
 
+    if (e->compressed) {
+        /* What was unpacked from there is no longer valid. Not before: a request that found the
+         * entry before it was let go of may have kept it until now. */
+        atomic_fetch_add(&q->compressed_gen, 1);
+    }
     bdrv_co_debug_event(q->file, BLKDBG_CLUSTER_FREE);
     return qcow2_refcount_co_change(&q->alloc, first, last_cluster(q, e) - first + 1, -1);
 }
 
-/* The first of @n, as many as can be; *@done. */
-static int coroutine_fn release(Qcow2 *q, Quarantined *const *batch, unsigned n, unsigned *done)
+/* The first of @n, as many as can be; *@done. One that is to be punched waits until the counts of
+ * those before it have fallen: the last to have a cluster finds it its own. */
+static int coroutine_fn co_release(Qcow2 *q, Quarantined *const *batch, unsigned n, unsigned *done)
     EXCLUDES_LOCK(q->alloc.meta_lock)
 {
     int ret = 0;
 
-    for (unsigned i = 0; i < n; i++) {
-        prepare(q, batch[i]);
+    for (*done = 0; *done < n && ret == 0;) {
+        co_prepare(q, batch[*done]);
+        co_mutex_lock(&q->alloc.meta_lock);
+        do {
+            ret = co_uncount(q, batch[*done]);
+            *done += ret == 0;
+        } while (ret == 0 && *done < n && !batch[*done]->punch);
+        co_mutex_unlock(&q->alloc.meta_lock);
     }
-    *done = 0;
-    co_mutex_lock(&q->alloc.meta_lock);
-    while (*done < n && ret == 0) {
-        ret = co_uncount(q, batch[*done]);
-        *done += ret == 0;
-    }
-    co_mutex_unlock(&q->alloc.meta_lock);
     for (unsigned i = 0; i < *done && RULE_BROKEN(PUNCH_COUNTED); i++) {
         const Quarantined *e = batch[i];
 
@@ -123,7 +124,7 @@ int coroutine_fn qcow2_reap_co_some(Qcow2 *q, uint64_t most)
     while (most > 0 && ret == 0 && (n = take_batch(q, gen, most, batch)) > 0) {
         done = n;
         if (qcow2_health_may_write(&q->health) == 0) {
-            ret = release(q, batch, n, &done);
+            ret = co_release(q, batch, n, &done);
         } /* else a leak; nothing is written to a broken image any more */
         for (unsigned i = n; i-- > done;) { /* nothing of them was released */
             qcow2_quarantine_put_back(q->quarantine, batch[i]);
