@@ -377,7 +377,7 @@ int coroutine_fn qcow2_cache_co_get(MetaCache *c, uint64_t offset, MetaSlice **r
             insert(c, fresh);
             spin_unlock(&c->lock);
             r = co_load(c, fresh);
-            *ret = fresh;
+            *ret = r < 0 ? NULL : fresh;
             return r;
         }
         if (fresh) {
@@ -387,13 +387,16 @@ int coroutine_fn qcow2_cache_co_get(MetaCache *c, uint64_t offset, MetaSlice **r
         }
         if (!s) {
             spin_unlock(&c->lock);
+            *ret = NULL;
             return -ENOMEM;
         }
     }
-    *ret = s;
     if (s->loading) {
-        return co_wait_loaded(c, s);
+        r = co_wait_loaded(c, s);
+        *ret = r < 0 ? NULL : s;
+        return r;
     }
+    *ret = s;
     s->refs++;
     s->referenced = true;
     s->last_use = c->cleanings;

@@ -39,7 +39,7 @@ void qcow2_cache_free(MetaCache *c); /* slices must be clean or to be lost */
 size_t qcow2_cache_slice_size(const MetaCache *c);
 
 /* Slice that holds image offset @offset (any byte of it); loads it if need be.
- * Holds a reference. */
+ * Holds a reference; *@ret is NULL after a failure. */
 int coroutine_fn qcow2_cache_co_get(MetaCache *c, uint64_t offset, MetaSlice **ret);
 /* A new slice of zeroes, without a load; @offset aligned; replaces what was cached. Not dirty
  * yet. */

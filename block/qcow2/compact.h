@@ -13,6 +13,8 @@
  *            bytes, and what changes in a table stays where it is.
  * INV-CMP-3  The new place has as many counts as references, and the COPIED flag of an active
  *            reference says whether that is one.
+ * INV-CMP-4  A batch that can be neither ended nor undone leaves the image as INV-CMP-1 says, and
+ *            writes are refused until it is opened again.
  */
 #ifndef QCOW2_COMPACT_H
 #define QCOW2_COMPACT_H

@@ -221,11 +221,45 @@ static int change_bitmap(Run *r, const Step *s)
                : ret;
 }
 
+static int compact(Run *r, unsigned flags)
+{
+    g_autoptr(GError) err = NULL;
+    int ret = blk_compact(r->blk, flags, NULL, NULL, &err);
+
+    if (ret < 0 && !err) {
+        complain(r, "compact failed without a message");
+    }
+    return ret;
+}
+
+static void say_nothing(const char *line, void *opaque)
+{
+}
+
+/* What could not be looked at, or mended, is told: as the error that was met. */
+static int repair(Run *r)
+{
+    BlockCheckResult res = { 0 };
+    g_autoptr(GError) err = NULL;
+    BlockBackend *blk = image_open(&r->spec, BLK_O_RDWR | BLK_O_RESIZE | BLK_O_CHECK, &err);
+    int ret = blk ? blk_check(blk, &res, BLK_FIX_LEAKS | BLK_FIX_ERRORS, say_nothing, NULL) : -EIO;
+    int closed = blk ? blk_close(blk) : 0;
+
+    ret = ret < 0 ? ret : closed;
+    return ret < 0 || res.check_errors || res.corruptions || res.leaks ? -EIO : 0;
+}
+
 /* What @s puts into r->want over its range; its value is one of this run's, by step. */
 static void make_want(Run *r, const Step *s, unsigned fill)
 {
     int64_t offset = step_offset(r, s), bytes = step_bytes(r, s);
 
+    if (s->kind == STEP_EMPTY) {
+        for (int64_t i = 0; i < r->m.size; i++) {
+            r->want[i] = i < r->spec.backing ? image_backing_fill(i) : 0;
+        }
+        return;
+    }
     for (int64_t i = offset; i < offset + bytes; i++) {
         r->want[i] = s->kind == STEP_WRITE || s->kind == STEP_COMPRESSED
                          ? (uint8_t)(1 + (fill * 37 + (i / SECTOR) * 11) % 127)
@@ -266,6 +300,13 @@ static int run_step(Run *r, const Step *s, unsigned fill)
         return snapshot(r, s);
     case STEP_BITMAP:
         return change_bitmap(r, s);
+    case STEP_COMPACT:
+        return compact(r, (unsigned)s->at);
+    case STEP_REPAIR:
+        return repair(r);
+    case STEP_EMPTY:
+        make_want(r, s, fill);
+        return blk_make_empty(r->blk);
     case STEP_READ:
         return blk_pread(r->blk, 0, r->m.size, r->got, 0);
     case STEP_OPEN:
@@ -393,7 +434,13 @@ static void apply(Run *r, const Step *s)
         memcpy(r->m.mem, r->held, capacity);
         memcpy(r->m.disk, r->held, capacity);
         break;
+    case STEP_EMPTY: /* on the disk, too */
+        memcpy(r->m.mem, r->want, r->m.size);
+        memcpy(r->m.disk, r->m.mem, capacity);
+        break;
     case STEP_DELETE:
+    case STEP_COMPACT:
+    case STEP_REPAIR:
     case STEP_OPEN:
     case STEP_CLOSE:
     case STEP_END:
@@ -412,6 +459,13 @@ static unsigned run_steps(Run *r, const Step *steps, unsigned i, int *ret)
         apply(r, &steps[i]);
     }
     return i;
+}
+
+static bool keeps_content(const Step *s)
+{
+    return s->kind == STEP_FLUSH || s->kind == STEP_READ || s->kind == STEP_OPEN ||
+           s->kind == STEP_AMEND || s->kind == STEP_BITMAP || s->kind == STEP_COMPACT ||
+           s->kind == STEP_REPAIR || is_of_snapshots(s);
 }
 
 /* Everything is as the model says, but for what the failed step @s (may be NULL) may have done. */
@@ -436,8 +490,10 @@ static void verify(Run *r, const Step *s, const char *when)
         offset = 0;
         end = r->m.size;
         alt = r->held;
-    } else if (s && (s->kind == STEP_FLUSH || s->kind == STEP_READ || s->kind == STEP_OPEN ||
-                     s->kind == STEP_AMEND || s->kind == STEP_BITMAP || is_of_snapshots(s))) {
+    } else if (s && s->kind == STEP_EMPTY) {
+        offset = 0;
+        end = r->m.size;
+    } else if (s && keeps_content(s)) {
         offset = end = 0;
     }
     if (blk_getlength(r->blk) != r->m.size) {
@@ -600,7 +656,8 @@ static void after_failure(Run *r, unsigned i, int ret)
     const Step *s = &r->sc->run[i];
     bool refused = false, synced = !(r->ops & FAKE_FLUSH);
 
-    if (ret != -r->mode->fault.error && s->kind != STEP_OPEN && s->kind != STEP_CREATE) {
+    if (ret != -r->mode->fault.error && s->kind != STEP_OPEN && s->kind != STEP_CREATE &&
+        s->kind != STEP_REPAIR) {
         complain(r, "step %u says %s", i, g_strerror(-ret));
     }
     if (r->blk) {
@@ -613,7 +670,8 @@ static void after_failure(Run *r, unsigned i, int ret)
             }
             r->stays = false;
         } else {
-            if (synced && s->kind != STEP_AMEND) { /* INV-REMAKE-4 */
+            /* INV-REMAKE-4, INV-CMP-4 */
+            if (synced && s->kind != STEP_AMEND && s->kind != STEP_COMPACT) {
                 complain(r, "writes are refused, and no sync has failed");
             }
             verify(r, NULL, "while writes are refused");
@@ -667,7 +725,7 @@ static bool one_run(Run *r)
     r->ops = 0;
     r->blk = NULL;
     r->close_ret = 0;
-    if (first != STEP_OPEN && first != STEP_CREATE && open_image(r) < 0) {
+    if (first != STEP_OPEN && first != STEP_CREATE && first != STEP_REPAIR && open_image(r) < 0) {
         complain(r, "does not open");
         return false;
     }
@@ -747,7 +805,7 @@ static bool fits(const Scenario *sc, const ImageSpec *spec)
            (!sc->refcount_bits || sc->refcount_bits == spec->refcount_bits) &&
            (!sc->prealloc || (!spec->data_file && (!spec->backing || spec->extended_l2))) &&
            (!sc->lazy || spec->lazy_refcounts) && (!sc->no_data_file || !spec->data_file) &&
-           (!sc->bitmaps || !spec->v2) &&
+           (!sc->bitmaps || !spec->v2) && (!sc->backed || spec->backing) &&
            (!sc->shared || (spec->refcount_bits > 1 && !spec->v2)) &&
            (!sc->plain || (!spec->data_file && !spec->extended_l2 && spec->refcount_bits == 16));
 }

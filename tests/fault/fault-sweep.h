@@ -19,6 +19,9 @@ typedef enum StepKind {
     STEP_APPLY,    /* of a disk that is the same */
     STEP_DELETE,
     STEP_BITMAP, /* @at: BlockBitmapAction, of the bitmap @options; a merge is of "a" */
+    STEP_COMPACT, /* @at: BlockCompactFlags */
+    STEP_REPAIR,  /* all that a check finds */
+    STEP_EMPTY,   /* the whole disk shows its backing file */
     STEP_READ,
     STEP_OPEN,
     STEP_CLOSE,
@@ -45,6 +48,7 @@ typedef struct Scenario {
     bool shared; /* not where counts have one bit, nor where no dirty bit tells of a snapshot */
     bool plain;  /* only images that version 2 can have, but for their version */
     bool bitmaps; /* not where the version has none */
+    bool backed; /* only images over a backing file */
     bool crash;  /* the image is taken as it is on disk while it is open: not closed */
     BlockPrealloc prealloc; /* of create */
     const char *options;    /* to open with, beside the spec's; may be NULL */
