@@ -6,9 +6,9 @@ int coroutine_fn blk_co_save_vmstate(BlockBackend *blk, int64_t pos, IOVector *v
 {
     int ret;
 
-    blk_co_alone_begin(blk); /* tables may grow */
+    (void)blk_co_beside_begin(blk); /* tables may grow: one at a time */
     ret = bdrv_co_save_vmstate(blk->root, pos, v, blk_write_cache(blk) ? 0 : BLK_REQ_FUA);
-    blk_co_alone_end(blk);
+    blk_co_beside_end(blk);
     return ret;
 }
 

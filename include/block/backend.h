@@ -81,8 +81,8 @@ int coroutine_fn blk_co_flush(BlockBackend *blk);
 int coroutine_fn blk_co_truncate(BlockBackend *blk, int64_t bytes, bool exact,
                                  BlockPrealloc prealloc, unsigned flags, GError **errp);
 int coroutine_fn blk_co_pwritev_compressed(BlockBackend *blk, int64_t offset, IOVector *v);
-/* The state of a virtual machine that the image holds beside the disk; -ENOTSUP where it has no
- * place for one. */
+/* The state of a virtual machine that the image holds beside the disk, while requests run; -ENOTSUP
+ * where it has no place for one. */
 int coroutine_fn blk_co_save_vmstate(BlockBackend *blk, int64_t pos, IOVector *v);
 int coroutine_fn blk_co_load_vmstate(BlockBackend *blk, int64_t pos, IOVector *v);
 

@@ -208,8 +208,8 @@ struct BlockDriver {
     int64_t coroutine_fn (*co_getlength)(BlockDriverState *bs);
     int64_t coroutine_fn (*co_get_allocated_size)(BlockDriverState *bs); /* on the host */
 
-    /* A machine's state, beside the disk: @v to (@save) or from byte @pos of it. Alone on the image
-     * if @save. */
+    /* A machine's state, beside the disk: @v to (@save) or from byte @pos of it. Guest requests run
+     * meanwhile, but no other save, nor what else changes the image. */
     int coroutine_fn (*co_vmstate)(BlockDriverState *bs, int64_t pos, IOVector *v, bool save);
 
     int coroutine_fn (*co_check)(BlockDriverState *bs, BlockCheckResult *res, unsigned fix,

@@ -28,11 +28,11 @@ int coroutine_fn bdrv_co_copy_up(BdrvChild *c, BlockDriverState *base, int64_t o
                                  int64_t bytes);
 /* @v->size == 0: the end mark. -ENOTSUP: the node cannot compress. */
 int coroutine_fn bdrv_co_pwritev_compressed(BdrvChild *c, int64_t offset, IOVector *v);
-/* A machine's state, from byte @pos of it on; -ENOTSUP: there is no place for it. The caller of a
- * save sees to it that it is alone on the image (blk_co_save_vmstate). */
+/* A machine's state, from byte @pos of it on; -ENOTSUP: there is no place for it. Beside a save
+ * guest requests may run, and nothing else that changes the image (blk_co_save_vmstate). */
 int coroutine_fn bdrv_co_save_vmstate(BdrvChild *c, int64_t pos, IOVector *v, unsigned flags);
 int coroutine_fn bdrv_co_load_vmstate(BdrvChild *c, int64_t pos, IOVector *v);
-/* Alone on the image, too (blk_check). @watch: NULL or who looks on. -ENOTSUP: the format has
+/* Alone on the image (blk_check). @watch: NULL or who looks on. -ENOTSUP: the format has
  * nothing to check. */
 int coroutine_fn bdrv_co_check(BlockDriverState *bs, BlockCheckResult *res, unsigned fix,
                                const BlockCheckWatch *watch);

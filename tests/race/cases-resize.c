@@ -132,11 +132,46 @@ static void grow_full(Env *e)
     g_assert_cmpint(res.corruptions + res.leaks, ==, 0);
 }
 
+static int coroutine_fn load_state_fn(void *opaque)
+{
+    Env *e = opaque;
+    g_autofree uint8_t *buf = g_malloc((gsize)e->c);
+    IOVector v;
+    int ret;
+
+    iov_init_buf(&v, buf, (size_t)e->c);
+    ret = blk_co_load_vmstate(e->blk, 0, &v);
+    for (int64_t i = 0; i < e->c && ret == 0; i++) {
+        g_assert_cmphex(buf[i], ==, 0x41);
+    }
+    return ret;
+}
+
+/* A machine's state is saved, for which the L1 table grows; the next part of it waits for that. */
+static void save_beside(Env *e)
+{
+    Req *a, *b;
+
+    fake_block(FAKE_FLUSH);
+    a = start(e, REQ_STATE, 0, e->c, 0x41);
+    wait_blocked(e);
+    b = start(e, REQ_STATE, e->c, e->c, 0x42);
+    let_run(e);
+    go_on_beside(e, a);
+    g_assert_false(is_done(b));
+    fake_block(0);
+    finish(e, a);
+    finish(e, b);
+    g_assert_cmpint(co_run_sync(load_state_fn, e), ==, 0);
+    check_copy(e, true);
+}
+
 const RaceCase resize_cases[] = {
     { "grow-reserved", grow_reserved },
     { "grow-reserved-l1", grow_reserved, .cluster_size = 512, .no_extended = true },
     { "grow-grow", grow_grow },
     { "shrink-beside", shrink_beside },
     { "grow-full", grow_full },
+    { "save-beside", save_beside },
 };
 const unsigned nresize_cases = G_N_ELEMENTS(resize_cases);

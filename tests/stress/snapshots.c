@@ -60,15 +60,63 @@ static void look_at_snapshot(Round *r, unsigned i, const char *name, bool made)
     g_clear_pointer(&r->held[i], g_free);
 }
 
+#define STATE_BYTES (100 * KiB)
+
+typedef struct State {
+    BlockBackend *blk;
+    uint8_t *buf;
+} State;
+
+static int coroutine_fn save_fn(void *opaque)
+{
+    const State *s = opaque;
+    IOVector v;
+
+    iov_init_buf(&v, s->buf, STATE_BYTES);
+    return blk_co_save_vmstate(s->blk, 0, &v);
+}
+
+static int coroutine_fn load_fn(void *opaque)
+{
+    const State *s = opaque;
+    IOVector v;
+
+    iov_init_buf(&v, s->buf, STATE_BYTES);
+    return blk_co_load_vmstate(s->blk, 0, &v);
+}
+
+/* The state of a machine, which the snapshot is to hold, reads as it was saved. */
+static bool save_state(Round *r, unsigned i)
+{
+    State s = { r->blk, g_malloc(STATE_BYTES) };
+    int ret;
+
+    memset(s.buf, 0x40 + (int)i, STATE_BYTES);
+    ret = co_run_sync(save_fn, &s);
+    memset(s.buf, 0, STATE_BYTES);
+    ret = ret < 0 ? ret : co_run_sync(load_fn, &s);
+    for (size_t k = 0; k < STATE_BYTES && ret == 0; k++) {
+        ret = s.buf[k] == 0x40 + i ? 0 : -EILSEQ;
+    }
+    g_free(s.buf);
+    if (ret < 0) {
+        round_fail(r, "a machine's state: %s", g_strerror(-ret));
+    }
+    return ret == 0;
+}
+
 void round_change_snapshots(Round *r)
 {
     static const char *const names[ROUND_SNAPSHOTS] = { "a", "b", "c" };
     unsigned i = rand_below(&r->snapshot_rand, ROUND_SNAPSHOTS);
-    const BlockSnapshotInfo info = { .name = names[i] };
+    BlockSnapshotInfo info = { .name = names[i] };
     g_autoptr(GError) err = NULL;
     bool make = !(r->snapshots >> i & 1);
     int ret;
 
+    if (make && !r->resizes && rand_below(&r->snapshot_rand, 2) && save_state(r, i)) {
+        info.vm_state_size = STATE_BYTES;
+    }
     if (!make) {
         look_at_snapshot(r, i, names[i], false);
     }
