@@ -46,8 +46,8 @@ static int coroutine_fn activate_l1(Qcow2 *q, uint64_t offset, uint32_t entries,
     if (ret < 0) {
         return ret;
     }
-    __atomic_store_n(&q->l1, table, __ATOMIC_RELEASE); /* INV-TR-1: the table before its size */
-    __atomic_store_n(&q->l1_size, entries, __ATOMIC_RELEASE);
+    atomic_store(&q->l1, table); /* INV-TR-1: the table before its size */
+    atomic_store(&q->l1_size, entries);
     q->hdr.l1_size = entries;
     q->hdr.l1_offset = offset;
     qcow2_pin_retire(q->pin, old_table);

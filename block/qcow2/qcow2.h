@@ -54,8 +54,8 @@ typedef struct Qcow2 {
 
     /* L1: host byte order, entries as on disk (flags included). Changed under meta_lock with
      * atomic stores; read anywhere with atomic loads. l1 is replaced (INV-TR-1) under meta_lock. */
-    _Atomic uint64_t *l1;
-    uint32_t l1_size;
+    _Atomic uint64_t *_Atomic l1;
+    atomic_uint_least32_t l1_size;
     bool l1_dirty GUARDED_BY(alloc.meta_lock);
     uint32_t l1_dirty_first GUARDED_BY(alloc.meta_lock), l1_dirty_last GUARDED_BY(alloc.meta_lock);
     MetaCache *l2_cache; /* another one after a reopen */

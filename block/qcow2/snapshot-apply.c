@@ -45,8 +45,8 @@ static void adopt(Qcow2 *q, const NewActive *a, _Atomic uint64_t *table)
 
     g_assert(!q->l1_dirty && a->entries >= q->l1_size);
     qcow2_pin_retire(q->pin, (void *)q->l1);
-    __atomic_store_n(&q->l1, table, __ATOMIC_RELEASE); /* the table before its size */
-    __atomic_store_n(&q->l1_size, (uint32_t)a->entries, __ATOMIC_RELEASE);
+    atomic_store(&q->l1, table); /* the table before its size */
+    atomic_store(&q->l1_size, (uint32_t)a->entries);
     q->hdr.l1_size = (uint32_t)a->entries;
     q->hdr.l1_offset = a->offset;
     q->hdr.size = a->size;
