@@ -68,11 +68,16 @@ int coroutine_fn qcow2_bitmap_co_read_dir(Qcow2 *q, uint8_t **ret_dir, GError **
     g_autofree uint8_t *dir = NULL;
     int ret;
 
-    if (length < 0 || h->bitmap_dir_offset > (uint64_t)length ||
-        h->bitmap_dir_size > (uint64_t)length - h->bitmap_dir_offset) {
+    if (h->bitmap_dir_size == 0) {
+        return error_set(errp, EINVAL, "Requested bitmap directory size is zero");
+    }
+    if (length >= 0 && h->bitmap_dir_offset >= (uint64_t)length) { /* where all would be zero */
+        return error_set(errp, EINVAL, "Bitmap '' doesn't satisfy the constraints");
+    }
+    if (length < 0 || h->bitmap_dir_size > (uint64_t)length - h->bitmap_dir_offset) {
         return error_set(errp, EINVAL, "Broken bitmap directory");
     }
-    dir = g_try_malloc(MAX(h->bitmap_dir_size, 1));
+    dir = g_try_malloc(h->bitmap_dir_size);
     ret = dir ? bdrv_co_pread(q->file, (int64_t)h->bitmap_dir_offset, (int64_t)h->bitmap_dir_size,
                               dir, 0)
               : -ENOMEM;
@@ -81,6 +86,74 @@ int coroutine_fn qcow2_bitmap_co_read_dir(Qcow2 *q, uint8_t **ret_dir, GError **
     }
     *ret_dir = g_steal_pointer(&dir);
     return 0;
+}
+
+/* ---- What it may say ---- */
+
+bool qcow2_bitmap_is_known(const BitmapEntry *e)
+{
+    uint32_t known = BITMAP_IN_USE | BITMAP_AUTO | BITMAP_EXTRA_COMPATIBLE;
+
+    return e->type == BITMAP_DIRTY_TRACKING && !(e->flags & ~known) && e->name_len > 0 &&
+           e->name_len <= BITMAP_MAX_NAME && e->granularity_bits >= BITMAP_MIN_GRANULARITY_BITS &&
+           e->granularity_bits <= BITMAP_MAX_GRANULARITY_BITS;
+}
+
+/* One bitmap. *@left: bytes that tables may still have, as they do not overlap. */
+static int check_entry(const Qcow2 *q, const BitmapEntry *e, uint64_t file_length, uint64_t *left,
+                       GError **errp)
+{
+    uint64_t bytes = e->table_entries * UINT64_C(8);
+
+    if (e->name_len == 0) {
+        return error_set(errp, EINVAL, "Broken bitmap directory");
+    }
+    if (e->extra_len && !(e->flags & BITMAP_EXTRA_COMPATIBLE)) {
+        return error_set(errp, ENOTSUP, "Bitmap extra data is not supported");
+    }
+    if (!qcow2_bitmap_is_known(e) || bytes == 0 ||
+        bytes > MIN((uint64_t)QCOW2_MAX_L1_BYTES, *left) || e->table_offset == 0 ||
+        geo_in_cluster(&q->geo, e->table_offset) || e->table_offset > file_length ||
+        bytes > file_length - e->table_offset) {
+        return error_set(errp, EINVAL, "Bitmap '%.*s' doesn't satisfy the constraints",
+                         (int)e->name_len, e->name);
+    }
+    *left -= bytes;
+    return 0;
+}
+
+/* The reference opens no image with bitmaps that it cannot take in. Here who only reads the disk
+ * does not look at them, check finds what is wrong, and a writer is refused, as it would let go of
+ * clusters, or mark bitmaps, that it does not know. Entries of tables are not followed before they
+ * are used: with wrong ones the disk can be written, and the bitmap removed (its clusters leak).
+ *
+ * All of the directory @dir, and nothing but the bitmaps that the header counts: what is past them
+ * has clusters, too. @file_length: tables end there. */
+static int check_dir(const Qcow2 *q, const uint8_t *dir, uint64_t file_length, GError **errp)
+{
+    const Qcow2Header *h = &q->hdr;
+    uint64_t at = 0, left = file_length;
+    uint32_t n = 0;
+
+    while (at < h->bitmap_dir_size) {
+        BitmapEntry e;
+        int ret;
+
+        if (!qcow2_bitmap_dir_next(dir, h->bitmap_dir_size, &at, &e)) {
+            return error_set(errp, EINVAL, "Broken bitmap directory");
+        }
+        if (n++ == h->nb_bitmaps) {
+            return error_set(errp, EINVAL,
+                             "More bitmaps found than specified in header extension");
+        }
+        ret = check_entry(q, &e, file_length, &left, errp);
+        if (ret < 0) {
+            return ret;
+        }
+    }
+    return n < h->nb_bitmaps
+               ? error_set(errp, EINVAL, "Less bitmaps found than specified in header extension")
+               : 0;
 }
 
 /* ---- For `info` ---- */
@@ -132,15 +205,11 @@ static int coroutine_fn list_fn(void *opaque)
     const Qcow2Header *h = &a->q->hdr;
     g_autofree uint8_t *dir = NULL;
     uint64_t at = 0;
+    BitmapEntry e;
     int ret = qcow2_bitmap_co_read_dir(a->q, &dir, a->errp);
 
-    for (uint32_t i = 0; i < h->nb_bitmaps && ret == 0; i++) {
-        BitmapEntry e;
-
-        if (!qcow2_bitmap_dir_next(dir, h->bitmap_dir_size, &at, &e) ||
-            e.granularity_bits > BITMAP_MAX_GRANULARITY_BITS) {
-            return error_set(a->errp, EINVAL, "Broken bitmap directory");
-        }
+    ret = ret < 0 ? ret : check_dir(a->q, dir, UINT64_MAX, a->errp); /* tables are not looked at */
+    for (uint32_t i = 0; ret == 0 && qcow2_bitmap_dir_next(dir, h->bitmap_dir_size, &at, &e); i++) {
         list_one(a->o, i, &e);
     }
     return ret;
@@ -171,42 +240,13 @@ char *qcow2_bitmap_warning(const Qcow2 *q)
 
 /* ---- A writer opens the image ---- */
 
-bool qcow2_bitmap_is_known(const BitmapEntry *e)
-{
-    uint32_t known = BITMAP_IN_USE | BITMAP_AUTO | BITMAP_EXTRA_COMPATIBLE;
-
-    return e->type == BITMAP_DIRTY_TRACKING && !(e->flags & ~known) && e->name_len > 0 &&
-           e->name_len <= BITMAP_MAX_NAME && e->granularity_bits >= BITMAP_MIN_GRANULARITY_BITS &&
-           e->granularity_bits <= BITMAP_MAX_GRANULARITY_BITS;
-}
-
-/* What a writer must know of a bitmap to mark it truly. *@left: bytes that tables may still have,
- * as they do not overlap. */
-static int check_entry(const Qcow2 *q, const BitmapEntry *e, uint64_t file_length, uint64_t *left,
-                       GError **errp)
-{
-    uint64_t bytes = e->table_entries * UINT64_C(8);
-
-    if (e->extra_len && !(e->flags & BITMAP_EXTRA_COMPATIBLE)) {
-        return error_set(errp, ENOTSUP, "Bitmap extra data is not supported");
-    }
-    if (!qcow2_bitmap_is_known(e) || bytes == 0 ||
-        bytes > MIN((uint64_t)QCOW2_MAX_L1_BYTES, *left) || e->table_offset == 0 ||
-        geo_in_cluster(&q->geo, e->table_offset) || e->table_offset > file_length ||
-        bytes > file_length - e->table_offset) {
-        return error_set(errp, EINVAL, "Bitmap '%.*s' doesn't satisfy the constraints",
-                         (int)e->name_len, e->name);
-    }
-    *left -= bytes;
-    return 0;
-}
-
 int coroutine_fn qcow2_bitmap_co_open(Qcow2 *q, bool *to_mark, GError **errp)
 {
     const Qcow2Header *h = &q->hdr;
     int64_t length = bdrv_co_getlength(q->file->bs);
-    uint64_t at = 0, left = (uint64_t)MAX(length, 0);
+    uint64_t at = 0;
     g_autofree uint8_t *dir = NULL;
+    BitmapEntry e;
     int ret;
 
     *to_mark = false;
@@ -214,27 +254,23 @@ int coroutine_fn qcow2_bitmap_co_open(Qcow2 *q, bool *to_mark, GError **errp)
         return 0;
     }
     ret = qcow2_bitmap_co_read_dir(q, &dir, errp);
-    for (uint32_t i = 0; i < h->nb_bitmaps && ret == 0; i++) {
-        BitmapEntry e;
-
-        if (!qcow2_bitmap_dir_next(dir, h->bitmap_dir_size, &at, &e)) {
-            return error_set(errp, EINVAL, "Broken bitmap directory");
-        }
-        ret = check_entry(q, &e, (uint64_t)length, &left, errp);
-        if (ret == 0 && !q->bitmaps->registered) {
+    ret = ret < 0 ? ret : check_dir(q, dir, (uint64_t)MAX(length, 0), errp);
+    if (ret < 0) {
+        return ret;
+    }
+    while (qcow2_bitmap_dir_next(dir, h->bitmap_dir_size, &at, &e)) {
+        if (!q->bitmaps->registered) {
             qcow2_metadata_add(q->metadata, e.table_offset, e.table_entries * UINT64_C(8),
                                "bitmap table");
         }
-        if (ret == 0) {
-            *to_mark |= (e.flags & (BITMAP_AUTO | BITMAP_IN_USE)) == BITMAP_AUTO;
-        }
+        *to_mark |= (e.flags & (BITMAP_AUTO | BITMAP_IN_USE)) == BITMAP_AUTO;
     }
-    if (ret == 0 && !q->bitmaps->registered) {
+    if (!q->bitmaps->registered) {
         qcow2_metadata_add(q->metadata, h->bitmap_dir_offset, h->bitmap_dir_size,
                            "bitmap directory");
         q->bitmaps->registered = true;
     }
-    return ret;
+    return 0;
 }
 
 /* ---- Before a change ---- */

@@ -486,6 +486,10 @@ static int coroutine_fn co_count_bitmaps(Check *c)
         check_known(c, &e);
         ret = co_count_bitmap(c, e.table_offset, e.table_entries, &left);
     }
+    if (ret == 0 && at < h->bitmap_dir_size) {
+        qcow2_check_error(c, false, " bitmap directory has more than the header says");
+        c->blind = true; /* what is there has clusters, too */
+    }
     return ret == -ENOMEM ? ret : 0;
 }
 

@@ -64,7 +64,7 @@ static int parse_bitmaps(Qcow2Header *h, const uint8_t *data, uint32_t len, GErr
     if (h->nb_bitmaps > 65535) {
         return error_set(
             errp, EINVAL,
-            "bitmaps_ext: image has %u bitmaps, exceeding the supported maximum of 65535",
+            "bitmaps_ext: Image has %u bitmaps, exceeding the QEMU supported maximum of 65535",
             h->nb_bitmaps);
     }
     if (h->bitmap_dir_offset & ((UINT64_C(1) << h->cluster_bits) - 1)) {

@@ -56,7 +56,8 @@ static int coroutine_fn co_read_rest(Qcow2 *q, Snapshot *s, uint64_t at, uint32_
     return 0;
 }
 
-static int coroutine_fn co_read_one(Qcow2 *q, Snapshot *s, uint64_t *at, GError **errp)
+/* Number @i. */
+static int coroutine_fn co_read_one(Qcow2 *q, Snapshot *s, uint32_t i, uint64_t *at, GError **errp)
 {
     uint8_t b[SNAPSHOT_FIXED_SIZE];
     uint32_t extra;
@@ -76,7 +77,7 @@ static int coroutine_fn co_read_one(Qcow2 *q, Snapshot *s, uint64_t *at, GError 
     s->vm_state_size = ldbe32(b + 32);
     extra = ldbe32(b + 36);
     if (extra > SNAPSHOT_MAX_EXTRA && !(q->bs->open_flags & BLK_O_CHECK)) {
-        return error_set(errp, EINVAL, "Too much extra metadata in snapshot table entry");
+        return error_set(errp, EINVAL, "Too much extra metadata in snapshot table entry %u", i);
     }
     if (extra > SNAPSHOT_MAX_EXTRA) { /* left to check */
         s->extra_cut = extra - SNAPSHOT_KNOWN_EXTRA;
@@ -130,7 +131,7 @@ int coroutine_fn qcow2_snapshot_co_load(Qcow2 *q, GError **errp)
         return error_set_errno(errp, ENOMEM, "Failed to read snapshot table");
     }
     for (uint32_t i = 0; i < q->hdr.nb_snapshots && ret == 0; i++) {
-        ret = co_read_one(q, &q->snapshots[i], &at, errp);
+        ret = co_read_one(q, &q->snapshots[i], i, &at, errp);
         if (ret == 0 && at - q->hdr.snapshots_offset > (uint64_t)SNAPSHOT_MAX_TABLE) {
             ret = error_set(errp, EFBIG, "Snapshot table is too big");
         }
