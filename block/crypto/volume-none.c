@@ -69,6 +69,11 @@ uint64_t crypt_volume_payload(const CryptVolume *v)
     g_assert_not_reached();
 }
 
+uint64_t crypt_volume_header_bytes(const CryptVolume *v)
+{
+    g_assert_not_reached();
+}
+
 void crypt_volume_describe(const CryptVolume *v, Options *o, const char *prefix, bool format,
                            bool detached)
 {

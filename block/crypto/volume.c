@@ -108,6 +108,11 @@ uint64_t crypt_volume_payload(const CryptVolume *v)
     return v->l.hdr.payload * UINT64_C(512);
 }
 
+uint64_t crypt_volume_header_bytes(const CryptVolume *v)
+{
+    return luks_header_end(&v->l.hdr);
+}
+
 /* ---- Work ---- */
 
 typedef struct Part {

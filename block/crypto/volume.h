@@ -56,6 +56,8 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(CryptVolume, crypt_volume_free)
 bool crypt_volume_is_locked(const CryptVolume *v);
 /* Where the payload begins, as the LUKS header says; bytes. */
 uint64_t crypt_volume_payload(const CryptVolume *v);
+/* Of a LUKS volume: up to the end of the last slot's key material. */
+uint64_t crypt_volume_header_bytes(const CryptVolume *v);
 /* "ivgen-alg" … for info, into @o, each key with @prefix before it; @format: say "format" too. */
 void crypt_volume_describe(const CryptVolume *v, Options *o, const char *prefix, bool format,
                            bool detached);

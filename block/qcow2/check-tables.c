@@ -2,6 +2,7 @@
 /* Walking every table of an image, counting what each refers to. */
 #include "bitmap-set.h"
 #include "check.h"
+#include "crypt.h"
 
 #include "snapshot.h"
 #include "util/bytes.h"
@@ -565,6 +566,10 @@ int coroutine_fn qcow2_check_tables_co_count(Check *c)
     qcow2_check_refmap_add(c, 0, q->geo.cluster_size);
     if (q->hdr.crypto_offset) {
         qcow2_check_refmap_add(c, q->hdr.crypto_offset, q->hdr.crypto_length);
+    }
+    if (qcow2_crypt_header_is_cut(q)) {
+        qcow2_check_error(c, false, " encryption header has key slots past the end of its extent");
+        c->blind = true;
     }
     ret = co_count_l1(c, q->hdr.l1_offset, q->hdr.l1_size);
     ret = ret < 0 ? ret : co_count_snapshots(c);

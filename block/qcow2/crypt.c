@@ -71,6 +71,10 @@ int coroutine_fn qcow2_crypt_co_open(Qcow2 *q, Options *o, int flags, GError **e
         ret = luks ? crypt_volume_co_open_luks(&q->crypt, &io, false, pass, &err)
                    : crypt_volume_open_aes(&q->crypt, pass, &err);
     }
+    if (ret == 0 && !q->bs->read_only && !(flags & BLK_O_CHECK) && qcow2_crypt_header_is_cut(q)) {
+        /* Key slots would be lost when counts are made anew. Check finds it. */
+        ret = error_set(&err, EINVAL, "Request for data outside of extension header");
+    }
     if (err) {
         g_propagate_error(errp, err);
     }

@@ -18,6 +18,13 @@
 /* Takes "encrypt.*" out of @o. With BLK_O_NO_IO no secret is needed, and no data can be read. */
 int coroutine_fn qcow2_crypt_co_open(Qcow2 *q, Options *o, int flags, GError **errp);
 void qcow2_crypt_fini(Qcow2 *q);
+/* The LUKS header has key material past the end that the image's header says: its clusters are not
+ * known to be in use. */
+static inline bool qcow2_crypt_header_is_cut(const Qcow2 *q)
+{
+    return q->crypt && q->hdr.crypt_method == QCOW2_CRYPT_LUKS &&
+           crypt_volume_header_bytes(q->crypt) > q->hdr.crypto_length;
+}
 /* Into what info says of the format. */
 void qcow2_crypt_describe(const Qcow2 *q, Options *o);
 
