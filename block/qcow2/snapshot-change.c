@@ -100,7 +100,7 @@ uint64_t *qcow2_snapshot_change_copy_l1(Qcow2 *q)
 typedef struct TableOrder {
     uint64_t *index; /* of L1 entries */
     uint64_t n;
-    int64_t next_flush; /* not before this time (aio_clock_ns) */
+    unsigned unflushed; /* looks for room since the last flush */
 } TableOrder;
 
 static int by_place(gconstpointer a, gconstpointer b, gpointer l1)
@@ -148,20 +148,21 @@ static bool is_filling(MetaCache *c)
 }
 
 #define REAP_BY_FLUSH 1024
+/* A busy guest makes dirty as fast as we flush: so often, and not each time. */
+#define LOOKS_BY_FLUSH 8
 
 /* Before a table is looked at: requests of this loop get their turn, and there is room for what
- * will be dirty. Sooner than requests make some, so that they need not wait for a flush; but no
- * more than a third of the time, for a busy guest makes dirty as fast as we flush. */
-static int coroutine_fn co_make_room(Qcow2 *q, int64_t *next_flush)
+ * will be dirty. Sooner than requests make some, so that they need not wait for a flush. */
+static int coroutine_fn co_make_room(Qcow2 *q, unsigned *unflushed)
 {
-    int64_t start = aio_clock_ns();
     int ret = 0;
 
     co_reschedule_self();
-    if (start >= *next_flush && (is_filling(q->l2_cache) || is_filling(q->alloc.ref_cache))) {
+    if (++*unflushed >= LOOKS_BY_FLUSH &&
+        (is_filling(q->l2_cache) || is_filling(q->alloc.ref_cache))) {
         ret = qcow2_flush_co_metadata(q, true);
         (void)qcow2_reap_co_some(q, REAP_BY_FLUSH); /* no request is to do that for us */
-        *next_flush = aio_clock_ns() + 2 * (aio_clock_ns() - start);
+        *unflushed = 0;
     }
     return ret < 0 ? ret : qcow2_room_co_make(q);
 }
@@ -180,7 +181,7 @@ static int coroutine_fn co_next_batch(Qcow2 *q, TableOrder *o, const uint64_t *l
                                       WantsTable *wants, uint64_t *at, uint64_t batch[BATCH],
                                       unsigned *n)
 {
-    int ret = co_make_room(q, &o->next_flush);
+    int ret = co_make_room(q, &o->unflushed);
 
     for (*n = 0; *n < BATCH && *at < o->n; ++*at) {
         uint64_t i = o->index[*at];
@@ -257,9 +258,9 @@ int coroutine_fn qcow2_snapshot_change_co_remove(Qcow2 *q, const uint64_t *l1, u
     return co_remove(q, l1, n, wants_all);
 }
 
-static int coroutine_fn co_add_one(Qcow2 *q, uint64_t i, uint64_t table, int64_t *next_flush)
+static int coroutine_fn co_add_one(Qcow2 *q, uint64_t i, uint64_t table, unsigned *unflushed)
 {
-    int ret = co_make_room(q, next_flush);
+    int ret = co_make_room(q, unflushed);
 
     co_fetch(q, i, table);
     co_mutex_lock(&q->alloc.meta_lock);
@@ -270,12 +271,12 @@ static int coroutine_fn co_add_one(Qcow2 *q, uint64_t i, uint64_t table, int64_t
 
 int coroutine_fn qcow2_snapshot_change_co_add(Qcow2 *q, const uint64_t *l1, uint64_t n)
 {
-    int64_t next_flush = 0;
+    unsigned unflushed = 0;
     uint64_t i;
     int ret = 0;
 
     for (i = 0; i < n && ret == 0; i++) {
-        ret = l1[i] ? co_add_one(q, i, l1[i], &next_flush) : 0;
+        ret = l1[i] ? co_add_one(q, i, l1[i], &unflushed) : 0;
     }
     if (ret < 0) {
         (void)qcow2_snapshot_change_co_remove(q, l1, i - 1);
