@@ -336,7 +336,7 @@ static void coroutine_fn co_copy_piece(Copy *c, const CopyPiece *p, uint8_t *buf
 static void coroutine_fn worker(void *opaque)
 {
     Copy *c = opaque;
-    size_t size = (size_t)(c->compress ? c->cluster : c->piece);
+    size_t size = (size_t)c->piece; /* a cluster at least */
     uint8_t *buf = mem_align_try(4096, size),
             *base = c->base_blk ? mem_align_try(4096, size) : NULL;
     CopyPiece p;

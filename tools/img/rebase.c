@@ -120,6 +120,9 @@ static int coroutine_fn co_is_mixed(const Rebase *r, CopyPiece *p)
     int ret = blk_co_is_allocated(r->top, start, end - start, &n);
 
     p->plain = ret > 0 || n < end - start;
+    if (p->plain) { /* the next one may be packed again */
+        p->bytes = MIN(p->bytes, end - p->offset);
+    }
     return ret < 0 ? ret : 0;
 }
 
@@ -203,6 +206,15 @@ static void find_common(Rebase *r)
     }
 }
 
+/* Version 2 has no zeroes but as data: in an image without a backing file a zero write is nothing,
+ * and the new one would show. */
+static bool has_zero_flag(const Rebase *r)
+{
+    g_autoptr(Options) info = blk_get_specific_info(blk_bs(r->top), NULL);
+
+    return info && g_strcmp0(opts_peek(info, "compat"), "0.10");
+}
+
 static bool copy_differences(Rebase *r)
 {
     BlockDriverInfo info = { 0 };
@@ -222,6 +234,9 @@ static bool copy_differences(Rebase *r)
                       .co_classify = co_classify };
     if (ret == 0 && info.subcluster_size > r->copy.min_sparse) {
         r->copy.min_sparse = info.subcluster_size; /* what the image holds, it holds whole */
+    }
+    if (!has_zero_flag(r)) {
+        r->copy.min_sparse = 0; /* zeroes are data */
     }
     if (r->copy.total < 0) {
         img_error("Could not get size of '%s': %s", r->name, g_strerror((int)-r->copy.total));
