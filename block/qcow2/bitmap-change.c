@@ -65,6 +65,18 @@ static int check_new(const Qcow2 *q, const BlockBitmapChange *c, unsigned granul
     return bits ? 0 : cannot_store(q, c->name, errp, "The disk is empty");
 }
 
+static int check_size(const Qcow2 *q, const BlockBitmapData *from, GError **errp)
+{
+    int64_t size = atomic_load(&q->bs->total_bytes);
+
+    return from->size == size
+               ? 0
+               : error_set(errp, EINVAL,
+                           "Bitmaps are of different sizes (destination size is %" G_GINT64_FORMAT
+                           ", source size is %" G_GINT64_FORMAT ") and can't be merged",
+                           size, from->size);
+}
+
 static int add(Qcow2 *q, const BlockBitmapChange *c, GPtrArray *next, GError **errp)
 {
     unsigned bits = default_granularity_bits(q);
@@ -80,6 +92,7 @@ static int add(Qcow2 *q, const BlockBitmapChange *c, GPtrArray *next, GError **e
     }
     bits = c->granularity ? (unsigned)__builtin_ctzll(c->granularity) : bits;
     ret = check_new(q, c, bits, next, errp);
+    ret = ret == 0 && c->source && c->source->bits ? check_size(q, c->source, errp) : ret;
     if (ret < 0) {
         return ret;
     }
@@ -89,6 +102,9 @@ static int add(Qcow2 *q, const BlockBitmapChange *c, GPtrArray *next, GError **e
     b->granularity_bits = bits;
     b->bits = dirty_bits_new(qcow2_bitmap_bits((uint64_t)atomic_load(&q->bs->total_bytes), bits));
     g_ptr_array_add(next, b);
+    if (b->bits && c->source && c->source->bits) {
+        dirty_bits_merge(b->bits, bits, c->source->bits, c->source->granularity_bits);
+    }
     return b->bits ? 0 : error_set_errno(errp, -ENOMEM, "Could not add the bitmap");
 }
 
@@ -120,16 +136,9 @@ static int set_bits(Bitmap *b, const DirtyBits *from, const BlockBitmapData *mor
 static int coroutine_fn co_merge(Qcow2 *q, Bitmap *b, const BlockBitmapData *from, GError **errp)
     REQUIRES_LOCK(q->bitmaps->lock)
 {
-    int64_t size = atomic_load(&q->bs->total_bytes);
-    int ret;
+    int ret = check_size(q, from, errp);
 
-    if (from->size != size) {
-        return error_set(errp, EINVAL,
-                         "Bitmaps are of different sizes (destination size is %" G_GINT64_FORMAT
-                         ", source size is %" G_GINT64_FORMAT ") and can't be merged",
-                         size, from->size);
-    }
-    ret = qcow2_bitmap_co_load(q, b, errp);
+    ret = ret < 0 ? ret : qcow2_bitmap_co_load(q, b, errp);
     return ret < 0 ? ret : set_bits(b, b->bits, from, b->bits->n, errp);
 }
 
@@ -190,11 +199,22 @@ static int copy_all(const GPtrArray *from, GPtrArray *to)
     return 0;
 }
 
+/* One of them, in the list that is to be. */
+static int coroutine_fn co_change_one(Qcow2 *q, const BlockBitmapChange *c, GPtrArray *next,
+                                      GError **errp) REQUIRES_LOCK(q->bitmaps->lock)
+{
+    Bitmap *b = find(next, c->name);
+
+    if (b) {
+        return co_apply(q, c, b, next, errp);
+    }
+    return c->action == BLK_BITMAP_ADD ? add(q, c, next, errp) : not_found(c->name, errp);
+}
+
 static int coroutine_fn co_change_list(Qcow2 *q, const BlockBitmapChange *c, GError **errp)
     REQUIRES_LOCK(q->bitmaps->lock)
 {
     g_autoptr(GPtrArray) next = qcow2_bitmap_list_new();
-    Bitmap *b;
     int ret = qcow2_bitmap_set_co_read(q, errp);
 
     if (ret < 0) {
@@ -205,10 +225,9 @@ static int coroutine_fn co_change_list(Qcow2 *q, const BlockBitmapChange *c, GEr
     if (ret < 0) {
         return error_set_errno(errp, ret, "Could not change the bitmap");
     }
-    b = find(next, c->name);
-    ret = b                             ? co_apply(q, c, b, next, errp)
-          : c->action == BLK_BITMAP_ADD ? add(q, c, next, errp)
-                                        : not_found(c->name, errp);
+    for (; c && ret == 0; c = c->next) {
+        ret = co_change_one(q, c, next, errp);
+    }
     ret = ret < 0 ? ret : qcow2_bitmap_co_store(q, g_steal_pointer(&next), q->hdr.size, errp);
     return ret < 0 ? ret : qcow2_track_renew(q);
 }

@@ -27,7 +27,9 @@ typedef struct BlockBitmapChange {
     const char *name;
     uint64_t granularity;          /* add: bytes; 0: the driver's default */
     bool disabled;                 /* add: it is not enabled */
-    const BlockBitmapData *source; /* merge */
+    /* merge: what becomes dirty. Add: what is from the beginning; NULL, or without bits: nothing */
+    const BlockBitmapData *source;
+    const struct BlockBitmapChange *next; /* changed together with it: all or none; NULL: no more */
 } BlockBitmapChange;
 
 typedef struct BlockBitmapInfo {

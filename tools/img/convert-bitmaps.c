@@ -44,33 +44,51 @@ bool bitmaps_check_target(BlockBackend *target)
     return true;
 }
 
-/* One that is enabled is so after it was filled. */
-static bool copy_one(BlockBackend *source, BlockBackend *target, const BlockBitmapInfo *b)
+/* A bitmap of the target that is to be. */
+typedef struct BitmapCopy {
+    BlockBitmapChange change;
+    BlockBitmapData data;
+} BitmapCopy;
+
+static void forget_bits(gpointer p)
 {
-    BlockBitmapData data = { NULL };
-    BlockBitmapChange c = {
-        .name = b->name, .granularity = b->granularity, .disabled = !b->enabled, .source = &data
-    };
+    dirty_bits_unref(((BitmapCopy *)p)->data.bits);
+}
+
+static bool read_one(BlockBackend *source, const BlockBitmapInfo *b, BitmapCopy *to)
+{
     g_autofree char *prefix = NULL;
     GError *err = NULL;
-    int ret;
 
-    c.action = BLK_BITMAP_ADD;
-    ret = blk_bitmap_change(target, &c, &err);
-    if (ret < 0) {
-        prefix = g_strdup_printf("Failed to create bitmap %s: ", b->name);
+    if (blk_bitmap_read(source, b->name, &to->data, &err) < 0) {
+        prefix = g_strdup_printf("Failed to populate bitmap %s: ", b->name);
         img_error_from(err, prefix);
         return false;
     }
-    c.action = BLK_BITMAP_MERGE;
-    ret = blk_bitmap_read(source, b->name, &data, &err);
-    ret = ret < 0 ? ret : blk_bitmap_change(target, &c, &err);
-    dirty_bits_unref(data.bits);
-    if (ret < 0) {
-        prefix = g_strdup_printf("Failed to populate bitmap %s: ", b->name);
-        img_error_from(err, prefix);
+    to->change = (BlockBitmapChange){ .action = BLK_BITMAP_ADD,
+                                      .name = b->name,
+                                      .granularity = b->granularity,
+                                      .disabled = !b->enabled };
+    return true;
+}
+
+/* All in one change, or each would write the list anew, and leave a hole in the file. */
+static bool add_all(BlockBackend *target, GArray *copies)
+{
+    BitmapCopy *first = &g_array_index(copies, BitmapCopy, 0);
+    g_autofree char *prefix = NULL;
+    GError *err = NULL;
+
+    for (guint i = 0; i < copies->len; i++) {
+        first[i].change.source = &first[i].data;
+        first[i].change.next = i + 1 < copies->len ? &first[i + 1].change : NULL;
     }
-    return ret == 0;
+    if (copies->len && blk_bitmap_change(target, &first->change, &err) < 0) {
+        prefix = g_strdup_printf("Failed to create bitmap %s: ", first->change.name);
+        img_error_from(err, prefix);
+        return false;
+    }
+    return true;
 }
 
 static void warn_of_broken(const GArray *list)
@@ -86,10 +104,12 @@ static void warn_of_broken(const GArray *list)
 
 bool bitmaps_copy(BlockBackend *source, BlockBackend *target)
 {
+    g_autoptr(GArray) copies = g_array_new(FALSE, FALSE, sizeof(BitmapCopy));
     GError *err = NULL;
     GArray *list = blk_bitmap_list(source, &err);
     bool ok = true;
 
+    g_array_set_clear_func(copies, forget_bits);
     if (!list) {
         img_error_from(err, NULL);
         return false;
@@ -97,9 +117,14 @@ bool bitmaps_copy(BlockBackend *source, BlockBackend *target)
     warn_of_broken(list);
     for (guint i = 0; i < list->len && ok; i++) {
         const BlockBitmapInfo *b = &g_array_index(list, BlockBitmapInfo, i);
+        BitmapCopy copy = { .data = { NULL } };
 
-        ok = b->inconsistent || copy_one(source, target, b);
+        if (!b->inconsistent) {
+            ok = read_one(source, b, &copy);
+            g_array_append_val(copies, copy);
+        }
     }
+    ok = ok && add_all(target, copies);
     g_array_unref(list);
     return ok;
 }
