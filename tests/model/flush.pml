@@ -16,7 +16,7 @@
  * Code: block/qcow2/flush.c: seal_all co_flush_once co_take_steps co_take_step co_release
  * Code: block/qcow2/flush.c: co_sealed_clear co_sync qcow2_flush_co_metadata qcow2_co_flush_to_os
  * Code: block/qcow2/quarantine.c: qcow2_quarantine_synced
- * Code: block/qcow2/reap.c: qcow2_reap_co_ready release
+ * Code: block/qcow2/reap.c: qcow2_reap_co_ready co_release
  */
 #ifndef WRITES
 #define WRITES 2 /* LARGE: 3 */

@@ -4,7 +4,7 @@
  * write wants the room that is left in it and an allocation searches for free clusters. Nobody else may
  * own a byte of a cluster that is punched; nobody packs into a cluster that is free.
  * INV-ALLOC-3, INV-PIN (punched with its count, then the count drops).
- * Code: block/qcow2/reap.c: may_punch punch_range release
+ * Code: block/qcow2/reap.c: may_punch punch_range co_release
  * Code: block/qcow2/alloc.c: qcow2_alloc_co_bytes take
  * Code: block/qcow2/refcount.c: note_freed qcow2_refcount_co_change
  */

@@ -11,7 +11,7 @@
  * Code: block/qcow2/pin.c: qcow2_pin_enter qcow2_pin_leave parity_empty qcow2_pin_advance
  * Code: block/qcow2/pin.c: qcow2_pin_has_passed qcow2_pin_epoch
  * Code: block/qcow2/quarantine.c: add append is_ready qcow2_quarantine_take qcow2_quarantine_synced
- * Code: block/qcow2/reap.c: release qcow2_reap_co_ready
+ * Code: block/qcow2/reap.c: co_release qcow2_reap_co_ready
  * Code: block/qcow2/flush.c: seal_all co_flush_once
  */
 #define STRIPES 2
