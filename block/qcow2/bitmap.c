@@ -95,7 +95,8 @@ bool qcow2_bitmap_is_known(const BitmapEntry *e)
     uint32_t known = BITMAP_IN_USE | BITMAP_AUTO | BITMAP_EXTRA_COMPATIBLE;
 
     return e->type == BITMAP_DIRTY_TRACKING && !(e->flags & ~known) && e->name_len > 0 &&
-           e->name_len <= BITMAP_MAX_NAME && e->granularity_bits >= BITMAP_MIN_GRANULARITY_BITS &&
+           e->name_len <= BITMAP_MAX_NAME && !memchr(e->name, 0, e->name_len) &&
+           e->granularity_bits >= BITMAP_MIN_GRANULARITY_BITS &&
            e->granularity_bits <= BITMAP_MAX_GRANULARITY_BITS;
 }
 
